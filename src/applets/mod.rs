@@ -1,0 +1,170 @@
+//! The applets: one file a command, and the one table that names them.
+//!
+//! An applet's file opens with its options (their doc comments are its help), then `run`, then nothing
+//! else. A new applet touches its own file and one line of [`APPLETS`].
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+mod install;
+pub mod options;
+
+/// What an applet may talk to; the caller decides where it goes.
+pub struct Io<'a> {
+    /// Standard output.
+    pub out: &'a mut (dyn Write + Send),
+    /// Standard error.
+    pub err: &'a mut (dyn Write + Send),
+}
+
+/// The exit code of an applet that did what it could; 0 is success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(pub u8);
+
+impl Exit {
+    /// Exit code 0.
+    pub const OK: Exit = Exit(0);
+}
+
+/// Why an applet gave up: the line for standard error and the exit code its namesake uses.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code, never 0.
+    pub code: u8,
+    /// What was being done, to what, why it failed; empty when all has been said.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with exit code `code`, told as `error` tells it.
+    pub fn new(code: u8, error: impl std::fmt::Display) -> Failure {
+        Failure { code, message: error.to_string() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Writing to standard output or standard error failed. A reader that went away (EPIPE) is no error
+    /// worth a line.
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure { code: 1, message: String::new() },
+            _ => Failure::new(1, error),
+        }
+    }
+}
+
+/// What every applet's `run` gives.
+pub type Outcome = Result<Exit, Failure>;
+
+/// One command of the binary.
+pub struct Applet {
+    /// The name it is called by.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Runs it with the arguments after its name.
+    pub run: fn(&[String], &mut Io) -> Outcome,
+}
+
+/// All applets, sorted by name.
+pub const APPLETS: &[Applet] = &[];
+
+/// Runs the applet that the process was called as, and turns what it gives into an exit code.
+pub fn main() -> ExitCode {
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let mut io = Io { out: &mut out, err: &mut err };
+    let (name, outcome) = match words(std::env::args_os()) {
+        Ok(words) => dispatch(&words, &mut io),
+        Err(failure) => ("ogbox".to_owned(), Err(failure)),
+    };
+    match outcome.and_then(|exit| io.out.flush().map(|()| exit).map_err(Failure::from)) {
+        Ok(Exit(code)) => ExitCode::from(code),
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                // A single write, so that lines of several processes do not mix; nobody is left to tell
+                // when it fails.
+                let _ = io.err.write_all(format!("{name}: {}\n", failure.message).as_bytes());
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn words(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, Failure> {
+    args.enumerate()
+        .map(|(at, word)| {
+            word.into_string()
+                .map_err(|word| Failure::new(1, format!("argument {at} is not UTF-8: {}", word.to_string_lossy())))
+        })
+        .collect()
+}
+
+/// Picks the applet by the base name of `argv[0]`, or by the word after it when that is no applet's name.
+fn dispatch(argv: &[String], io: &mut Io) -> (String, Outcome) {
+    let called = argv.first().map_or("ogbox", |path| base_name(path));
+    if let Some(applet) = find(called) {
+        return (called.to_owned(), (applet.run)(&argv[1..], io));
+    }
+    // A link under a name that is no applet's must not run whatever its first argument says.
+    if !called.starts_with("ogbox") {
+        return ("ogbox".to_owned(), Err(unknown(called)));
+    }
+    let rest = argv.get(1..).unwrap_or_default();
+    match rest.split_first() {
+        None => ("ogbox".to_owned(), list(io)),
+        Some((word, args)) => match word.as_str() {
+            "--help" | "-h" | "--list" => ("ogbox".to_owned(), list(io)),
+            "--version" | "-V" => ("ogbox".to_owned(), version(io)),
+            "--install" => ("ogbox".to_owned(), install::run(args, io)),
+            name => match find(base_name(name)) {
+                Some(applet) => (applet.name.to_owned(), (applet.run)(args, io)),
+                None => ("ogbox".to_owned(), Err(unknown(name))),
+            },
+        },
+    }
+}
+
+fn base_name(path: &str) -> &str {
+    Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path)
+}
+
+fn find(name: &str) -> Option<&'static Applet> {
+    APPLETS.iter().find(|applet| applet.name == name)
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(127, format!("{name}: applet not found (`ogbox` lists them)"))
+}
+
+fn version(io: &mut Io) -> Outcome {
+    writeln!(io.out, "ogbox {}", env!("CARGO_PKG_VERSION"))?;
+    Ok(Exit::OK)
+}
+
+fn list(io: &mut Io) -> Outcome {
+    version(io)?;
+    writeln!(
+        io.out,
+        "Disk imaging for computer labs over BitTorrent, one static binary with many names.\n\n\
+         usage: ogbox APPLET [ARGUMENT...]\n\
+         \x20      ogbox --install [-s] DIR   link every applet into DIR (-s: symbolic links)\n\
+         \x20      ogbox --version\n\n\
+         Applets, each also run by a link of its name:"
+    )?;
+    for applet in APPLETS {
+        writeln!(io.out, "  {:<16} {}", applet.name, applet.summary)?;
+    }
+    Ok(Exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applets_are_sorted_and_named_once() {
+        assert!(APPLETS.windows(2).all(|pair| pair[0].name < pair[1].name));
+    }
+}

@@ -1,0 +1,3 @@
+//! The room nearest to the kernel: all `unsafe` outside the piece hasher's lanes is here.
+
+pub mod signal;

@@ -1,0 +1,67 @@
+//! Signals as flags that loops look at; nothing is done inside a handler.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+
+/// Requests to end (SIGINT, SIGTERM), to reopen logs (SIGHUP) and to dump state (SIGUSR1).
+#[derive(Clone, Default)]
+pub struct Signals {
+    ends: Arc<AtomicBool>,
+    hangup: Arc<AtomicBool>,
+    usr1: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Takes the first SIGINT or SIGTERM as a request to end in order; a second one kills as usual.
+    pub fn catch_ends() -> io::Result<Signals> {
+        let signals = Signals::default();
+        for signal in [SIGINT, SIGTERM] {
+            // Registered first, so it runs first: once an end was asked for, a second one kills.
+            signal_hook::flag::register_conditional_default(signal, signals.ends.clone())?;
+            signal_hook::flag::register(signal, signals.ends.clone())?;
+        }
+        Ok(signals)
+    }
+
+    /// Takes SIGHUP as a request to reopen logs instead of as an end.
+    pub fn catch_hangup(&self) -> io::Result<()> {
+        signal_hook::flag::register(SIGHUP, self.hangup.clone()).map(drop)
+    }
+
+    /// Takes SIGUSR1 as a request to print state.
+    pub fn catch_usr1(&self) -> io::Result<()> {
+        signal_hook::flag::register(SIGUSR1, self.usr1.clone()).map(drop)
+    }
+
+    /// An end was asked for.
+    pub fn ending(&self) -> bool {
+        self.ends.load(Ordering::Relaxed)
+    }
+
+    /// A hang-up came since the last call.
+    pub fn take_hangup(&self) -> bool {
+        self.hangup.swap(false, Ordering::Relaxed)
+    }
+
+    /// SIGUSR1 came since the last call.
+    pub fn take_usr1(&self) -> bool {
+        self.usr1.swap(false, Ordering::Relaxed)
+    }
+
+    /// Sleeps for `time`, less if an end is asked for; false when one was.
+    pub fn sleep(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        while !self.ending() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        false
+    }
+}

@@ -1,0 +1,1 @@
+//! The tracker protocol, both ends.
