@@ -1,1 +1,18 @@
-//! What a torrent is.
+//! What a torrent is: bencode, metainfo, piece geometry, bitfield, piece hashing.
+//!
+//! Values and their checks; nothing here opens a socket. BEP 3 (the protocol), 12 (tiers of trackers),
+//! 19 (web seeds), 27 (private), 47 (pad files). Version 2 torrents (BEP 52) are read by their version 1
+//! half when they have one, and refused otherwise.
+
+pub mod bencode;
+mod bitfield;
+mod error;
+mod geometry;
+mod id;
+mod metainfo;
+
+pub use bitfield::Bitfield;
+pub use error::{Error, Fault};
+pub use geometry::{BLOCK, Geometry};
+pub use id::{InfoHash, PeerId};
+pub use metainfo::{FileEntry, MAX_METAINFO, MAX_PIECE_LENGTH, Metainfo};
