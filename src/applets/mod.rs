@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 mod install;
 pub mod options;
+pub mod progress;
 
 /// What an applet may talk to; the caller decides where it goes.
 pub struct Io<'a> {
