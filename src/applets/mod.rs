@@ -116,7 +116,8 @@ fn dispatch(argv: &[String], io: &mut Io) -> (String, Outcome) {
     match rest.split_first() {
         None => ("ogbox".to_owned(), list(io)),
         Some((word, args)) => match word.as_str() {
-            "--help" | "-h" | "--list" => ("ogbox".to_owned(), list(io)),
+            "--help" | "-h" => ("ogbox".to_owned(), list(io)),
+            "--list" => ("ogbox".to_owned(), names(io)),
             "--version" | "-V" => ("ogbox".to_owned(), version(io)),
             "--install" => ("ogbox".to_owned(), install::run(args, io)),
             name => match find(base_name(name)) {
@@ -144,6 +145,14 @@ fn version(io: &mut Io) -> Outcome {
     Ok(Exit::OK)
 }
 
+/// The bare names, one a line, as `busybox --list` gives them: for scripts.
+fn names(io: &mut Io) -> Outcome {
+    for applet in APPLETS {
+        writeln!(io.out, "{}", applet.name)?;
+    }
+    Ok(Exit::OK)
+}
+
 fn list(io: &mut Io) -> Outcome {
     version(io)?;
     writeln!(
@@ -151,6 +160,7 @@ fn list(io: &mut Io) -> Outcome {
         "Disk imaging for computer labs over BitTorrent, one static binary with many names.\n\n\
          usage: ogbox APPLET [ARGUMENT...]\n\
          \x20      ogbox --install [-s] DIR   link every applet into DIR (-s: symbolic links)\n\
+         \x20      ogbox --list               the applets' names alone, one a line\n\
          \x20      ogbox --version\n\n\
          Applets, each also run by a link of its name:"
     )?;

@@ -1,0 +1,55 @@
+# The one front door: `make help` lists what is behind it. What is longer than a line is in scripts/.
+
+TARGET := x86_64-unknown-linux-musl
+OGBOX  := target/$(TARGET)/release/ogbox
+CARGO  ?= cargo
+PREFIX ?= /usr/local
+BINDIR  = $(DESTDIR)$(PREFIX)/bin
+
+# The stripped binary's limit in bytes (1.1 MiB); `make size` fails over it.
+BUDGET := 1153433
+
+# Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
+
+.PHONY: all help demo test size baseline bloat install uninstall clean
+
+all: ## build the binary, target/x86_64-unknown-linux-musl/release/ogbox
+	scripts/setup build
+	$(CARGO) build --release --locked --target $(TARGET)
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: all ## the whole way in two minutes, without root: image, torrent, swarm of four, four restored file systems
+	scripts/setup demo
+	scripts/demo $(OGBOX)
+
+test: ## formatting, clippy, unit, property, cli and interop tests (SKIP=name,name leaves out what needs that tool)
+	scripts/setup test
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --target $(TARGET) --all-targets -- -D warnings
+	$(CARGO) build --release --locked --target $(TARGET)
+	scripts/check $(OGBOX) $(BUDGET)
+	$(CARGO) test --locked --target $(TARGET)
+
+size: all ## the binary's size by crate and by room; fails over the BUDGET
+	scripts/size table $(OGBOX) $(BUDGET)
+
+baseline: all ## keep this build's symbols for `make bloat` to compare with
+	scripts/size baseline
+
+bloat: all ## what grew and shrank since `make baseline`, by symbol
+	scripts/size bloat
+
+install: all ## the binary and a link for each applet, in DESTDIR/PREFIX/bin (PREFIX=/usr/local)
+	install -D -m 755 $(OGBOX) $(BINDIR)/ogbox
+	for name in $$($(OGBOX) --list); do ln -sf ogbox $(BINDIR)/$$name || exit; done
+
+uninstall: ## remove what `make install` put there
+	for name in $$($(BINDIR)/ogbox --list); do \
+		[ "$$(readlink $(BINDIR)/$$name)" != ogbox ] || rm $(BINDIR)/$$name || exit; done
+	rm -f $(BINDIR)/ogbox
+
+clean: ## remove target/
+	$(CARGO) clean
