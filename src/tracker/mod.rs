@@ -1,1 +1,16 @@
-//! The tracker protocol, both ends.
+//! The tracker protocol, both ends: BEP 3 (HTTP), 7 (IPv6), 15 (UDP), 23 (compact), 24 (external IP),
+//! 31 (failure with "retry in"), 48 (scrape).
+//!
+//! [`message`], [`query`], [`compact`] and [`udp`] turn bytes into values and back and know no socket;
+//! [`announcer`] decides when and where to announce and knows no clock; [`client`] does the asking.
+
+pub mod announcer;
+pub mod client;
+pub mod compact;
+mod error;
+pub mod message;
+pub mod query;
+pub mod rng;
+pub mod udp;
+
+pub use error::Error;
