@@ -1,3 +1,4 @@
 //! The room nearest to the kernel: all `unsafe` outside the piece hasher's lanes is here.
 
+pub mod block;
 pub mod signal;

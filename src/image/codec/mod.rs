@@ -1,0 +1,244 @@
+//! The compressors of images, each in the format that its usual tool reads and writes.
+//!
+//! A codec is a line of [`CODECS`] and a file: a file in its format is cut into pieces that are expanded
+//! independently, and what is written consists of such pieces. Recognised by content, never by name.
+
+use std::io::{self, Read};
+
+use super::Error;
+
+pub mod lzo1x;
+pub mod lzop;
+mod plain;
+
+/// Packs a piece.
+pub type Encode = fn(&[u8], &mut Scratch, &mut Vec<u8>) -> usize;
+/// Expands a piece.
+pub type Expand = fn(&Packed, &mut Vec<u8>) -> Result<usize, String>;
+
+/// One compressed format.
+pub struct Codec {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// Bytes of plain data that one piece holds.
+    pub piece: usize,
+    /// Whether a file that begins so is in this format.
+    pub recognise: fn(&[u8]) -> bool,
+    /// Appends what stands before the first piece.
+    pub begin: fn(&mut Vec<u8>),
+    /// Writes one piece into the front of the buffer, which grows as needed; gives the bytes written. None
+    /// where pieces are their plain bytes.
+    pub encode: Option<Encode>,
+    /// Appends what stands behind the last piece.
+    pub end: fn(&mut Vec<u8>),
+    /// A cutter of files into pieces.
+    pub split: fn() -> Box<dyn Split>,
+    /// Expands a piece into the front of the buffer; gives the bytes written, or what is wrong with the piece.
+    /// None where pieces are their plain bytes.
+    pub expand: Option<Expand>,
+}
+
+/// All codecs. The last one takes whatever no other recognises.
+pub const CODECS: &[Codec] = &[
+    Codec {
+        name: "lzop",
+        piece: lzop::BLOCK,
+        recognise: lzop::recognise,
+        begin: lzop::begin,
+        encode: Some(lzop::encode),
+        end: lzop::end,
+        split: || Box::<lzop::Splitter>::default(),
+        expand: Some(lzop::expand),
+    },
+    plain::CODEC,
+];
+
+/// The codec called `name`.
+pub fn named(name: &str) -> Option<&'static Codec> {
+    CODECS.iter().find(|codec| codec.name == name)
+}
+
+/// The codec of a file that begins with `head` (at least 16 bytes of it, if there are so many).
+pub fn recognise(head: &[u8]) -> &'static Codec {
+    CODECS.iter().find(|codec| (codec.recognise)(head)).unwrap_or(&plain::CODEC)
+}
+
+/// What an encoder keeps from piece to piece; made once a thread.
+#[derive(Default)]
+pub struct Scratch {
+    lzo: lzo1x::Table,
+}
+
+/// A compressed piece as it stands in the file.
+#[derive(Default)]
+pub struct Packed {
+    /// Where it begins in the file, bytes.
+    pub at: u64,
+    /// Its bytes are the first `used` of these; the buffer is kept from piece to piece.
+    pub data: Vec<u8>,
+    /// Bytes of `data` that count.
+    pub used: usize,
+    /// Bytes it expands to, where the format says so.
+    pub plain: usize,
+    /// Its bytes are the plain ones.
+    pub stored: bool,
+    /// The checksums that came with it.
+    pub sums: Sums,
+}
+
+/// Checksums of a piece, as far as the format has them.
+#[derive(Clone, Copy, Default)]
+pub struct Sums {
+    /// Adler-32 of the plain bytes.
+    pub plain_adler: Option<u32>,
+    /// CRC-32 of the plain bytes.
+    pub plain_crc: Option<u32>,
+    /// Adler-32 of the packed bytes.
+    pub packed_adler: Option<u32>,
+    /// CRC-32 of the packed bytes.
+    pub packed_crc: Option<u32>,
+}
+
+/// Cuts a file into pieces, in order and without expanding them where the format allows.
+pub trait Split: Send {
+    /// Reads the next piece; false when there is none.
+    fn next(&mut self, input: &mut Input, packed: &mut Packed) -> Result<bool, Error>;
+}
+
+/// A compressed file or stream that is read once, from its beginning.
+pub struct Input {
+    read: Box<dyn Read + Send>,
+    name: String,
+    /// Read but not yet taken: `ahead[from..]`.
+    ahead: Vec<u8>,
+    from: usize,
+    at: u64,
+}
+
+impl Input {
+    /// Reads `read`, which errors call `name`.
+    pub fn new(read: Box<dyn Read + Send>, name: &str) -> Input {
+        Input { read, name: name.to_owned(), ahead: Vec::new(), from: 0, at: 0 }
+    }
+
+    /// What errors call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes taken so far.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// An error at byte `at`.
+    pub fn damaged(&self, at: u64, why: String) -> Error {
+        Error::Damaged { what: self.name.clone(), at, why }
+    }
+
+    /// The next bytes without taking them: `count` or more, fewer only before the end.
+    pub fn peek(&mut self, count: usize) -> Result<&[u8], Error> {
+        if self.ahead.len() - self.from < count {
+            self.ahead.drain(..self.from);
+            self.from = 0;
+        }
+        // Headers are taken byte by byte: not a system call each.
+        let mut chunk = [0; 4096];
+        while self.ahead.len() - self.from < count {
+            match self.read.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(got) => self.ahead.extend(&chunk[..got]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io(format!("read {} at byte {}", self.name, self.at), error)),
+            }
+        }
+        Ok(&self.ahead[self.from..])
+    }
+
+    /// Nothing follows.
+    pub fn at_end(&mut self) -> Result<bool, Error> {
+        Ok(self.peek(1)?.is_empty())
+    }
+
+    /// One byte of `what`.
+    pub fn byte(&mut self, what: &str) -> Result<u8, Error> {
+        self.peek(1)?;
+        let byte = *self.ahead.get(self.from).ok_or_else(|| self.short(what))?;
+        self.from += 1;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    /// A big-endian number of `what`.
+    pub fn u32_be(&mut self, what: &str) -> Result<u32, Error> {
+        let mut value = 0;
+        for byte in self.array::<4>(what)? {
+            value = value << 8 | u32::from(byte);
+        }
+        Ok(value)
+    }
+
+    /// The next `N` bytes.
+    pub fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Error> {
+        if self.peek(N)?.len() < N {
+            return Err(self.short(what));
+        }
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.ahead[self.from..self.from + N]);
+        self.from += N;
+        self.at += N as u64;
+        Ok(bytes)
+    }
+
+    /// Takes exactly `len` bytes of `what` into the front of `buffer`, which grows no faster than bytes arrive.
+    pub fn fill(&mut self, buffer: &mut Vec<u8>, len: usize, what: &str) -> Result<(), Error> {
+        if self.take(buffer, len)? < len {
+            return Err(self.short(what));
+        }
+        Ok(())
+    }
+
+    /// Takes up to `len` bytes into the front of `buffer`: fewer only before the end.
+    pub fn take(&mut self, buffer: &mut Vec<u8>, len: usize) -> Result<usize, Error> {
+        const STEP: usize = 256 << 10;
+        let mut got = 0;
+        while got < len {
+            let want = (len - got).min(STEP.max(got));
+            if buffer.len() < got + want {
+                buffer.resize(got + want, 0);
+            }
+            let (to, ahead) = (&mut buffer[got..got + want], &self.ahead[self.from..]);
+            let ready = ahead.len().min(want);
+            to[..ready].copy_from_slice(&ahead[..ready]);
+            self.from += ready;
+            let read = read_full(&mut self.read, &mut to[ready..]).map_err(|error| {
+                Error::io(format!("read {} at byte {}", self.name, self.at + (got + ready) as u64), error)
+            })?;
+            got += ready + read;
+            if ready + read < want {
+                break;
+            }
+        }
+        self.at += got as u64;
+        Ok(got)
+    }
+
+    fn short(&self, what: &str) -> Error {
+        let end = self.at + (self.ahead.len() - self.from) as u64;
+        self.damaged(end, format!("cut short within {what}"))
+    }
+}
+
+/// Reads until `to` is full or the end comes.
+fn read_full(read: &mut dyn Read, to: &mut [u8]) -> io::Result<usize> {
+    let mut got = 0;
+    while got < to.len() {
+        match read.read(&mut to[got..]) {
+            Ok(0) => break,
+            Ok(count) => got += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
+}

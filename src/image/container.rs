@@ -1,0 +1,295 @@
+//! partclone's image container: its header, and the order of what follows.
+//!
+//! Both versions are what partclone's IMAGE_FORMATS.md describes: header, map of used blocks, then the used
+//! blocks with checksums between them. Version 2 (partclone 0.3) has a header of 110 bytes with its own CRC and
+//! one bit a block in the map, with a CRC behind it; version 1 (partclone 0.2) has a header of 4160 bytes, one
+//! byte a block, the mark `BiTmAgIc`, and a checksum after each block. Only little-endian images are read.
+
+use super::checksum::{self, Mode};
+
+/// Bytes of a version 2 header.
+pub const HEADER_V2: usize = 110;
+/// Bytes of a version 1 header.
+pub const HEADER_V1: usize = 4160;
+/// What stands behind the map of version 1.
+pub const MAP_MARK: &[u8; 8] = b"BiTmAgIc";
+
+const MAGIC: &[u8; 15] = b"partclone-image";
+/// Bytes that tell the version.
+pub const HEAD: usize = 36;
+
+/// Which version of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// 0001, of partclone 0.2.
+    One,
+    /// 0002, of partclone 0.3.
+    Two,
+}
+
+/// How a map of used blocks is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapMode {
+    /// There is none: all blocks are there.
+    None,
+    /// One bit a block.
+    Bit,
+    /// One byte a block.
+    Byte,
+}
+
+impl MapMode {
+    /// As partclone.info calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            MapMode::None => "NONE",
+            MapMode::Bit => "BIT",
+            MapMode::Byte => "BYTE",
+        }
+    }
+}
+
+/// What an image's header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Version of the container.
+    pub version: Version,
+    /// Version of the program that made it; version 1 does not say.
+    pub made_by: String,
+    /// File system, in partclone's words (`EXTFS`, `NTFS` …).
+    pub fs: String,
+    /// Size of the file system's device, bytes.
+    pub device_size: u64,
+    /// Blocks of the file system.
+    pub blocks: u64,
+    /// Used blocks as the file system's own counters say.
+    pub used_by_super: u64,
+    /// Used blocks as the map says; version 1 does not say.
+    pub used_by_map: u64,
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Word length of the machine that made it; 0 where version 1 does not say.
+    pub cpu_bits: u16,
+    /// How blocks are summed.
+    pub checksum: Mode,
+    /// Blocks that one checksum covers; 0 without checksums.
+    pub blocks_per_checksum: u32,
+    /// Each checksum begins anew; else each goes on where the last one ended.
+    pub reseed: bool,
+    /// How the map is stored.
+    pub map: MapMode,
+}
+
+/// Why bytes are no header of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Offset in the header, bytes.
+    pub at: usize,
+    /// What is wrong there.
+    pub why: String,
+}
+
+fn fault<T>(at: usize, why: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault { at, why: why.into() })
+}
+
+/// Bytes of the header that begins with these [`HEAD`] bytes.
+///
+/// # Errors
+/// No partclone image, or of a version or byte order that is not known.
+pub fn header_size(head: &[u8]) -> Result<usize, Fault> {
+    if head.len() < HEAD || !head.starts_with(MAGIC) {
+        return fault(0, "not a partclone image");
+    }
+    match &head[30..34] {
+        b"0001" => Ok(HEADER_V1),
+        b"0002" => match &head[34..36] {
+            [0xde, 0xc0] => Ok(HEADER_V2),
+            [0xc0, 0xde] => fault(34, "made on a big-endian machine, which is not supported"),
+            _ => fault(34, "the mark of the byte order is wrong"),
+        },
+        version => fault(30, format!("container version {:?} is not known", String::from_utf8_lossy(version))),
+    }
+}
+
+impl Header {
+    /// Reads a header of the size that [`header_size`] gives.
+    ///
+    /// # Errors
+    /// What is wrong, and where. Sizes are checked against each other, not against any device.
+    pub fn parse(bytes: &[u8]) -> Result<Header, Fault> {
+        let size = header_size(bytes)?;
+        if bytes.len() < size {
+            return fault(bytes.len(), "the header is cut short");
+        }
+        let header = if size == HEADER_V1 { parse_v1(bytes) } else { parse_v2(&bytes[..size])? };
+        header.check()?;
+        Ok(header)
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        let (at_size, at_blocks, at_block_size) = match self.version {
+            Version::One => (40, 48, 36),
+            Version::Two => (52, 60, 84),
+        };
+        if self.block_size == 0 || self.block_size > MAX_BLOCK_SIZE {
+            return fault(at_block_size, format!("blocks of {} bytes are impossible", self.block_size));
+        }
+        if self.blocks.checked_mul(u64::from(self.block_size)).is_none_or(|bytes| bytes > i64::MAX as u64) {
+            return fault(at_blocks, format!("{} blocks of {} bytes are impossible", self.blocks, self.block_size));
+        }
+        if self.blocks == 0 {
+            return fault(at_blocks, "a file system without blocks");
+        }
+        if self.device_size > i64::MAX as u64 {
+            return fault(at_size, format!("a device of {} bytes is impossible", self.device_size));
+        }
+        Ok(())
+    }
+
+    /// Bytes of all blocks.
+    pub fn block_bytes(&self) -> u64 {
+        self.blocks * u64::from(self.block_size)
+    }
+
+    /// Bytes a target must have: all blocks, or the device's size where that is more exact.
+    pub fn target_size(&self) -> u64 {
+        self.device_size.max(self.block_bytes())
+    }
+
+    /// Bytes of the map, without what checks it.
+    pub fn map_size(&self) -> u64 {
+        match self.map {
+            MapMode::None => 0,
+            MapMode::Bit => self.blocks.div_ceil(8),
+            MapMode::Byte => self.blocks,
+        }
+    }
+
+    /// The header's bytes, as partclone writes them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = vec![0; if self.version == Version::One { HEADER_V1 } else { HEADER_V2 }];
+        let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0, MAGIC);
+        match self.version {
+            Version::One => {
+                put(15, text(&self.fs, 15));
+                put(30, b"0001");
+                put(36, &self.block_size.to_le_bytes());
+                put(40, &self.device_size.to_le_bytes());
+                put(48, &self.blocks.to_le_bytes());
+                put(56, &self.used_by_super.to_le_bytes());
+            }
+            Version::Two => {
+                put(16, text(&self.made_by, 14));
+                put(30, b"0002");
+                put(34, &[0xde, 0xc0]);
+                put(36, text(&self.fs, 16));
+                put(52, &self.device_size.to_le_bytes());
+                put(60, &self.blocks.to_le_bytes());
+                put(68, &self.used_by_super.to_le_bytes());
+                put(76, &self.used_by_map.to_le_bytes());
+                put(84, &self.block_size.to_le_bytes());
+                put(88, &18_u32.to_le_bytes());
+                put(92, &2_u16.to_le_bytes());
+                put(94, &self.cpu_bits.to_le_bytes());
+                put(96, &self.checksum.number().to_le_bytes());
+                put(98, &(self.checksum.size() as u16).to_le_bytes());
+                put(100, &self.blocks_per_checksum.to_le_bytes());
+                put(104, &[u8::from(self.reseed), map_number(self.map)]);
+                let sum = checksum::crc32(&out[..106]);
+                out[106..].copy_from_slice(&sum.to_le_bytes());
+            }
+        }
+        out
+    }
+}
+
+/// Largest block that is believed: nothing comes near it, and one block is held in memory.
+const MAX_BLOCK_SIZE: u32 = 16 << 20;
+
+fn text(text: &str, most: usize) -> &[u8] {
+    // The last byte stays the zero that ends the text.
+    &text.as_bytes()[..text.len().min(most - 1)]
+}
+
+fn read_text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    // Printed on terminals: nothing that moves a cursor.
+    bytes[..end].iter().map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '?' }).collect()
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut number = [0; N];
+    number.copy_from_slice(&bytes[at..at + N]);
+    number
+}
+
+fn map_number(mode: MapMode) -> u8 {
+    match mode {
+        MapMode::None => 0,
+        MapMode::Bit => 1,
+        MapMode::Byte => 8,
+    }
+}
+
+fn parse_v1(bytes: &[u8]) -> Header {
+    Header {
+        version: Version::One,
+        made_by: String::new(),
+        fs: read_text(&bytes[15..30]),
+        device_size: u64::from_le_bytes(number(bytes, 40)),
+        blocks: u64::from_le_bytes(number(bytes, 48)),
+        used_by_super: u64::from_le_bytes(number(bytes, 56)),
+        used_by_map: u64::from_le_bytes(number(bytes, 56)),
+        block_size: u32::from_le_bytes(number(bytes, 36)),
+        cpu_bits: 0,
+        checksum: Mode::Crc32V1,
+        blocks_per_checksum: 1,
+        reseed: true,
+        map: MapMode::Byte,
+    }
+}
+
+fn parse_v2(bytes: &[u8]) -> Result<Header, Fault> {
+    let (stored, sum) = (u32::from_le_bytes(number(bytes, 106)), checksum::crc32(&bytes[..106]));
+    if stored != sum {
+        return fault(106, format!("the header's checksum is {sum:#010x}, not {stored:#010x}"));
+    }
+    let mode = u16::from_le_bytes(number(bytes, 96));
+    let Some(mode) = Mode::from_number(mode) else {
+        return fault(96, format!("checksum mode {mode:#x} is not known"));
+    };
+    let size = usize::from(u16::from_le_bytes(number(bytes, 98)));
+    if size != mode.size() {
+        return fault(98, format!("a {} checksum of {size} bytes is impossible", mode.name()));
+    }
+    let blocks_per_checksum = u32::from_le_bytes(number(bytes, 100));
+    if mode != Mode::None && blocks_per_checksum == 0 {
+        return fault(100, "a checksum every 0 blocks is impossible");
+    }
+    let map = match bytes[105] {
+        0 => MapMode::None,
+        1 => MapMode::Bit,
+        8 => MapMode::Byte,
+        mode => return fault(105, format!("a map of {mode} bits a block is not known")),
+    };
+    Ok(Header {
+        version: Version::Two,
+        made_by: read_text(&bytes[16..30]),
+        fs: read_text(&bytes[36..52]),
+        device_size: u64::from_le_bytes(number(bytes, 52)),
+        blocks: u64::from_le_bytes(number(bytes, 60)),
+        used_by_super: u64::from_le_bytes(number(bytes, 68)),
+        used_by_map: u64::from_le_bytes(number(bytes, 76)),
+        block_size: u32::from_le_bytes(number(bytes, 84)),
+        cpu_bits: u16::from_le_bytes(number(bytes, 94)),
+        checksum: mode,
+        blocks_per_checksum,
+        reseed: bytes[104] != 0,
+        map,
+    })
+}
+
+#[cfg(test)]
+mod tests;
