@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+mod image;
 mod install;
 pub mod options;
 pub mod progress;
@@ -70,7 +71,8 @@ pub struct Applet {
 }
 
 /// All applets, sorted by name.
-pub const APPLETS: &[Applet] = &[];
+pub const APPLETS: &[Applet] =
+    &[Applet { name: "image", summary: "save a partition to an image, restore it", run: image::run }];
 
 /// Runs the applet that the process was called as, and turns what it gives into an exit code.
 pub fn main() -> ExitCode {

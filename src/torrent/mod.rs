@@ -9,7 +9,6 @@ mod bitfield;
 mod error;
 mod geometry;
 mod id;
-pub mod lanes;
 mod metainfo;
 
 pub use bitfield::Bitfield;

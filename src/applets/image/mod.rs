@@ -1,0 +1,97 @@
+//! `ogbox image`: saves a partition to an image and restores it.
+//!
+//! One file a subcommand: its options, then `run`, then what it alone needs.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::OnceLock;
+
+use super::options::Grammar;
+use super::progress::{Progress, Style};
+use super::{Exit, Failure, Io, Outcome};
+use crate::image::codec::Input;
+use crate::image::container::Header;
+use crate::image::{Error, Watch};
+use crate::sys::signal::Signals;
+
+mod restore;
+mod save;
+
+/// A subcommand: name, summary, and what runs it.
+type Subcommand = (&'static str, &'static str, fn(&[String], &mut Io) -> Outcome);
+
+const SUBCOMMANDS: &[Subcommand] = &[
+    ("restore", "an image back onto a partition or into a file", restore::run),
+    ("save", "the used blocks of a partition into an image", save::run),
+];
+
+/// Runs the subcommand that the first word names.
+pub fn run(args: &[String], io: &mut Io) -> Outcome {
+    let (word, rest) = args.split_first().map_or(("", args), |(word, rest)| (word.as_str(), rest));
+    if let Some((_, _, run)) = SUBCOMMANDS.iter().find(|(name, _, _)| *name == word) {
+        return run(rest, io);
+    }
+    if !["--help", "-h", "help"].contains(&word) {
+        let names: Vec<&str> = SUBCOMMANDS.iter().map(|(name, _, _)| *name).collect();
+        return Err(Failure::new(1, format!("usage: ogbox image {} …, not {word:?}", names.join("|"))));
+    }
+    writeln!(io.out, "usage: ogbox image SUBCOMMAND [ARGUMENT...]   (--help after a subcommand: its options)\n")?;
+    for (name, summary, _) in SUBCOMMANDS {
+        writeln!(io.out, "  {name:<10} {summary}")?;
+    }
+    Ok(Exit::OK)
+}
+
+/// How the subcommands' words are read.
+const GRAMMAR: Grammar = Grammar { valued: "oc", valued_long: &["compress", "progress"], repeated: &[], usage_code: 1 };
+
+/// Exit code of everything that went wrong, as partclone's.
+const FAILED: u8 = 1;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            // As a shell says of a command that SIGINT ended.
+            Error::Interrupted => Failure::new(130, error),
+            error => Failure::new(FAILED, error),
+        }
+    }
+}
+
+/// Runs `job` with progress told as `style` says and with Ctrl-C taken as a request to end in order.
+fn watched<T>(step: &str, style: Style, job: impl FnOnce(&Watch) -> Result<T, Error>) -> Result<T, Failure> {
+    let signals = Signals::catch_ends().map_err(|error| Failure::new(FAILED, format!("catch signals: {error}")))?;
+    let progress = OnceLock::new();
+    let begin = |header: &Header| {
+        let total = header.used_by_map * u64::from(header.block_size);
+        progress.get_or_init(|| Progress::start(step, total, style));
+    };
+    let advance = |bytes| {
+        if let Some(progress) = progress.get() {
+            progress.advance(bytes);
+        }
+    };
+    let wrote = |bytes| {
+        if let Some(progress) = progress.get() {
+            progress.wrote(bytes);
+        }
+    };
+    Ok(job(&Watch { begin: &begin, progress: &advance, wrote: &wrote, stop: &|| signals.ending() })?)
+}
+
+/// Opens an image; `-` is standard input.
+fn input(name: &str) -> Result<Input, Failure> {
+    let read: Box<dyn Read + Send> = match name {
+        "-" => Box::new(File::from(
+            rustix::io::dup(rustix::stdio::stdin())
+                .map_err(|error| Failure::new(FAILED, format!("open standard input: {error}")))?,
+        )),
+        name => Box::new(File::open(name).map_err(|error| Failure::new(FAILED, format!("open {name}: {error}")))?),
+    };
+    Ok(Input::new(read, if name == "-" { "standard input" } else { name }))
+}
+
+/// Reads `--progress`.
+fn style(word: Option<&str>) -> Result<Style, Failure> {
+    word.map_or(Ok(Style::Auto), str::parse).map_err(|why| Failure::new(FAILED, why))
+}

@@ -1,0 +1,3 @@
+//! ogbox against other people's programs, in both directions.
+
+mod imaging;
