@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::bencode::{self, Value};
-use super::{Error, Geometry, InfoHash};
+use super::{Error, Geometry, InfoHash, lanes};
 
 /// The largest metainfo file that is read, in bytes: 3 million pieces.
 pub const MAX_METAINFO: u64 = 64 << 20;
@@ -145,7 +145,7 @@ impl Metainfo {
         let geometry = Geometry::new(length, piece_length);
         let hashes = hashes(info, length.div_ceil(u64::from(piece_length)))?;
         Ok(Metainfo {
-            info_hash: InfoHash(sha1_smol::Sha1::from(info.raw()).digest().bytes()),
+            info_hash: InfoHash(lanes::sha1(info.raw())),
             name,
             geometry,
             files,

@@ -9,6 +9,7 @@ mod bitfield;
 mod error;
 mod geometry;
 mod id;
+pub mod lanes;
 mod metainfo;
 
 pub use bitfield::Bitfield;
