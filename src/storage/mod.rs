@@ -1,1 +1,216 @@
-//! Where pieces live.
+//! Where pieces live: one file, a block device, or the files of a directory, addressed as one range of bytes.
+//!
+//! Blocks are written where they belong as they come and verified by reading them back, so the page cache is the
+//! only buffer of a piece, whatever its size. Storage knows nothing of what is verified.
+
+mod check;
+mod error;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+
+pub use check::check;
+pub use error::Error;
+
+use crate::sys;
+use crate::torrent::Metainfo;
+
+/// A stretch of one file, as [`Storage::segments`] gives it.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    /// The file; none for padding, which is zeros and lives nowhere (BEP 47).
+    pub file: Option<&'a File>,
+    /// Offset in the file, bytes.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+#[derive(Debug)]
+struct Target {
+    /// None for padding.
+    file: Option<File>,
+    path: PathBuf,
+    /// Where it begins in the torrent, bytes.
+    start: u64,
+    length: u64,
+}
+
+/// The files of one torrent.
+#[derive(Debug)]
+pub struct Storage {
+    targets: Vec<Target>,
+}
+
+/// What [`Storage::create`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Something was there already and may hold pieces.
+    Data,
+    /// Everything was made anew.
+    Nothing,
+}
+
+impl Storage {
+    /// Opens what must be there, to be read only: `path` is the torrent's file, or its directory of files.
+    ///
+    /// # Errors
+    /// A file is missing, unreadable, or not of the length that the torrent says.
+    pub fn open(metainfo: &Metainfo, path: &Path) -> Result<Storage, Error> {
+        let storage = Storage::with_targets(metainfo, path, |path| {
+            File::open(path).map_err(|cause| Error::io("open", path, cause))
+        })?;
+        for target in &storage.targets {
+            let Some(file) = &target.file else { continue };
+            let has = length_of(file, &target.path)?;
+            let device = is_device(file, &target.path)?;
+            if has < target.length || (has > target.length && !device) {
+                return Err(Error::Length { path: target.path.clone(), has, wants: target.length });
+            }
+        }
+        Ok(storage)
+    }
+
+    /// Opens for download, making what is missing: files sparse and of full length.
+    ///
+    /// # Errors
+    /// A file cannot be made or written, a device is too small.
+    pub fn create(metainfo: &Metainfo, path: &Path) -> Result<(Storage, Found), Error> {
+        let mut found = Found::Nothing;
+        let storage = Storage::with_targets(metainfo, path, |path| {
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                fs::create_dir_all(parent).map_err(|cause| Error::io("make directory", parent, cause))?;
+            }
+            if path.exists() {
+                found = Found::Data;
+            }
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create(true).truncate(false);
+            options.open(path).map_err(|cause| Error::io("open", path, cause))
+        })?;
+        for target in &storage.targets {
+            let Some(file) = &target.file else { continue };
+            let has = length_of(file, &target.path)?;
+            if is_device(file, &target.path)? {
+                if has < target.length {
+                    return Err(Error::Length { path: target.path.clone(), has, wants: target.length });
+                }
+            } else if has > target.length {
+                // Another image under the same name, perhaps: not ours to cut.
+                return Err(Error::Length { path: target.path.clone(), has, wants: target.length });
+            } else if has < target.length {
+                file.set_len(target.length).map_err(|cause| Error::io("extend", &target.path, cause))?;
+            }
+        }
+        Ok((storage, found))
+    }
+
+    fn with_targets(
+        metainfo: &Metainfo,
+        path: &Path,
+        mut open: impl FnMut(&Path) -> Result<File, Error>,
+    ) -> Result<Storage, Error> {
+        let mut start = 0;
+        let mut targets = Vec::with_capacity(metainfo.files.len());
+        for entry in &metainfo.files {
+            let path = if metainfo.multi_file { path.join(&entry.path) } else { path.to_owned() };
+            let file = if entry.pad { None } else { Some(open(&path)?) };
+            targets.push(Target { file, path, start, length: entry.length });
+            start += entry.length;
+        }
+        Ok(Storage { targets })
+    }
+
+    /// The stretches of files that `length` bytes from `offset` are made of, in order.
+    pub fn segments(&self, offset: u64, length: u64) -> impl Iterator<Item = Segment<'_>> {
+        let end = offset + length;
+        let first = self.targets.partition_point(|target| target.start + target.length <= offset);
+        self.targets[first..].iter().take_while(move |target| target.start < end).map(move |target| {
+            let from = offset.max(target.start);
+            let to = end.min(target.start + target.length);
+            Segment { file: target.file.as_ref(), offset: from - target.start, length: to - from }
+        })
+    }
+
+    /// Reads the bytes from `offset` that fill `buffer`.
+    ///
+    /// # Errors
+    /// What the read gave; `UnexpectedEof` when the file is shorter than the torrent says.
+    pub fn read(&self, offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
+        for segment in self.segments(offset, buffer.len() as u64) {
+            let (part, rest) = buffer.split_at_mut(segment.length as usize);
+            match segment.file {
+                Some(file) => file.read_exact_at(part, segment.offset)?,
+                None => part.fill(0),
+            }
+            buffer = rest;
+        }
+        Ok(())
+    }
+
+    /// Writes `parts`, one after the other, from `offset`.
+    ///
+    /// # Errors
+    /// What the write gave, with the file and where in it.
+    pub fn write(&self, offset: u64, parts: &mut [IoSlice]) -> Result<(), Error> {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        if let [target] = self.targets.as_slice()
+            && let Some(file) = &target.file
+        {
+            return sys::io::write_all_at(file, parts, offset).map_err(|cause| Error::at(&target.path, offset, cause));
+        }
+        // Several files: part by part, each cut where a file ends.
+        let mut at = offset;
+        for part in parts.iter() {
+            let mut bytes: &[u8] = part;
+            while !bytes.is_empty() {
+                let Some(segment) = self.segments(at, bytes.len() as u64).next() else {
+                    let cause = io::Error::from(io::ErrorKind::InvalidInput);
+                    return Err(Error::at(Path::new("torrent"), offset + length as u64, cause));
+                };
+                let (now, rest) = bytes.split_at(segment.length as usize);
+                if let Some(file) = segment.file {
+                    let path = || {
+                        &self.targets[self.targets.partition_point(|target| target.start + target.length <= at)].path
+                    };
+                    file.write_all_at(now, segment.offset).map_err(|cause| Error::at(path(), segment.offset, cause))?;
+                }
+                at += now.len() as u64;
+                bytes = rest;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything written is on the medium.
+    ///
+    /// # Errors
+    /// What fsync gave, with the file.
+    pub fn sync(&self) -> Result<(), Error> {
+        for target in &self.targets {
+            if let Some(file) = &target.file {
+                file.sync_data().map_err(|cause| Error::io("flush", &target.path, cause))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_device(file: &File, path: &Path) -> Result<bool, Error> {
+    let metadata = file.metadata().map_err(|cause| Error::io("look at", path, cause))?;
+    let kind = metadata.file_type();
+    if kind.is_block_device() {
+        return Ok(true);
+    }
+    if kind.is_file() {
+        return Ok(false);
+    }
+    Err(Error::io("use", path, io::Error::other("neither a regular file nor a block device")))
+}
+
+/// Bytes in a file or block device.
+fn length_of(mut file: &File, path: &Path) -> Result<u64, Error> {
+    io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(|cause| Error::io("measure", path, cause))
+}
