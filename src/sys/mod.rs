@@ -1,4 +1,7 @@
 //! The room nearest to the kernel: all `unsafe` outside the piece hasher's lanes is here.
 
 pub mod block;
+pub mod io;
+pub mod net;
+pub mod rng;
 pub mod signal;

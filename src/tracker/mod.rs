@@ -10,7 +10,6 @@ pub mod compact;
 mod error;
 pub mod message;
 pub mod query;
-pub mod rng;
 pub mod udp;
 
 pub use error::Error;

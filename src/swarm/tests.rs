@@ -1,0 +1,306 @@
+//! Whole swarms in one thread: every message is delivered in the order of its connection, connections in random
+//! order, and what must hold is checked at every step.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
+
+use super::*;
+
+/// What travels on a connection.
+#[derive(Clone, Debug)]
+enum Wire {
+    Told(Action),
+    Bitfield(Bitfield),
+    Piece(Block),
+}
+
+struct Link {
+    to: usize,
+    /// The key under which the other end knows us, and we know it.
+    our_key: PeerKey,
+    their_key: PeerKey,
+    /// On its way to us.
+    inbox: VecDeque<Wire>,
+    awake: bool,
+}
+
+struct Node {
+    swarm: Swarm,
+    links: Vec<Link>,
+    /// Gives wrong data.
+    liar: bool,
+    /// Per piece, who gave each block that was written (true: a liar).
+    written: Vec<Vec<bool>>,
+    banned: Vec<PeerKey>,
+}
+
+struct World {
+    nodes: Vec<Node>,
+    rng: Rng,
+    now: Duration,
+}
+
+impl World {
+    /// `seeds` nodes that have everything, `leechers` that have nothing, all connected.
+    fn new(geometry: Geometry, seeds: usize, leechers: usize, config: &Config, fast: bool, seed: u64) -> World {
+        let mut world = World { nodes: Vec::new(), rng: Rng::new(seed), now: Duration::ZERO };
+        for index in 0..seeds + leechers {
+            let have = if index < seeds { Bitfield::full(geometry.pieces()) } else { Bitfield::new(geometry.pieces()) };
+            let swarm = Swarm::new(geometry, have, config.clone(), seed ^ (index as u64 + 1));
+            let written = (0..geometry.pieces()).map(|piece| vec![false; geometry.blocks(piece) as usize]).collect();
+            world.nodes.push(Node { swarm, links: Vec::new(), liar: false, written, banned: Vec::new() });
+        }
+        for a in 0..world.nodes.len() {
+            for b in 0..a {
+                world.connect(a, b, fast);
+            }
+        }
+        world
+    }
+
+    fn connect(&mut self, a: usize, b: usize, fast: bool) {
+        let traits = Traits { fast, max_request: if fast { FRIEND_REQUEST } else { STRANGER_REQUEST }, queue: 100 };
+        let key_of_b = self.nodes[a].swarm.join(self.now, traits);
+        let key_of_a = self.nodes[b].swarm.join(self.now, traits);
+        let link = |to, our_key, their_key| Link { to, our_key, their_key, inbox: VecDeque::new(), awake: false };
+        self.nodes[a].links.push(link(b, key_of_a, key_of_b));
+        self.nodes[b].links.push(link(a, key_of_b, key_of_a));
+        self.carry_out(a);
+        self.carry_out(b);
+    }
+
+    fn carry_out(&mut self, at: usize) {
+        while let Some((key, action)) = self.nodes[at].swarm.next_action() {
+            if let Action::Verify(piece) = action {
+                let good = self.nodes[at].written[piece as usize].iter().all(|lied| !lied);
+                let verified = if good { Verified::Good } else { Verified::Bad };
+                let digests: Vec<[u8; 20]> =
+                    self.nodes[at].written[piece as usize].iter().map(|lied| [u8::from(*lied); 20]).collect();
+                self.nodes[at].swarm.verified(self.now, piece, verified, &digests);
+                continue;
+            }
+            let Some(link) = self.nodes[at].links.iter_mut().find(|link| link.their_key == key) else { continue };
+            let (to, our_key) = (link.to, link.our_key);
+            let wire = match action {
+                Action::Wake => {
+                    link.awake = true;
+                    continue;
+                }
+                Action::Drop(_) | Action::Ban(_) => {
+                    if let Action::Ban(_) = action {
+                        self.nodes[at].banned.push(key);
+                    }
+                    self.disconnect(at, to);
+                    continue;
+                }
+                Action::Bitfield => Wire::Bitfield(self.nodes[at].swarm.have().clone()),
+                told => Wire::Told(told),
+            };
+            if let Some(back) = self.nodes[to].links.iter_mut().find(|link| link.their_key == our_key) {
+                back.inbox.push_back(wire);
+            }
+        }
+    }
+
+    fn disconnect(&mut self, a: usize, b: usize) {
+        for (from, to) in [(a, b), (b, a)] {
+            if let Some(at) = self.nodes[from].links.iter().position(|link| link.to == to) {
+                let link = self.nodes[from].links.swap_remove(at);
+                self.nodes[from].swarm.leave(self.now, link.their_key);
+            }
+        }
+        self.carry_out(b);
+    }
+
+    /// One random thing happens; false when nothing can.
+    fn step(&mut self) -> bool {
+        self.now += Duration::from_micros(200);
+        let busy: Vec<(usize, usize)> = (0..self.nodes.len())
+            .flat_map(|node| (0..self.nodes[node].links.len()).map(move |link| (node, link)))
+            .filter(|&(node, link)| {
+                let link = &self.nodes[node].links[link];
+                link.awake || !link.inbox.is_empty()
+            })
+            .collect();
+        let Some(&(at, index)) = busy.get(self.rng.below(busy.len() as u64) as usize) else { return false };
+        let link = &mut self.nodes[at].links[index];
+        let (to, our_key, their_key) = (link.to, link.our_key, link.their_key);
+        if link.awake && (link.inbox.is_empty() || self.rng.below(2) == 0) {
+            match self.nodes[at].swarm.next_upload(self.now, their_key) {
+                Some(block) => {
+                    assert!(self.nodes[at].swarm.have().get(block.piece), "sends only what it has");
+                    let back = self.nodes[to].links.iter_mut().find(|link| link.their_key == our_key);
+                    back.expect("connected both ways").inbox.push_back(Wire::Piece(block));
+                }
+                None => self.nodes[at].links[index].awake = false,
+            }
+        } else if let Some(wire) = self.nodes[at].links[index].inbox.pop_front() {
+            self.deliver(at, to, their_key, wire);
+        }
+        self.carry_out(at);
+        true
+    }
+
+    fn deliver(&mut self, at: usize, from: usize, key: PeerKey, wire: Wire) {
+        let (now, liar) = (self.now, self.nodes[from].liar);
+        let node = &mut self.nodes[at];
+        let swarm = &mut node.swarm;
+        let honest: Result<(), Offence> = match wire {
+            Wire::Bitfield(have) => swarm.bitfield(now, key, have),
+            Wire::Piece(block) => swarm.arrived(now, key, block).map(|verdict| {
+                if let Verdict::Store(part) = verdict {
+                    assert!(!swarm.have().get(part.piece), "a verified piece is never written again");
+                    let (first, run) = partial::blocks(part.begin, part.length);
+                    node.written[part.piece as usize][first as usize..(first + run) as usize].fill(liar);
+                    swarm.stored(now, key, part);
+                }
+            }),
+            Wire::Told(Action::Have(piece)) => swarm.have_piece(now, key, piece),
+            Wire::Told(Action::Choke) => {
+                swarm.choke(now, key);
+                Ok(())
+            }
+            Wire::Told(Action::Unchoke) => {
+                swarm.unchoke(now, key);
+                Ok(())
+            }
+            Wire::Told(Action::Interested) => {
+                swarm.interested(now, key, true);
+                Ok(())
+            }
+            Wire::Told(Action::NotInterested) => {
+                swarm.interested(now, key, false);
+                Ok(())
+            }
+            Wire::Told(Action::Request(block)) => swarm.request(now, key, block),
+            Wire::Told(Action::Cancel(block)) => swarm.cancel(key, block),
+            Wire::Told(Action::Reject(block)) => swarm.rejected(now, key, block),
+            Wire::Told(other) => panic!("{other:?} is nothing to send"),
+        };
+        assert_eq!(honest, Ok(()), "our own kind commits no offence");
+    }
+
+    /// Runs until everybody is whole.
+    fn run(&mut self) {
+        for round in 0.. {
+            let mut steps = 0;
+            while steps < 5_000 && self.step() {
+                steps += 1;
+            }
+            if self.nodes.iter().all(|node| node.swarm.is_whole()) {
+                return;
+            }
+            assert!(round < 2_000, "the swarm does not finish: {:?}", self.progress());
+            self.now += Duration::from_millis(100);
+            for at in 0..self.nodes.len() {
+                self.nodes[at].swarm.tick(self.now);
+                self.carry_out(at);
+            }
+        }
+    }
+
+    fn progress(&self) -> Vec<u32> {
+        self.nodes.iter().map(|node| node.swarm.have().count()).collect()
+    }
+}
+
+fn geometry(pieces: u32, blocks: u32, short: u32) -> Geometry {
+    let piece_length = blocks * BLOCK;
+    Geometry::new(u64::from(pieces) * u64::from(piece_length) - u64::from(short % piece_length), piece_length)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn every_swarm_finishes_and_no_verified_piece_is_written_again(
+        pieces in 1u32..40, blocks in 1u32..9, short in 0u32..u32::MAX, seeds in 1usize..3, leechers in 1usize..7,
+        slots in prop::option::of(1usize..4), fast: bool, seed: u64,
+    ) {
+        let geometry = geometry(pieces, blocks, short);
+        let config = Config { slots, ..Config::default() };
+        let mut world = World::new(geometry, seeds, leechers, &config, fast, seed);
+        world.run();
+        for node in &world.nodes[seeds..] {
+            prop_assert_eq!(node.swarm.totals().downloaded, geometry.length());
+            prop_assert_eq!(node.swarm.left(), 0);
+        }
+    }
+
+    #[test]
+    fn a_liar_is_found_out_and_nobody_honest_is_blamed(
+        pieces in 2u32..20, blocks in 1u32..6, leechers in 1usize..4, fast: bool, seed: u64,
+    ) {
+        let geometry = geometry(pieces, blocks, 0);
+        let mut world = World::new(geometry, 2, leechers, &Config::default(), fast, seed);
+        world.nodes[1].liar = true;
+        world.run();
+        for node in &world.nodes {
+            for link in &node.links {
+                let lied = world.nodes[link.to].liar;
+                prop_assert!(lied || !node.banned.contains(&link.their_key));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seeder_among_its_own_kind_sends_little_more_than_one_copy() {
+    let geometry = geometry(200, 4, 0);
+    let mut world = World::new(geometry, 1, 8, &Config::default(), true, 7);
+    world.run();
+    let copies = world.nodes[0].swarm.totals().uploaded as f64 / geometry.length() as f64;
+    assert!(copies < 1.3, "{copies} copies");
+    let wasted: u64 = world.nodes.iter().map(|node| node.swarm.totals().wasted).sum();
+    assert!(wasted < 8 * geometry.length() / 20, "{wasted} bytes came twice");
+}
+
+#[test]
+fn of_sixty_that_start_together_none_is_starved() {
+    let geometry = geometry(64, 4, 0);
+    let mut world = World::new(geometry, 1, 60, &Config::default(), true, 3);
+    let mut steps = 0;
+    while world.nodes[1..].iter().any(|node| node.swarm.have().is_empty()) {
+        steps += 1;
+        assert!(world.step() && steps < 2_000_000, "somebody has nothing: {:?}", world.progress());
+        if steps % 500 == 0 {
+            (0..world.nodes.len()).for_each(|at| {
+                world.nodes[at].swarm.tick(world.now);
+                world.carry_out(at);
+            });
+        }
+    }
+    let most = world.progress()[1..].iter().copied().max();
+    assert!(most < Some(64), "one had everything before another had anything");
+}
+
+#[test]
+fn what_does_not_fit_the_torrent_is_an_offence() {
+    let geometry = geometry(4, 2, 0);
+    let mut swarm = Swarm::new(geometry, Bitfield::full(4), Config::default(), 1);
+    let now = Duration::ZERO;
+    let key = swarm.join(now, Traits::stranger(false));
+    let block = |piece, begin, length| Block { piece, begin, length };
+    assert_eq!(swarm.have_piece(now, key, 4), Err(Offence::OutOfRange));
+    assert_eq!(swarm.request(now, key, block(4, 0, BLOCK)), Err(Offence::OutOfRange));
+    assert_eq!(swarm.request(now, key, block(0, BLOCK, 2 * BLOCK)), Err(Offence::OutOfRange));
+    assert_eq!(swarm.request(now, key, block(0, u32::MAX, 1)), Err(Offence::OutOfRange));
+    assert_eq!(swarm.request(now, key, block(0, 0, 0)), Err(Offence::OutOfRange));
+    assert_eq!(swarm.arrived(now, key, block(9, 0, BLOCK)), Err(Offence::OutOfRange));
+    assert_eq!(swarm.bitfield(now, key, Bitfield::new(5)), Err(Offence::BadBitfield));
+    assert_eq!(swarm.bitfield(now, key, Bitfield::new(4)), Ok(()));
+    assert_eq!(swarm.bitfield(now, key, Bitfield::new(4)), Err(Offence::BadBitfield));
+}
+
+#[test]
+fn a_flood_of_blocks_that_nobody_asked_for_ends_the_connection() {
+    let geometry = geometry(4, 2, 0);
+    let mut swarm = Swarm::new(geometry, Bitfield::new(4), Config::default(), 1);
+    let key = swarm.join(Duration::ZERO, Traits::stranger(false));
+    let block = Block { piece: 0, begin: 0, length: BLOCK };
+    let outcomes: Vec<_> = (0..UNASKED_ALLOWED + 1).map(|_| swarm.arrived(Duration::ZERO, key, block)).collect();
+    assert_eq!(outcomes.last(), Some(&Err(Offence::Unasked)));
+    assert!(outcomes.iter().rev().skip(1).all(|outcome| *outcome == Ok(Verdict::Ignore)));
+}

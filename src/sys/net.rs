@@ -1,0 +1,78 @@
+//! Sockets with the options that std does not set.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, listen as listen_on, socket_with, sockopt,
+};
+
+/// Connections that may wait to be accepted: a room that starts in one second must fit.
+const BACKLOG: i32 = 1024;
+/// Unanswered data for this long: the other end is switched off.
+const USER_TIMEOUT: u32 = 20_000;
+
+/// A listening socket that a restart can take over at once; IPv6 ones take IPv4 as well.
+///
+/// # Errors
+/// What socket(2), bind(2) or listen(2) gave.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = new_socket(&address)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    bind(&socket, &address)?;
+    listen_on(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Connects to `address` from the local address `from` (unspecified: any), giving up after `timeout`.
+///
+/// # Errors
+/// What connect(2) gave; `TimedOut`.
+pub fn dial(from: IpAddr, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    if from.is_unspecified() || from.is_ipv4() != address.is_ipv4() {
+        return TcpStream::connect_timeout(&address, timeout);
+    }
+    let socket = new_socket(&address)?;
+    bind(&socket, &SocketAddr::new(from, 0))?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    match connect(&socket, &address) {
+        Ok(()) => {}
+        Err(Errno::INPROGRESS) => {
+            let time = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+            if poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&time))? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            sockopt::socket_error(&socket)??;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    rustix::io::ioctl_fionbio(&socket, false)?;
+    Ok(socket.into())
+}
+
+/// Sets up a peer's connection: small messages leave at once, and a peer that was switched off is noticed.
+///
+/// # Errors
+/// What setsockopt(2) gave.
+pub fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(silence))?;
+    sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    Ok(())
+}
+
+fn new_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?)
+}
