@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+pub mod announcing;
+mod btlaunchmany;
 mod image;
 mod install;
 pub mod options;
@@ -71,8 +73,10 @@ pub struct Applet {
 }
 
 /// All applets, sorted by name.
-pub const APPLETS: &[Applet] =
-    &[Applet { name: "image", summary: "save a partition to an image, restore it", run: image::run }];
+pub const APPLETS: &[Applet] = &[
+    Applet { name: "btlaunchmany", summary: "seed every torrent of a directory", run: btlaunchmany::run },
+    Applet { name: "image", summary: "save a partition to an image, restore it", run: image::run },
+];
 
 /// Runs the applet that the process was called as, and turns what it gives into an exit code.
 pub fn main() -> ExitCode {

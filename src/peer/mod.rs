@@ -1,1 +1,34 @@
-//! The wire.
+//! The wire: messages, handshakes, extensions, connections (threads), discovery.
+//!
+//! A [`Session`] has one port and one peer id and any number of [`Torrent`]s. Each connection has a thread that
+//! reads and one that writes; both decide nothing themselves but ask the torrent's [`crate::swarm::Swarm`], whose
+//! mutex is held for microseconds and never across I/O.
+
+mod connection;
+mod extension;
+mod hasher;
+mod limiter;
+mod link;
+mod session;
+mod torrent;
+pub mod wire;
+
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+
+pub use limiter::Limiter;
+pub use session::{Options, Session};
+pub use torrent::{Status, Torrent};
+
+/// Stack of a connection's threads, bytes: they keep their buffers on the heap.
+const STACK: usize = 128 << 10;
+
+/// Takes a lock; a thread that panicked holding it has ended its own connection, not everybody's.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Runs `work` in a thread of its own with a small stack; false when the system gives no more threads.
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work).is_ok()
+}

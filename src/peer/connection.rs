@@ -1,0 +1,299 @@
+//! The receiving half of a connection, from its handshake to its end.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::link::{Link, write_loop};
+use super::session::Shared;
+use super::torrent::{State, Torrent};
+use super::wire::{self, HANDSHAKE, Handshake, Message};
+use super::{extension, lock, spawn};
+use crate::swarm::{Block, Offence, PeerKey, Verdict};
+use crate::sys;
+use crate::torrent::{Bitfield, InfoHash};
+
+/// Time to connect, and to finish the handshake.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// A peer that says nothing for this long, not even a keep-alive, is gone (BEP 3: two minutes and some).
+const SILENCE: Duration = Duration::from_secs(150);
+/// Bytes received at once at the most.
+const RECEIVE: usize = 256 << 10;
+/// When less room is left behind what has come, that is moved to the front.
+const ROOM: usize = 64 << 10;
+
+/// Why a connection ended.
+enum End {
+    /// The socket failed or was closed.
+    Io,
+    /// The peer broke the protocol.
+    Wire(wire::Error),
+    /// The peer did what ends its connection.
+    Offence(Offence),
+    /// Our own files failed.
+    Storage,
+    /// It was not to be.
+    Refused(&'static str),
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> End {
+        End::Io
+    }
+}
+
+/// Dials `address` and talks to whoever answers.
+pub fn dial(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) {
+    let end = dial_and_talk(shared, torrent, address);
+    let (failed, forget) = match &end {
+        End::Refused(why) => (false, *why == OURSELVES),
+        End::Io => (true, false),
+        _ => (false, false),
+    };
+    torrent.with(
+        |state, now| {
+            if forget { state.roster.forget(address) } else { state.roster.gone(now, address, failed, false) }
+        },
+    );
+    report(torrent, address, end);
+}
+
+const OURSELVES: &str = "it is ourselves";
+
+fn dial_and_talk(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) -> End {
+    let open = || -> Result<(TcpStream, Handshake), End> {
+        let mut stream = sys::net::dial(shared.bind, address, PATIENCE)?;
+        sys::net::tune(&stream, PATIENCE)?;
+        stream.write_all(&ours(shared, torrent.info_hash()))?;
+        let mut bytes = [0; HANDSHAKE];
+        stream.read_exact(&mut bytes)?;
+        Ok((stream, Handshake::decode(&bytes).map_err(End::Wire)?))
+    };
+    match open() {
+        Ok((stream, theirs)) => talk(shared, torrent, stream, address, theirs, true),
+        Err(end) => end,
+    }
+}
+
+/// Talks to whoever dialled us.
+pub fn answer(shared: &Arc<Shared>, mut stream: TcpStream, address: SocketAddr) {
+    shared.handshakes.fetch_add(1, Ordering::Relaxed);
+    let mut torrent = None;
+    let greeted = greet(shared, &mut stream, &mut torrent);
+    shared.handshakes.fetch_sub(1, Ordering::Relaxed);
+    let Some(torrent) = torrent else { return };
+    let end = match greeted {
+        Ok(theirs) => talk(shared, &torrent, stream, address, theirs, false),
+        Err(end) => end,
+    };
+    report(&torrent, address, end);
+}
+
+/// Reads a handshake and answers it. Ours goes out as soon as the info-hash is known: a tracker that only looks
+/// whether we can be reached never sends the rest.
+fn greet(shared: &Shared, stream: &mut TcpStream, torrent: &mut Option<Arc<Torrent>>) -> Result<Handshake, End> {
+    sys::net::tune(stream, PATIENCE)?;
+    let mut bytes = [0; HANDSHAKE];
+    stream.read_exact(&mut bytes[..48])?;
+    let asked = Handshake::decode(&bytes).map_err(End::Wire)?;
+    let found = torrent.insert(shared.torrent(&asked.info_hash).ok_or(End::Refused("it wants another torrent"))?);
+    stream.write_all(&ours(shared, found.info_hash()))?;
+    stream.read_exact(&mut bytes[48..])?;
+    Handshake::decode(&bytes).map_err(End::Wire)
+}
+
+fn ours(shared: &Shared, info_hash: InfoHash) -> [u8; HANDSHAKE] {
+    Handshake { info_hash, peer_id: shared.id, fast: true, extended: true }.encode()
+}
+
+fn talk(
+    shared: &Arc<Shared>,
+    torrent: &Arc<Torrent>,
+    stream: TcpStream,
+    address: SocketAddr,
+    theirs: Handshake,
+    dialled: bool,
+) -> End {
+    if theirs.info_hash != torrent.info_hash() {
+        return End::Refused("it answered for another torrent");
+    }
+    if theirs.peer_id == shared.id {
+        return End::Refused(OURSELVES);
+    }
+    let reading = match stream.try_clone() {
+        Ok(reading) => reading,
+        Err(error) => return error.into(),
+    };
+    let link = Arc::new(Link::new(stream, address, theirs.peer_id, dialled, theirs.fast, theirs.extended));
+    let key = match torrent.join(&link, shared.port, shared.id) {
+        Ok(key) => key,
+        Err(why) => return End::Refused(why),
+    };
+    let writer = (shared.clone(), torrent.clone(), link.clone());
+    let started = spawn("send", move || {
+        let (shared, torrent, link) = writer;
+        // Whatever ended it, the reader is told by the socket.
+        let _ = write_loop(&shared, &torrent, &link, key);
+        link.close();
+    });
+    let mut reader = Reader { shared, torrent, link: &link, key, stored: Vec::new() };
+    let end = if started { reader.run(reading) } else { End::Refused("there are no more threads") };
+    link.close();
+    torrent.leave(key, &link);
+    end
+}
+
+fn report(torrent: &Torrent, address: SocketAddr, end: End) {
+    match end {
+        End::Io | End::Storage => {}
+        End::Wire(error) => torrent.log(&format!("{address}: dropped: {error}")),
+        End::Offence(offence) => torrent.log(&format!("{address}: dropped: {offence}")),
+        // Nothing to tell: this happens all the time.
+        End::Refused(_) => {}
+    }
+}
+
+struct Reader<'a> {
+    shared: &'a Shared,
+    torrent: &'a Arc<Torrent>,
+    link: &'a Link,
+    key: PeerKey,
+    /// Blocks to write, and where in the buffer they are.
+    stored: Vec<(Block, usize)>,
+}
+
+impl Reader<'_> {
+    fn run(&mut self, mut stream: TcpStream) -> End {
+        let bitfield = self.torrent.geometry().pieces().div_ceil(8) as usize;
+        let mut buffer = vec![0; RECEIVE.max(wire::max_frame(bitfield) + 4)];
+        let (mut start, mut end) = (0, 0);
+        if stream.set_read_timeout(Some(SILENCE)).is_err() {
+            return End::Io;
+        }
+        loop {
+            if start == end {
+                (start, end) = (0, 0);
+            } else if buffer.len() - end < ROOM {
+                buffer.copy_within(start..end, 0);
+                (start, end) = (0, end - start);
+            }
+            match stream.read(&mut buffer[end..]) {
+                Ok(0) => return End::Io,
+                Ok(received) => {
+                    end += received;
+                    self.shared.down.pass(received as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return End::Io,
+            }
+            match self.take_in(&buffer[..end], start, bitfield) {
+                Ok(taken) => start = taken,
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// Handles the whole messages in `buffer` from `start`; gives where the first incomplete one begins.
+    fn take_in(&mut self, buffer: &[u8], mut start: usize, bitfield: usize) -> Result<usize, End> {
+        let torrent = self.torrent;
+        let result = torrent.with(|state, now| {
+            while let Some((message, taken)) = Message::decode(&buffer[start..], bitfield).map_err(End::Wire)? {
+                let data = start + wire::PIECE_HEADER;
+                self.handle(state, now, message, data).map_err(End::Offence)?;
+                start += taken;
+            }
+            Ok(start)
+        });
+        // What was accepted must be written and reported even when a later message ended the connection: the
+        // swarm waits for it.
+        self.write(buffer)?;
+        result
+    }
+
+    fn write(&mut self, buffer: &[u8]) -> Result<(), End> {
+        let geometry = *self.torrent.geometry();
+        let mut at = 0;
+        while at < self.stored.len() {
+            // Blocks in a row go out in one call.
+            let offset_of = |block: &Block| geometry.piece_offset(block.piece) + u64::from(block.begin);
+            let offset = offset_of(&self.stored[at].0);
+            let mut next = offset;
+            let row = self.stored[at..].iter().take_while(|(block, _)| {
+                let follows = offset_of(block) == next;
+                next += u64::from(block.length);
+                follows
+            });
+            let row = row.count();
+            let slice = |(block, from): &(Block, usize)| IoSlice::new(&buffer[*from..*from + block.length as usize]);
+            let mut parts: Vec<IoSlice> = self.stored[at..at + row].iter().map(slice).collect();
+            if let Err(error) = self.torrent.storage().write(offset, &mut parts) {
+                self.stored.clear();
+                self.torrent.fail(error.to_string());
+                return Err(End::Storage);
+            }
+            at += row;
+        }
+        if !self.stored.is_empty() {
+            let (key, stored) = (self.key, &mut self.stored);
+            self.torrent.with(|state, now| stored.drain(..).for_each(|(block, _)| state.swarm.stored(now, key, block)));
+        }
+        Ok(())
+    }
+
+    /// Tells the swarm what came; `data` is where in the buffer a piece message has its data.
+    fn handle(&mut self, state: &mut State, now: Duration, message: Message, data: usize) -> Result<(), Offence> {
+        let (swarm, key) = (&mut state.swarm, self.key);
+        match message {
+            Message::KeepAlive | Message::Other(_) => Ok(()),
+            Message::Choke => {
+                swarm.choke(now, key);
+                Ok(())
+            }
+            Message::Unchoke => {
+                swarm.unchoke(now, key);
+                Ok(())
+            }
+            Message::Interested | Message::NotInterested => {
+                swarm.interested(now, key, message == Message::Interested);
+                Ok(())
+            }
+            Message::Have(piece) => swarm.have_piece(now, key, piece),
+            Message::Bitfield(bits) => {
+                let bits = Bitfield::from_bytes(swarm.geometry().pieces(), bits).map_err(|_| Offence::BadBitfield)?;
+                swarm.bitfield(now, key, bits)
+            }
+            Message::HaveAll => swarm.bitfield(now, key, Bitfield::full(swarm.geometry().pieces())),
+            Message::HaveNone => swarm.bitfield(now, key, Bitfield::new(swarm.geometry().pieces())),
+            Message::Request(block) => swarm.request(now, key, block),
+            Message::Cancel(block) => swarm.cancel(key, block),
+            Message::Reject(block) => swarm.rejected(now, key, block),
+            Message::Piece { piece, begin, data: bytes } => {
+                let block = Block { piece, begin, length: bytes.len() as u32 };
+                if let Verdict::Store(part) = swarm.arrived(now, key, block)? {
+                    self.stored.push((part, data + (part.begin - begin) as usize));
+                }
+                Ok(())
+            }
+            Message::Extended(extension::HANDSHAKE, payload) => {
+                self.learn(state, payload);
+                Ok(())
+            }
+            Message::Extended(..) => Ok(()),
+        }
+    }
+
+    fn learn(&self, state: &mut State, payload: &[u8]) {
+        // A peer whose handshake is unreadable is a stranger, as it was before.
+        let Ok(theirs) = extension::Handshake::decode(payload) else { return };
+        state.swarm.learn(self.key, theirs.max_request.unwrap_or(0), theirs.queue.unwrap_or(250));
+        if let Some(port) = theirs.port
+            && !self.link.dialled
+        {
+            let listens = SocketAddr::new(self.link.address.ip(), port);
+            *lock(&self.link.listens) = Some(listens);
+            state.roster.connected(listens);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Payloads of the extension protocol, bytes ↔ values: its handshake (BEP 10, 21) and what our own kind adds.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::swarm::{FRIEND_REQUEST, REQUEST_QUEUE, STRANGER_REQUEST};
+use crate::torrent::bencode::{self, Encoder};
+
+/// Id of the handshake among extended messages.
+pub const HANDSHAKE: u8 = 0;
+/// Our key for the longest request that we take, bytes; a peer that does not name it gets requests of 16 KiB.
+const MAX_REQUEST: &[u8] = b"max_request";
+
+/// What a peer says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handshake {
+    /// Requests that may wait with it (`reqq`).
+    pub queue: Option<u32>,
+    /// The port it accepts connections on (`p`).
+    pub port: Option<u16>,
+    /// The longest request it takes, bytes.
+    pub max_request: Option<u32>,
+    /// Wants nothing any more (`upload_only`, BEP 21).
+    pub upload_only: bool,
+    /// Our address as it sees it (`yourip`).
+    pub your_ip: Option<IpAddr>,
+}
+
+impl Handshake {
+    /// Our handshake for a peer at `address`.
+    pub fn ours(port: u16, upload_only: bool, address: SocketAddr) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.dict(|dict| {
+            dict.dict("m", |_| {});
+            dict.int(MAX_REQUEST, i64::from(FRIEND_REQUEST));
+            dict.int("p", i64::from(port));
+            dict.int("reqq", i64::from(REQUEST_QUEUE));
+            if upload_only {
+                dict.int("upload_only", 1);
+            }
+            dict.bytes("v", concat!("ogbox ", env!("CARGO_PKG_VERSION")));
+            match address.ip() {
+                IpAddr::V4(ip) => dict.bytes("yourip", ip.octets()),
+                IpAddr::V6(ip) => dict.bytes("yourip", ip.octets()),
+            }
+        });
+        out.finish()
+    }
+
+    /// Reads a peer's handshake; what is missing or of the wrong kind is taken as not said.
+    ///
+    /// # Errors
+    /// It is not bencoded.
+    pub fn decode(payload: &[u8]) -> Result<Handshake, crate::torrent::Error> {
+        let (value, _) = bencode::decode_prefix(payload)?;
+        let number = |key: &[u8]| value.get(key).and_then(|value| value.int());
+        let your_ip = value.get(b"yourip").and_then(|value| value.bytes());
+        Ok(Handshake {
+            queue: number(b"reqq").and_then(|queue| u32::try_from(queue).ok()),
+            port: number(b"p").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
+            max_request: number(MAX_REQUEST)
+                .and_then(|bytes| u32::try_from(bytes).ok())
+                .filter(|bytes| *bytes >= STRANGER_REQUEST),
+            upload_only: number(b"upload_only").is_some_and(|flag| flag != 0),
+            your_ip: your_ip.and_then(|bytes| {
+                let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+                v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn our_own_handshake_is_understood() {
+        let bytes = Handshake::ours(2706, true, SocketAddr::from(([10, 0, 0, 7], 4000)));
+        let read = Handshake::decode(&bytes).expect("our own handshake is bencoded");
+        let expected = Handshake {
+            queue: Some(REQUEST_QUEUE),
+            port: Some(2706),
+            max_request: Some(FRIEND_REQUEST),
+            upload_only: true,
+            your_ip: Some(IpAddr::from([10, 0, 0, 7])),
+        };
+        assert_eq!(read, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_makes_it_panic(payload in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Handshake::decode(&payload);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The sending half of a connection: what waits to be sent, and the thread that sends it.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use super::lock;
+use super::session::Shared;
+use super::torrent::Torrent;
+use super::wire::{Message, PIECE_HEADER};
+use crate::swarm::{Block, PeerKey};
+use crate::sys;
+use crate::torrent::PeerId;
+
+/// Messages that may wait for a peer that does not read, bytes.
+const BACKLOG: usize = 1 << 20;
+/// Silence after which a keep-alive is sent (BEP 3: two minutes at most).
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// A connection as the rest of the session sees it.
+#[derive(Debug)]
+pub struct Link {
+    pub stream: TcpStream,
+    /// The other end.
+    pub address: SocketAddr,
+    /// Where the other end accepts connections, as far as known.
+    pub listens: Mutex<Option<SocketAddr>>,
+    pub peer_id: PeerId,
+    /// We dialled.
+    pub dialled: bool,
+    /// Speaks BEP 6.
+    pub fast: bool,
+    /// Speaks BEP 10.
+    pub extended: bool,
+    outbox: Mutex<Outbox>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    messages: Vec<u8>,
+    upload: bool,
+    closed: bool,
+}
+
+impl Link {
+    /// A connection whose handshake is done.
+    pub fn new(
+        stream: TcpStream,
+        address: SocketAddr,
+        peer_id: PeerId,
+        dialled: bool,
+        fast: bool,
+        extended: bool,
+    ) -> Link {
+        let listens = Mutex::new(dialled.then_some(address));
+        let (outbox, wake) = (Mutex::default(), Condvar::new());
+        Link { stream, address, listens, peer_id, dialled, fast, extended, outbox, wake }
+    }
+
+    /// Queues a message; the connection of a peer that does not read is closed.
+    pub fn send(&self, message: Message) {
+        let mut outbox = lock(&self.outbox);
+        if outbox.messages.len() > BACKLOG {
+            drop(outbox);
+            return self.close();
+        }
+        message.encode(&mut outbox.messages);
+        self.wake.notify_one();
+    }
+
+    /// Has the writer look for something to upload.
+    pub fn wake_upload(&self) {
+        lock(&self.outbox).upload = true;
+        self.wake.notify_one();
+    }
+
+    /// Ends the connection: both its threads notice.
+    pub fn close(&self) {
+        lock(&self.outbox).closed = true;
+        self.wake.notify_one();
+        // It may be gone already; there is nothing else to do about it then.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Waits for something to send: fills `messages`, says whether to look for an upload; none when closed.
+    fn next(&self, messages: &mut Vec<u8>) -> Option<bool> {
+        messages.clear();
+        let mut outbox = lock(&self.outbox);
+        loop {
+            if outbox.closed {
+                return None;
+            }
+            if !outbox.messages.is_empty() || outbox.upload {
+                std::mem::swap(messages, &mut outbox.messages);
+                return Some(std::mem::take(&mut outbox.upload));
+            }
+            let (guard, timeout) =
+                self.wake.wait_timeout(outbox, KEEP_ALIVE).unwrap_or_else(|poisoned| poisoned.into_inner());
+            outbox = guard;
+            if timeout.timed_out() {
+                Message::KeepAlive.encode(&mut outbox.messages);
+            }
+        }
+    }
+
+    /// Takes what was queued meanwhile, so that it is not held up by a long upload.
+    fn take_queued(&self, messages: &mut Vec<u8>) -> bool {
+        let mut outbox = lock(&self.outbox);
+        messages.append(&mut outbox.messages);
+        !outbox.closed
+    }
+}
+
+/// Sends what the swarm decides until the connection ends.
+///
+/// # Errors
+/// What sending gave. A file that is shorter than the torrent says ends the torrent.
+pub fn write_loop(shared: &Shared, torrent: &Arc<Torrent>, link: &Link, key: PeerKey) -> io::Result<()> {
+    let mut messages = Vec::with_capacity(4096);
+    while let Some(upload) = link.next(&mut messages) {
+        while upload && let Some(block) = torrent.next_upload(key) {
+            if !link.take_queued(&mut messages) {
+                return Ok(());
+            }
+            put_header(block, &mut messages);
+            shared.up.pass(u64::from(block.length));
+            sys::io::send_more(&link.stream, &messages)?;
+            messages.clear();
+            send_block(torrent, link, block)?;
+        }
+        if !messages.is_empty() {
+            io::Write::write_all(&mut &link.stream, &messages)?;
+        }
+    }
+    Ok(())
+}
+
+fn put_header(block: Block, out: &mut Vec<u8>) {
+    let at = out.len();
+    Message::Piece { piece: block.piece, begin: block.begin, data: &[] }.encode(out);
+    out[at..at + 4].copy_from_slice(&(block.length + PIECE_HEADER as u32 - 4).to_be_bytes());
+}
+
+fn send_block(torrent: &Arc<Torrent>, link: &Link, block: Block) -> io::Result<()> {
+    let offset = torrent.geometry().piece_offset(block.piece) + u64::from(block.begin);
+    for segment in torrent.storage().segments(offset, u64::from(block.length)) {
+        match segment.file {
+            Some(file) => {
+                sys::io::send_file(&link.stream, file, segment.offset, segment.length).inspect_err(|error| {
+                    if error.kind() == io::ErrorKind::UnexpectedEof {
+                        torrent.fail(format!("seed {}: shorter than its torrent says", torrent.name()));
+                    }
+                })?
+            }
+            None => {
+                let zeros = vec![0; segment.length as usize];
+                sys::io::send_more(&link.stream, &zeros)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! One port, one peer id, any number of torrents.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::hasher::Queue;
+use super::limiter::Limiter;
+use super::torrent::{Setting, Torrent};
+use super::{connection, lock, spawn};
+use crate::storage::Storage;
+use crate::swarm::Config;
+use crate::sys::rng::Rng;
+use crate::torrent::{Bitfield, InfoHash, Metainfo, PeerId};
+
+/// Pause between two looks at what goes by time.
+const TICK: Duration = Duration::from_millis(100);
+/// Incoming connections whose handshake is not done yet; more are closed at once.
+const HANDSHAKES: usize = 256;
+
+/// How a session is to be.
+pub struct Options {
+    /// Local address to listen on and to dial from.
+    pub bind: IpAddr,
+    /// Ports to try in this order.
+    pub ports: Vec<u16>,
+    /// First bytes of the peer id.
+    pub prefix: String,
+    /// Connections a torrent may have.
+    pub max_peers: usize,
+    /// Bytes a second that may be sent, and received; 0: no limit.
+    pub limits: (u64, u64),
+    /// How each swarm behaves.
+    pub swarm: Config,
+    /// Told of peers that are dropped, and why.
+    pub log: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            bind: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            ports: vec![0],
+            prefix: concat!("-OG", "0100-").to_owned(),
+            max_peers: 100,
+            limits: (0, 0),
+            swarm: Config::default(),
+            log: Arc::new(|_| {}),
+        }
+    }
+}
+
+/// What all threads of a session share.
+pub struct Shared {
+    pub id: PeerId,
+    pub port: u16,
+    pub bind: IpAddr,
+    pub up: Limiter,
+    pub down: Limiter,
+    pub handshakes: AtomicUsize,
+    torrents: Mutex<HashMap<InfoHash, Arc<Torrent>>>,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    /// The torrent of this info-hash.
+    pub fn torrent(&self, info_hash: &InfoHash) -> Option<Arc<Torrent>> {
+        lock(&self.torrents).get(info_hash).cloned()
+    }
+}
+
+/// A running peer. Dropping it ends every connection and thread.
+pub struct Session {
+    shared: Arc<Shared>,
+    hashing: Arc<Queue>,
+    listener: Arc<TcpListener>,
+    threads: Vec<JoinHandle<()>>,
+    options: Options,
+    zero: Instant,
+}
+
+impl Session {
+    /// Listens and starts to run.
+    ///
+    /// # Errors
+    /// None of the ports is free, or the system gives no threads.
+    pub fn start(options: Options) -> io::Result<Session> {
+        let listener = Arc::new(listen(options.bind, &options.ports)?);
+        let mut seed = [0; 8];
+        rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())?;
+        let shared = Arc::new(Shared {
+            id: peer_id(&options.prefix, u64::from_ne_bytes(seed)),
+            port: listener.local_addr()?.port(),
+            bind: options.bind,
+            up: Limiter::new(options.limits.0),
+            down: Limiter::new(options.limits.1),
+            handshakes: AtomicUsize::new(0),
+            torrents: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
+        let hashing = Arc::new(Queue::new());
+        let (accepting, ticking, queue) = (shared.clone(), shared.clone(), hashing.clone());
+        let door = listener.clone();
+        let mut session = Session { shared, hashing, listener, threads: Vec::new(), options, zero: Instant::now() };
+        session.run("accept", move || accept(&accepting, &door))?;
+        session.run("tick", move || tick(&ticking))?;
+        session.run("hash", move || queue.run())?;
+        Ok(session)
+    }
+
+    fn run(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(work)?);
+        Ok(())
+    }
+
+    /// Our peer id.
+    pub fn id(&self) -> PeerId {
+        self.shared.id
+    }
+
+    /// The port that peers connect to.
+    pub fn port(&self) -> u16 {
+        self.shared.port
+    }
+
+    /// Takes in a torrent of which `have` is verified.
+    pub fn add(&self, metainfo: Metainfo, storage: Storage, have: Bitfield) -> Arc<Torrent> {
+        let info_hash = metainfo.info_hash;
+        let seed = Rng::new(u64::from_be_bytes(*self.shared.id.0.last_chunk().unwrap_or(&[0; 8]))).bits();
+        let setting = Setting {
+            config: self.options.swarm.clone(),
+            max_peers: self.options.max_peers,
+            seed,
+            zero: self.zero,
+            hashing: self.hashing.clone(),
+            log: self.options.log.clone(),
+        };
+        let torrent = Arc::new(Torrent::new(metainfo, storage, have, setting));
+        lock(&self.shared.torrents).insert(info_hash, torrent.clone());
+        torrent
+    }
+
+    /// Ends a torrent's connections and forgets it.
+    pub fn remove(&self, info_hash: &InfoHash) {
+        if let Some(torrent) = lock(&self.shared.torrents).remove(info_hash) {
+            torrent.close();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // Wakes accept(2), which then fails.
+        let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
+        self.hashing.stop();
+        for torrent in lock(&self.shared.torrents).drain().map(|(_, torrent)| torrent) {
+            torrent.close();
+        }
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listen(bind: IpAddr, ports: &[u16]) -> io::Result<TcpListener> {
+    let mut last = io::Error::other("no port to listen on was given");
+    for port in ports {
+        match crate::sys::net::listen(SocketAddr::new(bind, *port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn peer_id(prefix: &str, seed: u64) -> PeerId {
+    const SYMBOLS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut rng = Rng::new(seed);
+    let mut id = PeerId([0; 20]);
+    id.0.iter_mut().for_each(|byte| *byte = SYMBOLS[rng.below(SYMBOLS.len() as u64) as usize]);
+    let prefix = &prefix.as_bytes()[..prefix.len().min(20)];
+    id.0[..prefix.len()].copy_from_slice(prefix);
+    id
+}
+
+fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        let Ok((stream, address)) = listener.accept() else {
+            // Out of descriptors, or the session ends: neither is helped by trying again at once.
+            thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        if shared.handshakes.load(Ordering::Relaxed) >= HANDSHAKES {
+            let _ = stream.shutdown(Shutdown::Both);
+            continue;
+        }
+        let shared = shared.clone();
+        spawn("peer", move || connection::answer(&shared, stream, address));
+    }
+}
+
+fn tick(shared: &Arc<Shared>) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        let torrents: Vec<_> = lock(&shared.torrents).values().cloned().collect();
+        for torrent in torrents {
+            while let Some(address) = torrent.tick() {
+                let (shared, dialled) = (shared.clone(), torrent.clone());
+                spawn("peer", move || connection::dial(&shared, &dialled, address));
+            }
+        }
+        thread::sleep(TICK);
+    }
+}

@@ -1,0 +1,311 @@
+//! One torrent of a session: its swarm, its connections, its files.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::extension;
+use super::hasher::Queue;
+use super::link::Link;
+use super::lock;
+use super::wire::Message;
+use crate::storage::Storage;
+use crate::swarm::{Action, Block, Config, PeerKey, Roster, Swarm, Totals, Verified};
+use crate::torrent::{Bitfield, Geometry, InfoHash, Metainfo};
+
+/// Connections of one torrent from one address: a lab behind one router, not a flood.
+const PER_ADDRESS: usize = 64;
+
+/// What is under the torrent's mutex.
+pub struct State {
+    pub swarm: Swarm,
+    pub roster: Roster,
+    links: HashMap<PeerKey, Arc<Link>>,
+    failure: Option<String>,
+    closed: bool,
+}
+
+/// A torrent that a session downloads or seeds.
+pub struct Torrent {
+    metainfo: Metainfo,
+    storage: Storage,
+    state: Mutex<State>,
+    changed: Condvar,
+    zero: Instant,
+    hashing: Arc<Queue>,
+    max_peers: usize,
+    log: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// What a torrent has from its session.
+pub struct Setting {
+    pub config: Config,
+    pub max_peers: usize,
+    /// Seed of the swarm's random choices.
+    pub seed: u64,
+    /// The moment that the session's time counts from.
+    pub zero: Instant,
+    pub hashing: Arc<Queue>,
+    pub log: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// A torrent's numbers at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// Verified pieces.
+    pub have: u32,
+    /// Bytes missing.
+    pub left: u64,
+    /// Everything is here.
+    pub whole: bool,
+    /// Sums since the start.
+    pub totals: Totals,
+    /// Bytes a second, in and out.
+    pub rates: (f64, f64),
+    /// Connected peers that have everything, and the others.
+    pub peers: (usize, usize),
+    /// Addresses known and not connected.
+    pub spare: usize,
+    /// Why it had to end.
+    pub failure: Option<String>,
+}
+
+impl Torrent {
+    pub(super) fn new(metainfo: Metainfo, storage: Storage, have: Bitfield, setting: Setting) -> Torrent {
+        let swarm = Swarm::new(metainfo.geometry, have, setting.config, setting.seed);
+        let roster = Roster::new(setting.seed);
+        let state = State { swarm, roster, links: HashMap::new(), failure: None, closed: false };
+        Torrent {
+            metainfo,
+            storage,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            zero: setting.zero,
+            hashing: setting.hashing,
+            max_peers: setting.max_peers,
+            log: setting.log,
+        }
+    }
+
+    /// What it is.
+    pub fn metainfo(&self) -> &Metainfo {
+        &self.metainfo
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.metainfo.name
+    }
+
+    /// Its info-hash.
+    pub fn info_hash(&self) -> InfoHash {
+        self.metainfo.info_hash
+    }
+
+    /// Its files.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    pub(super) fn geometry(&self) -> &Geometry {
+        &self.metainfo.geometry
+    }
+
+    /// Its numbers now.
+    pub fn status(&self) -> Status {
+        let now = self.now();
+        let state = lock(&self.state);
+        Status {
+            have: state.swarm.have().count(),
+            left: state.swarm.left(),
+            whole: state.swarm.is_whole(),
+            totals: state.swarm.totals(),
+            rates: state.swarm.rates(now),
+            peers: state.swarm.population(),
+            spare: state.roster.spare(),
+            failure: state.failure.clone(),
+        }
+    }
+
+    /// The verified pieces.
+    pub fn have(&self) -> Bitfield {
+        lock(&self.state).swarm.have().clone()
+    }
+
+    /// Somebody told of these addresses.
+    pub fn add_addresses(&self, addresses: &[SocketAddr]) {
+        let mut state = lock(&self.state);
+        for address in addresses {
+            state.roster.add(*address);
+        }
+    }
+
+    /// Waits at most `time` for the torrent to become whole or to fail.
+    pub fn wait_change(&self, time: Duration) {
+        let state = lock(&self.state);
+        if !state.swarm.is_whole() && state.failure.is_none() {
+            drop(self.changed.wait_timeout(state, time).unwrap_or_else(|poisoned| poisoned.into_inner()));
+        }
+    }
+
+    /// Something makes it useless to go on: ends every connection and remembers why.
+    pub fn fail(&self, why: String) {
+        let mut state = lock(&self.state);
+        (self.log)(&why);
+        state.failure.get_or_insert(why);
+        self.end(&mut state);
+    }
+
+    pub(super) fn close(&self) {
+        self.end(&mut lock(&self.state));
+    }
+
+    fn end(&self, state: &mut State) {
+        state.closed = true;
+        state.links.values().for_each(|link| link.close());
+        self.changed.notify_all();
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.zero.elapsed()
+    }
+
+    pub(super) fn log(&self, line: &str) {
+        (self.log)(line);
+    }
+
+    /// Runs `decide` on the swarm, then carries out what it decided.
+    pub(super) fn with<T>(self: &Arc<Self>, decide: impl FnOnce(&mut State, Duration) -> T) -> T {
+        let now = self.now();
+        let mut state = lock(&self.state);
+        let result = decide(&mut state, now);
+        self.carry_out(&mut state);
+        result
+    }
+
+    /// The next block to send to the peer, if it is its turn.
+    pub(super) fn next_upload(self: &Arc<Self>, key: PeerKey) -> Option<Block> {
+        self.with(|state, now| state.swarm.next_upload(now, key))
+    }
+
+    /// The outcome of verifying `piece`.
+    pub(super) fn verified(self: &Arc<Self>, piece: u32, verified: Verified, digests: &[[u8; 20]]) {
+        self.with(|state, now| state.swarm.verified(now, piece, verified, digests));
+        self.changed.notify_all();
+    }
+
+    /// Takes in a connection whose handshake is done; a refusal says why.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        port: u16,
+        own: crate::torrent::PeerId,
+    ) -> Result<PeerKey, &'static str> {
+        self.with(|state, now| {
+            let ip = link.address.ip();
+            if state.closed {
+                return Err("the torrent is closed");
+            }
+            if state.roster.is_banned(ip) {
+                return Err("its address is banned");
+            }
+            if state.links.len() >= self.max_peers {
+                return Err("there are connections enough");
+            }
+            if state.links.values().filter(|other| other.address.ip() == ip).count() >= PER_ADDRESS {
+                return Err("its address has connections enough");
+            }
+            if let Some(other) = state.links.values().find(|other| other.peer_id == link.peer_id) {
+                // Two that dialled each other at once must close the same one of the two connections: the one
+                // dialled by the smaller peer id stays.
+                let keep_dialled = own < link.peer_id;
+                if other.dialled == link.dialled || other.dialled == keep_dialled {
+                    return Err("it is connected already");
+                }
+                other.close();
+            }
+            let key = state.swarm.join(now, crate::swarm::Traits::stranger(link.fast));
+            state.links.insert(key, link.clone());
+            if link.dialled {
+                state.roster.connected(link.address);
+            }
+            // The bitfield has to be the first message.
+            self.carry_out(state);
+            if link.extended {
+                let payload = extension::Handshake::ours(port, state.swarm.is_whole(), link.address);
+                link.send(Message::Extended(extension::HANDSHAKE, &payload));
+            }
+            Ok(key)
+        })
+    }
+
+    /// The connection is over.
+    pub(super) fn leave(self: &Arc<Self>, key: PeerKey, link: &Link) {
+        self.with(|state, now| {
+            let whole = state.swarm.is_peer_whole(key);
+            state.links.remove(&key);
+            state.swarm.leave(now, key);
+            if let Some(address) = *lock(&link.listens) {
+                state.roster.gone(now, address, false, whole);
+            }
+        });
+    }
+
+    /// What goes by time; gives an address to dial.
+    pub(super) fn tick(self: &Arc<Self>) -> Option<SocketAddr> {
+        self.with(|state, now| {
+            state.swarm.tick(now);
+            if state.closed {
+                return None;
+            }
+            let whole = state.swarm.is_whole();
+            let connections = state.links.len();
+            state.roster.next_dial(now, connections, whole)
+        })
+    }
+
+    fn carry_out(self: &Arc<Self>, state: &mut State) {
+        while let Some((key, action)) = state.swarm.next_action() {
+            if let Action::Verify(piece) = action {
+                self.hashing.push(self.clone(), piece);
+                continue;
+            }
+            let Some(link) = state.links.get(&key) else { continue };
+            match action {
+                Action::Bitfield => self.send_bitfield(&state.swarm, link),
+                Action::Have(piece) => link.send(Message::Have(piece)),
+                Action::Choke => link.send(Message::Choke),
+                Action::Unchoke => link.send(Message::Unchoke),
+                Action::Interested => link.send(Message::Interested),
+                Action::NotInterested => link.send(Message::NotInterested),
+                Action::Request(block) => link.send(Message::Request(block)),
+                Action::Cancel(block) => link.send(Message::Cancel(block)),
+                Action::Reject(block) => link.send(Message::Reject(block)),
+                Action::Wake => link.wake_upload(),
+                Action::Verify(_) => {}
+                Action::Drop(offence) => {
+                    if offence != crate::swarm::Offence::Useless {
+                        self.log(&format!("{}: dropped: {offence}", link.address));
+                    }
+                    link.close();
+                }
+                Action::Ban(offence) => {
+                    self.log(&format!("{}: banned: {offence}", link.address));
+                    state.roster.ban(link.address.ip());
+                    link.close();
+                }
+            }
+        }
+    }
+
+    fn send_bitfield(&self, swarm: &Swarm, link: &Link) {
+        let have = swarm.have();
+        match (link.fast, have.is_full(), have.is_empty()) {
+            (true, true, _) => link.send(Message::HaveAll),
+            (true, _, true) => link.send(Message::HaveNone),
+            (false, _, true) => {}
+            _ => link.send(Message::Bitfield(have.as_bytes())),
+        }
+    }
+}
