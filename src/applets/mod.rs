@@ -9,7 +9,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub mod announcing;
+mod bittornado;
 mod btlaunchmany;
+mod bttrack;
 mod image;
 mod install;
 pub mod options;
@@ -75,6 +77,7 @@ pub struct Applet {
 /// All applets, sorted by name.
 pub const APPLETS: &[Applet] = &[
     Applet { name: "btlaunchmany", summary: "seed every torrent of a directory", run: btlaunchmany::run },
+    Applet { name: "bttrack", summary: "BitTorrent tracker", run: bttrack::run },
     Applet { name: "image", summary: "save a partition to an image, restore it", run: image::run },
 ];
 

@@ -5,3 +5,5 @@ pub mod io;
 pub mod net;
 pub mod rng;
 pub mod signal;
+pub mod tcp;
+pub mod time;

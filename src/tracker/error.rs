@@ -1,9 +1,9 @@
-//! What can go wrong between a client and its tracker, told as sentences.
+//! What can go wrong at either end of the tracker protocol, told as sentences.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Why an announce or a scrape gave nothing.
+/// Why an announce or a scrape gave nothing, or a tracker does not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The tracker's URL cannot be asked.
@@ -41,6 +41,13 @@ pub enum Error {
         /// When to ask again (BEP 31); [`Duration::MAX`] when it says never.
         retry_in: Option<Duration>,
     },
+    /// Something on this machine failed: a port, a file.
+    Local {
+        /// What was being done, to what.
+        doing: String,
+        /// Why it failed.
+        why: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -51,6 +58,7 @@ impl fmt::Display for Error {
             Error::Status { url, code } => write!(f, "ask tracker {url}: HTTP status {code}"),
             Error::Reply { url, why } => write!(f, "ask tracker {url}: {why}"),
             Error::Refused { reason, .. } => write!(f, "refused by the tracker: {reason}"),
+            Error::Local { doing, why } => write!(f, "{doing}: {why}"),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod compact;
 mod error;
 pub mod message;
 pub mod query;
+pub mod server;
 pub mod udp;
 
 pub use error::Error;

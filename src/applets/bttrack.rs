@@ -1,0 +1,326 @@
+//! `bttrack`: the tracker, with the options of BitTornado's and of Debian bittorrent 3.4.2's `bttrack`.
+//!
+//! Two dialects hide behind the name; where they differ both are understood, each option in its own unit
+//! (`--parse_allowed_interval` is minutes, `--parse_dir_interval` seconds). As with the namesakes no arguments
+//! print the options, and a wrong command line is told on standard output with exit code 0. Unlike them it
+//! tracks nothing without `--allowed_dir` or `--allowed_list`, unless `--open` says so.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use argh::{ArgsInfo, FromArgs};
+
+use super::bittornado::{self, boolean, real, whole};
+use super::{Exit, Failure, Io, Outcome};
+use crate::sys::signal::Signals;
+use crate::tracker::server::Server;
+use crate::tracker::server::allowed::Source;
+use crate::tracker::server::config::{Config, OverrideIp, ScrapeAllowed};
+use crate::tracker::server::store::Rules;
+
+/// Connections kept open at most: a few hundred bytes each, and as much again in the kernel.
+const MOST_CONNECTIONS: usize = 32_768;
+
+/// BitTorrent tracker.
+#[derive(FromArgs, ArgsInfo)]
+struct Track {
+    /// port to listen on, TCP and UDP (defaults to 80)
+    #[argh(option, default = "80", from_str_fn(whole))]
+    port: u16,
+    /// file to store recent downloader info in (required)
+    #[argh(option)]
+    dfile: Option<PathBuf>,
+    /// comma-separated list of addresses or host names to bind to locally
+    #[argh(option, default = "String::new()")]
+    bind: String,
+    /// whether to listen on IPv6 beside IPv4 when --bind does not say where (defaults to 1)
+    #[argh(option, default = "true", from_str_fn(boolean))]
+    ipv6_enabled: bool,
+    /// no meaning here: an IPv6 socket always takes IPv4 connections
+    #[argh(option)]
+    ipv6_binds_v4: Option<String>,
+    /// seconds within which a request must be whole; idle connections are closed after as many (defaults to 15)
+    #[argh(option, default = "15", from_str_fn(whole))]
+    socket_timeout: u32,
+    /// no meaning here
+    #[argh(option)]
+    close_with_rst: Option<String>,
+    /// seconds between saving dfile (defaults to 300)
+    #[argh(option, default = "300", from_str_fn(whole))]
+    save_dfile_interval: u32,
+    /// seconds between expiring downloaders; who was silent for twice as long is forgotten (defaults to 2700)
+    #[argh(option, default = "2700", from_str_fn(whole))]
+    timeout_downloaders_interval: u32,
+    /// seconds downloaders should wait between reannouncements, at most: they are told to wait 10 to 30 while
+    /// somebody downloads (defaults to 1800)
+    #[argh(option, default = "1800", from_str_fn(whole))]
+    reannounce_interval: u32,
+    /// number of peers to send in an info message when the client names none (defaults to 50)
+    #[argh(option, default = "50", from_str_fn(whole))]
+    response_size: u32,
+    /// maximum number of peers to give with any one request (defaults to 200)
+    #[argh(option, default = "200", from_str_fn(whole))]
+    max_give: u32,
+    /// no meaning here: time-outs are checked every second
+    #[argh(option)]
+    timeout_check_interval: Option<String>,
+    /// no meaning here: nobody is connected back to
+    #[argh(option)]
+    nat_check: Option<String>,
+    /// no meaning here
+    #[argh(option)]
+    log_nat_checks: Option<String>,
+    /// seconds between two writes of the log (defaults to 3.0)
+    #[argh(option, default = "3.0", from_str_fn(real))]
+    min_time_between_log_flushes: f64,
+    /// no meaning here: there is no cache of peers
+    #[argh(option)]
+    min_time_between_cache_refreshes: Option<String>,
+    /// only allow downloads for .torrents in this directory and those below it
+    #[argh(option, default = "String::new()")]
+    allowed_dir: String,
+    /// only allow downloads for hashes in this list (hex format, one per line)
+    #[argh(option, default = "String::new()")]
+    allowed_list: String,
+    /// whether `failure reason` and `warning message` in torrents of allowed_dir act on their swarms (defaults to 0)
+    #[argh(option, default = "false", from_str_fn(boolean))]
+    allowed_controls: bool,
+    /// minutes between two looks at allowed_dir (3.4.2's spelling); changes are seen at once where the file system
+    /// tells of them
+    #[argh(option, from_str_fn(whole))]
+    parse_allowed_interval: Option<u32>,
+    /// seconds between two looks at allowed_dir or allowed_list and the IP lists (BitTornado's spelling; defaults to
+    /// 60)
+    #[argh(option, from_str_fn(whole))]
+    parse_dir_interval: Option<u32>,
+    /// no meaning here: trackers do not exchange peers
+    #[argh(option)]
+    multitracker_enabled: Option<String>,
+    /// no meaning here
+    #[argh(option)]
+    multitracker_allowed: Option<String>,
+    /// no meaning here
+    #[argh(option)]
+    multitracker_reannounce_interval: Option<String>,
+    /// no meaning here
+    #[argh(option)]
+    multitracker_maxpeers: Option<String>,
+    /// no meaning here
+    #[argh(option)]
+    aggregate_forward: Option<String>,
+    /// no meaning here
+    #[argh(option)]
+    aggregator: Option<String>,
+    /// no meaning here: SIGHUP always reopens the log
+    #[argh(option)]
+    hupmonitor: Option<String>,
+    /// no meaning here: nothing is fetched
+    #[argh(option)]
+    http_timeout: Option<String>,
+    /// whether to display an info page when the tracker's root dir is loaded (defaults to 1)
+    #[argh(option, default = "true", from_str_fn(boolean))]
+    show_infopage: bool,
+    /// a URL to redirect the info page to
+    #[argh(option, default = "String::new()")]
+    infopage_redirect: String,
+    /// whether to display names from allowed dir (defaults to 1)
+    #[argh(option, default = "true", from_str_fn(boolean))]
+    show_names: bool,
+    /// file containing x-icon data to return when browser requests favicon.ico
+    #[argh(option, default = "String::new()")]
+    favicon: String,
+    /// whose own word on their address is taken: 0 everybody's, 1 that of machines on local networks, 2 the same
+    /// (defaults to 2)
+    #[argh(option, default = "2", from_str_fn(whole))]
+    only_local_override_ip: u8,
+    /// file to write the tracker logs, use - for stdout (default)
+    #[argh(option, default = "String::new()")]
+    logfile: String,
+    /// use with allowed_dir; adds a /file?info_hash=(hash) or ?name=(name) url that allows users to download the torrent file
+    /// (defaults to 0)
+    #[argh(option, default = "false", from_str_fn(boolean))]
+    allow_get: bool,
+    /// keep dead torrents after they expire, so they still show up on /scrape and web page (defaults to 0)
+    #[argh(option, default = "false", from_str_fn(boolean))]
+    keep_dead: bool,
+    /// scrape access allowed (can be none, specific or full; defaults to full)
+    #[argh(option, default = "ScrapeAllowed::Full", from_str_fn(scrape_allowed))]
+    scrape_allowed: ScrapeAllowed,
+    /// no meaning here
+    #[argh(option)]
+    dedicated_seed_id: Option<String>,
+    /// only allow peers that accept a compact response (defaults to 0, as before BitTornado 0.4)
+    #[argh(option, default = "false", from_str_fn(boolean))]
+    compact_reqd: bool,
+    /// no meaning here
+    #[argh(option)]
+    twisted: Option<String>,
+    /// file to write the process id to
+    #[argh(option, default = "String::new()")]
+    pid: String,
+    /// new: track every torrent that is asked for, without allowed_dir or allowed_list (defaults to 0)
+    #[argh(option, default = "false", from_str_fn(boolean))]
+    open: bool,
+    /// new: answer UDP (BEP 15) on the same port (defaults to 1)
+    #[argh(option, default = "true", from_str_fn(boolean))]
+    udp: bool,
+    /// new: threads that answer; 0 as many as there are processors, at most 4 (defaults to 0)
+    #[argh(option, default = "0", from_str_fn(whole))]
+    workers: u8,
+}
+
+/// Runs the tracker until SIGTERM or SIGINT.
+pub fn run(args: &[String], io: &mut Io) -> Outcome {
+    if args.is_empty() || matches!(args, [help] if help == "--help" || help == "-h") {
+        write!(io.out, "{}", bittornado::list::<Track>())?;
+        return Ok(Exit::OK);
+    }
+    let read = bittornado::parse::<Track>(args, &["open"], 0).and_then(|options| {
+        let dfile = options.dfile.clone().ok_or("Option --dfile is required.")?;
+        Ok((options, dfile))
+    });
+    let (options, dfile) = match read {
+        Ok(read) => read,
+        Err(why) => {
+            writeln!(io.out, "error: {why}\nrun with no arguments for parameter explanations")?;
+            return Ok(Exit::OK);
+        }
+    };
+    for line in options.remarks() {
+        writeln!(io.err, "bttrack: {line}")?;
+    }
+    let signals = Signals::catch_ends()?;
+    signals.catch_hangup()?;
+    let server = Server::new(options.config(dfile)?).map_err(|error| Failure::new(1, error))?;
+    if !options.pid.is_empty() {
+        let written = fs::write(&options.pid, format!("{}\n", std::process::id()));
+        written.map_err(|error| Failure::new(1, format!("write process id to {}: {error}", options.pid)))?;
+    }
+    let ended = server.run(&|| signals.ending(), &|| signals.take_hangup());
+    if !options.pid.is_empty() {
+        // Whoever reads it next finds the process gone anyway.
+        let _ = fs::remove_file(&options.pid);
+    }
+    ended.map_err(|error| Failure::new(1, error))?;
+    Ok(Exit::OK)
+}
+
+impl Track {
+    /// What the user is to be told of the options given.
+    fn remarks(&self) -> Vec<String> {
+        let given = [
+            ("ipv6_binds_v4", &self.ipv6_binds_v4),
+            ("close_with_rst", &self.close_with_rst),
+            ("timeout_check_interval", &self.timeout_check_interval),
+            ("nat_check", &self.nat_check),
+            ("log_nat_checks", &self.log_nat_checks),
+            ("min_time_between_cache_refreshes", &self.min_time_between_cache_refreshes),
+            ("multitracker_enabled", &self.multitracker_enabled),
+            ("multitracker_allowed", &self.multitracker_allowed),
+            ("multitracker_reannounce_interval", &self.multitracker_reannounce_interval),
+            ("multitracker_maxpeers", &self.multitracker_maxpeers),
+            ("aggregate_forward", &self.aggregate_forward),
+            ("aggregator", &self.aggregator),
+            ("hupmonitor", &self.hupmonitor),
+            ("http_timeout", &self.http_timeout),
+            ("dedicated_seed_id", &self.dedicated_seed_id),
+            ("twisted", &self.twisted),
+        ];
+        let given = given.iter().filter(|(_, value)| value.is_some());
+        let mut remarks: Vec<String> =
+            given.map(|(name, _)| format!("--{name} has no meaning here and is ignored")).collect();
+        if !self.allowed_list.is_empty() && !self.allowed_dir.is_empty() {
+            remarks.push("**warning** allowed_dir and allowed_list options cannot be used together".to_owned());
+            remarks.push("**warning** disregarding allowed_dir".to_owned());
+        }
+        if self.source().is_none() && !self.open {
+            remarks.push(
+                "neither --allowed_dir nor --allowed_list is given: nothing is tracked (--open 1 tracks all)"
+                    .to_owned(),
+            );
+        }
+        remarks
+    }
+
+    fn source(&self) -> Option<Source> {
+        match (self.allowed_list.as_str(), self.allowed_dir.as_str()) {
+            ("", "") => None,
+            ("", path) => Some(Source::Directory { path: path.into(), controls: self.allowed_controls }),
+            (path, _) => Some(Source::List(path.into())),
+        }
+    }
+
+    fn config(&self, dfile: PathBuf) -> Result<Config, Failure> {
+        let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+        let source = self.source();
+        let seconds = |number: u32| Duration::from_secs(number.into());
+        let rescan = match (self.parse_dir_interval, self.parse_allowed_interval) {
+            (Some(seconds), _) => seconds,
+            (None, Some(minutes)) => minutes.saturating_mul(60),
+            (None, None) => 60,
+        };
+        // No longer than this is anybody told to wait, whatever the option says.
+        let longest_wait = self.reannounce_interval.clamp(1, 300);
+        let processors = available_parallelism().map_or(1, |number| number.get().min(4));
+        Ok(Config {
+            listen: self.listen()?,
+            udp: self.udp,
+            rules: Rules {
+                closed: source.is_some() || !self.open,
+                reannounce: self.reannounce_interval.max(1),
+                life: self.timeout_downloaders_interval.saturating_mul(2).max(3 * longest_wait),
+                usual_peers: self.response_size as usize,
+                most_peers: self.max_give.max(self.response_size) as usize,
+                keep_dead: self.keep_dead,
+            },
+            source,
+            rescan: seconds(rescan.max(1)),
+            dfile,
+            save_interval: seconds(self.save_dfile_interval.max(1)),
+            logfile: path(&self.logfile).filter(|_| self.logfile != "-"),
+            flush_interval: Duration::try_from_secs_f64(self.min_time_between_log_flushes).unwrap_or_default(),
+            socket_timeout: seconds(self.socket_timeout.max(1)),
+            allow_get: self.allow_get,
+            scrape: self.scrape_allowed,
+            compact_required: self.compact_reqd,
+            override_ip: if self.only_local_override_ip == 0 { OverrideIp::Everybody } else { OverrideIp::Local },
+            show_infopage: self.show_infopage,
+            infopage_redirect: (!self.infopage_redirect.is_empty()).then(|| self.infopage_redirect.clone()),
+            show_names: self.show_names,
+            favicon: path(&self.favicon),
+            most_connections: MOST_CONNECTIONS,
+            workers: if self.workers == 0 { processors } else { self.workers.into() },
+        })
+    }
+
+    /// Where to listen.
+    fn listen(&self) -> Result<Vec<SocketAddr>, Failure> {
+        if self.bind.is_empty() {
+            // A kernel without IPv6 refuses such a socket.
+            let ipv6 = self.ipv6_enabled && TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+            let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            return Ok(vec![SocketAddr::new(any, self.port)]);
+        }
+        let mut addresses = Vec::new();
+        for host in self.bind.split(',').map(str::trim).filter(|host| !host.is_empty()) {
+            let found = (host, self.port).to_socket_addrs();
+            let found = found.map_err(|error| Failure::new(1, format!("look up --bind address {host}: {error}")))?;
+            addresses.extend(found);
+        }
+        addresses.sort();
+        addresses.dedup();
+        Ok(addresses)
+    }
+}
+
+fn scrape_allowed(text: &str) -> Result<ScrapeAllowed, String> {
+    match text {
+        "none" => Ok(ScrapeAllowed::None),
+        "specific" => Ok(ScrapeAllowed::Specific),
+        "full" => Ok(ScrapeAllowed::Full),
+        _ => Err(format!("'{text}' is none of none, specific and full")),
+    }
+}

@@ -1,0 +1,120 @@
+//! The time of day as people read it where this machine stands.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{c_char, c_int, c_long};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A moment in a calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    /// With century.
+    pub year: i64,
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+    /// 0 to 60.
+    pub second: u8,
+}
+
+/// musl's and glibc's `struct tm` on 64-bit Linux.
+#[repr(C)]
+#[derive(Default)]
+struct Tm {
+    sec: c_int,
+    min: c_int,
+    hour: c_int,
+    mday: c_int,
+    mon: c_int,
+    year: c_int,
+    wday: c_int,
+    yday: c_int,
+    isdst: c_int,
+    gmtoff: c_long,
+    /// A pointer to text, never looked at.
+    zone: usize,
+}
+
+unsafe extern "C" {
+    fn localtime_r(time: *const i64, result: *mut Tm) -> *const c_char;
+}
+
+/// Seconds since 1970, UTC.
+pub fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
+}
+
+/// The moment `seconds` after the beginning of 1970 in the time zone of this machine (TZ, /etc/localtime).
+pub fn local(seconds: i64) -> Calendar {
+    let mut tm = Tm::default();
+    // SAFETY: both pointers are to live values of the types that localtime_r(3) reads and writes; it keeps neither.
+    let done = unsafe { localtime_r(&seconds, &mut tm) };
+    if done.is_null() {
+        return utc(seconds);
+    }
+    Calendar {
+        year: i64::from(tm.year) + 1900,
+        month: tm.mon as u8 + 1,
+        day: tm.mday as u8,
+        hour: tm.hour as u8,
+        minute: tm.min as u8,
+        second: tm.sec as u8,
+    }
+}
+
+/// The moment `seconds` after the beginning of 1970 in UTC (days to civil date after Howard Hinnant).
+pub fn utc(seconds: i64) -> Calendar {
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days since 1 March 0000, so that a leap day ends its year.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    Calendar {
+        year: year_of_era + era * 400 + i64::from(month <= 2),
+        month: month as u8,
+        day: (day_of_year - (153 * from_march + 2) / 5 + 1) as u8,
+        hour: (second / 3600) as u8,
+        minute: (second / 60 % 60) as u8,
+        second: (second % 60) as u8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn text(time: Calendar) -> String {
+        let Calendar { year, month, day, hour, minute, second } = time;
+        format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    }
+
+    #[test]
+    fn utc_agrees_with_known_moments() {
+        for (seconds, expected) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_827_696, "2000-02-29 12:34:56"),
+            (1_709_251_199, "2024-02-29 23:59:59"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+            (-1, "1969-12-31 23:59:59"),
+        ] {
+            assert_eq!(text(utc(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn local_time_agrees_with_date() {
+        let seconds = 1_719_835_200;
+        let date = Command::new("date").args(["-d", &format!("@{seconds}"), "+%Y-%m-%d %H:%M:%S"]).output().unwrap();
+        assert_eq!(text(local(seconds)), String::from_utf8(date.stdout).unwrap().trim());
+    }
+}

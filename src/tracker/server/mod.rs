@@ -1,0 +1,290 @@
+//! The answering side: a tracker that drops in where BitTornado's or BitTorrent 3.4.2's `bttrack` stood.
+//!
+//! [`http`], [`announce`] and [`super::udp`] turn bytes into questions, [`swarm`] and [`store`] decide, pure but
+//! for a mutex; [`service`] says what is answered to whom; [`worker`]s are threads that wait on sockets. Closed
+//! by default: only what [`allowed`] lists is tracked.
+//!
+//! What the namesakes have and this has not: connecting back to peers (nat_check), exchange with other trackers
+//! (multitracker, aggregator), gzip.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+pub mod allowed;
+pub mod announce;
+pub mod config;
+pub mod dfile;
+pub mod http;
+pub mod log;
+pub mod service;
+pub mod store;
+pub mod swarm;
+pub mod watch;
+pub mod worker;
+
+use self::allowed::Allowed;
+use self::config::Config;
+use self::dfile::Loaded;
+use self::log::Log;
+use self::service::Service;
+use self::watch::Watch;
+use self::worker::{Shared, Worker};
+use super::Error;
+
+/// Connections that may wait to be accepted; the kernel's somaxconn may make it less.
+const BACKLOG: i32 = 4096;
+/// Seconds that a connection without a word stays in the kernel.
+const DEFER: i32 = 3;
+/// File descriptors kept for other things than connections.
+const RESERVED: usize = 64;
+/// Pause of the housekeeping loop.
+const TICK: Duration = Duration::from_millis(100);
+/// Time between two looks for peers that were silent too long.
+const EXPIRY: Duration = Duration::from_secs(5);
+/// Least time between two looks at the source of what may be tracked, however much changes there.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A tracker that listens.
+pub struct Server {
+    shared: Arc<Shared>,
+    allowed: Option<Allowed>,
+    saved: u32,
+}
+
+impl Server {
+    /// Listens, opens the log, reads the state and what may be tracked. Nothing is answered yet.
+    ///
+    /// # Errors
+    /// A port or the log cannot be had.
+    pub fn new(config: Config) -> Result<Server, Error> {
+        let local = |doing: String| move |error: io::Error| Error::Local { doing, why: error.to_string() };
+        let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
+        for address in &config.listen {
+            let listener = listen_at(*address).map_err(local(format!("listen on {address}")))?;
+            if config.udp {
+                let address = bound(&listener).map_err(local(format!("listen on {address}")))?;
+                datagrams.push(datagrams_at(address).map_err(local(format!("listen on {address}/udp")))?);
+            }
+            listeners.push(listener);
+        }
+        let path = config.logfile.as_deref();
+        let name = path.unwrap_or("standard output".as_ref()).display();
+        let log = Log::open(path).map_err(local(format!("open log file {name}")))?;
+        let workers = config.workers.max(1);
+        let most_connections = (connections_allowed(config.most_connections) / workers).max(1);
+        let mut allowed = config.source.clone().map(Allowed::new);
+        let service = Service::new(config, log);
+        let (store, log, dfile) = (&service.store, &service.log, &service.config.dfile);
+        // What is listed first, so that peers of the state find their torrents.
+        if let Some(allowed) = &mut allowed {
+            apply(allowed.look(), &service);
+        }
+        match dfile::load(dfile, store) {
+            Ok(Loaded::Absent | Loaded::Peers(_)) => {}
+            Ok(Loaded::SetAside(aside)) => log.note(&format!(
+                "**warning** statefile {} corrupt; resetting (it is now {})",
+                dfile.display(),
+                aside.display()
+            )),
+            Err(error) => log.note(&format!("**warning** statefile {} unreadable: {error}", dfile.display())),
+        }
+        let saved = store.version();
+        let ending = AtomicBool::new(false);
+        Ok(Server {
+            shared: Arc::new(Shared { service, listeners, datagrams, ending, most_connections }),
+            allowed,
+            saved,
+        })
+    }
+
+    /// The addresses it listens on.
+    ///
+    /// # Errors
+    /// What getsockname(2) gave.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.shared.listeners.iter().map(bound).collect()
+    }
+
+    /// Answers until `ending`, then saves the state; `hangup` asks for the log to be opened anew.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn run(mut self, ending: &dyn Fn() -> bool, hangup: &dyn Fn() -> bool) -> Result<(), Error> {
+        let local = |doing: &str| {
+            let doing = doing.to_owned();
+            move |error: io::Error| Error::Local { doing, why: error.to_string() }
+        };
+        let mut threads = Vec::new();
+        for _ in 0..self.shared.service.config.workers.max(1) {
+            let mut worker = Worker::new(self.shared.clone()).map_err(local("wait for connections"))?;
+            let shared = self.shared.clone();
+            let name = thread::Builder::new().name("worker".into()).stack_size(256 << 10);
+            let run = move || {
+                // No input should be able to; if one is, it costs a request and not the tracker.
+                while catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+                    shared.service.log.note("**warning** a request made a thread panic");
+                }
+            };
+            threads.push(name.spawn(run).map_err(local("start a thread"))?);
+        }
+        if let Some(allowed) = self.allowed.take() {
+            let shared = self.shared.clone();
+            let name = thread::Builder::new().name("allowed".into()).stack_size(256 << 10);
+            threads.push(name.spawn(move || keep_looking(allowed, &shared)).map_err(local("start a thread"))?);
+        }
+        self.keep_house(ending, hangup);
+        self.shared.ending.store(true, Ordering::Relaxed);
+        for thread in threads {
+            // A thread that panicked outside a request has said so itself.
+            let _ = thread.join();
+        }
+        self.save();
+        let log = &self.shared.service.log;
+        log.note(&log::shutting_down());
+        log.flush();
+        Ok(())
+    }
+
+    fn keep_house(&mut self, ending: &dyn Fn() -> bool, hangup: &dyn Fn() -> bool) {
+        let begin = Instant::now();
+        let (mut saved, mut flushed, mut expired) = (begin, begin, begin);
+        while !ending() {
+            thread::sleep(TICK);
+            let now = Instant::now();
+            let due = |last: &mut Instant, interval: Duration| {
+                let due = now.duration_since(*last) >= interval;
+                if due {
+                    *last = now;
+                }
+                due
+            };
+            let service = &self.shared.service;
+            if hangup() {
+                service.log.reopen();
+            }
+            if due(&mut flushed, service.config.flush_interval) {
+                service.log.flush();
+            }
+            if due(&mut expired, EXPIRY) {
+                service.store.expire(service.store.now());
+            }
+            let interval = service.config.save_interval;
+            if due(&mut saved, interval) {
+                self.save();
+            }
+        }
+    }
+
+    /// Saves the state if it has changed.
+    fn save(&mut self) {
+        let Service { store, config, log, .. } = &self.shared.service;
+        let version = store.version();
+        if version == self.saved {
+            return;
+        }
+        match dfile::save(&dfile::encode(store), &config.dfile) {
+            Ok(()) => self.saved = version,
+            Err(error) => log.note(&format!("**warning** save statefile {}: {error}", config.dfile.display())),
+        }
+    }
+}
+
+/// Looks at what may be tracked whenever it changes, and now and then unasked.
+fn keep_looking(mut allowed: Allowed, shared: &Shared) {
+    let service = &shared.service;
+    let mut watch = Watch::new()
+        .inspect_err(|error| service.log.note(&format!("**warning** directories are not watched: {error}")))
+        .ok();
+    let mut last = None;
+    while !shared.ending.load(Ordering::Relaxed) {
+        let overdue = last.is_none_or(|last: Instant| last.elapsed() >= service.config.rescan);
+        let told = match &mut watch {
+            Some(watch) if !overdue => watch.wait(TICK),
+            Some(_) => true,
+            None => {
+                thread::sleep(TICK);
+                false
+            }
+        };
+        if !told && !overdue {
+            continue;
+        }
+        loop {
+            last = Some(Instant::now());
+            let change = allowed.look();
+            let directories = change.directories.clone();
+            apply(change, service);
+            // What came into a directory before it was watched is found by looking once more.
+            if !watch.as_mut().is_some_and(|watch| watch.only(&directories)) {
+                break;
+            }
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn apply(change: allowed::Change, service: &Service) {
+    change.lines.iter().for_each(|line| service.log.note(line));
+    if let Some(listings) = change.listings {
+        service.store.list(&listings);
+    }
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    bind(&socket, &address)?;
+    // Accepted connections inherit it.
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    crate::sys::tcp::defer_accept(&socket, DEFER)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn datagrams_at(address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    // A room that starts at once must not be lost; the kernel's rmem_max may make it less.
+    let _ = sockopt::set_socket_recv_buffer_size(&socket, 1 << 20);
+    bind(&socket, &address)?;
+    Ok(socket.into())
+}
+
+fn bound(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::try_from(getsockname(socket)?)?)
+}
+
+/// How many of `wanted` connections the system lets this process have, after asking for them.
+fn connections_allowed(wanted: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min((wanted + RESERVED) as u64);
+    // Other parts of the process may have asked for more already.
+    let current = limit.current.map_or(most, |current| current.max(most));
+    let allowed = match setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit }) {
+        Ok(()) => Some(current),
+        Err(_) => limit.current,
+    };
+    let descriptors = usize::try_from(allowed.unwrap_or(most)).unwrap_or(usize::MAX);
+    descriptors.saturating_sub(RESERVED).min(wanted)
+}
+
+#[cfg(test)]
+mod tests;

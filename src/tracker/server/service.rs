@@ -1,0 +1,346 @@
+//! What is answered to whom: paths, refusals and their words, as BitTornado's `bttrack` has them.
+//!
+//! A refusal to track is a 200 with a `failure reason`, because clients do not read the body of another
+//! status; what is malformed is a 400 in plain text.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+
+use super::announce::{self, Form, Query};
+use super::config::{Config, OverrideIp, ScrapeAllowed};
+use super::http::{Head, Malformed, Method, Reply};
+use super::log::Log;
+use super::store::{Announce, Store};
+use super::swarm::Address;
+use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
+use crate::tracker::message::Event;
+use crate::tracker::{query, udp};
+
+/// The 404 of the namesake.
+const ALAS: &str = "your file may exist elsewhere in the universe\nbut alas, not here\n";
+const PLAIN: &str = "text/plain";
+const NO_CACHE: &str = "Pragma: no-cache\r\n";
+/// Seconds for which a connection id of the UDP protocol is good at least; twice that at most.
+const CONNECTION_LIFE: u32 = 120;
+
+/// A reply to be written.
+pub struct Made {
+    /// Status code.
+    pub code: u16,
+    reason: &'static str,
+    kind: &'static str,
+    headers: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Made {
+    fn new(code: u16, reason: &'static str, kind: &'static str, body: impl Into<Vec<u8>>) -> Made {
+        Made { code, reason, kind, headers: String::new(), body: body.into() }
+    }
+
+    fn with(mut self, headers: &str) -> Made {
+        self.headers.push_str(headers);
+        self
+    }
+
+    /// What is answered to a head that is none.
+    pub fn malformed(why: Malformed) -> Made {
+        let (code, text) = why.status();
+        Made::new(code, "Bad Request", PLAIN, text)
+    }
+
+    fn alas() -> Made {
+        Made::new(404, "Not Found", PLAIN, ALAS).with(NO_CACHE)
+    }
+
+    fn garbage(why: &str) -> Made {
+        Made::new(400, "Bad Request", PLAIN, format!("you sent me garbage - {why}"))
+    }
+
+    fn refused(code: u16, why: &str) -> Made {
+        Made::new(code, "Not Authorized", PLAIN, announce::failure(why)).with(NO_CACHE)
+    }
+
+    /// The reply without its body.
+    pub fn reply(&self) -> Reply<'_> {
+        Reply { code: self.code, reason: self.reason, kind: self.kind, headers: &self.headers }
+    }
+}
+
+/// Memory that is used again from request to request.
+#[derive(Default)]
+pub struct Scratch {
+    peers: Vec<(Address, PeerId)>,
+    sockets: Vec<SocketAddr>,
+    /// A body that was sent.
+    pub body: Vec<u8>,
+}
+
+/// What answers requests, whatever they come by; shared by the threads that read them.
+pub struct Service {
+    /// How it is set up.
+    pub config: Config,
+    /// All swarms.
+    pub store: Store,
+    /// The log.
+    pub log: Log,
+    favicon: Option<Vec<u8>>,
+    secret: RandomState,
+}
+
+impl Service {
+    /// A service of `config` that writes to `log`.
+    pub fn new(config: Config, log: Log) -> Service {
+        let secret = RandomState::new();
+        let favicon = config.favicon.as_ref().and_then(|path| match fs::read(path) {
+            Ok(icon) => Some(icon),
+            Err(error) => {
+                log.note(&format!("**warning** specified favicon file -- {} -- {error}", path.display()));
+                None
+            }
+        });
+        let store = Store::new(config.rules.clone(), secret.hash_one("seed"));
+        Service { config, store, log, favicon, secret }
+    }
+
+    /// Answers a request of `asker`, an address that is not IPv4 mapped.
+    pub fn answer(&self, head: &Head, asker: IpAddr, now: u32, scratch: &mut Scratch) -> Made {
+        if head.method == Method::Put {
+            return Made::new(405, "Method Not Allowed", PLAIN, "nothing can be put here\n")
+                .with("Allow: GET, HEAD\r\n");
+        }
+        match head.path {
+            b"/announce" | b"/announce.php" | b"/tracker.php/announce" => self.announce(head, asker, now, scratch),
+            b"/scrape" | b"/scrape.php" | b"/tracker.php/scrape" => self.scrape(head.query),
+            b"/file" => self.file(head.query),
+            b"/favicon.ico" => match &self.favicon {
+                Some(icon) => Made::new(200, "OK", "image/x-icon", icon.clone()),
+                None => Made::alas(),
+            },
+            _ => Made::alas(),
+        }
+    }
+
+    fn announce(&self, head: &Head, asker: IpAddr, now: u32, scratch: &mut Scratch) -> Made {
+        let query = match Query::read(head.query) {
+            Ok(query) => query,
+            Err(why) => return Made::garbage(why),
+        };
+        let rest = match query.rest {
+            Ok(rest) => rest,
+            // That a torrent may not be tracked comes before what else is wrong.
+            Err(why) => {
+                return self.store.refuses(query.info_hash).map_or(Made::garbage(why), |why| Made::refused(200, &why));
+            }
+        };
+        if self.config.compact_required && rest.form != Form::Compact && asker.is_ipv4() {
+            return Made::new(400, "Bad Request", PLAIN, "your client is outdated, please upgrade");
+        }
+        let ip = self.address_of(head, asker, rest.ip);
+        let announce = Announce {
+            info_hash: query.info_hash,
+            address: SocketAddr::new(ip, rest.port).into(),
+            id: rest.id,
+            left: rest.left,
+            event: rest.event,
+            wanted: rest.wanted,
+        };
+        scratch.peers.clear();
+        match self.store.announce(&announce, now, &mut scratch.peers) {
+            Ok(answer) => {
+                let body = std::mem::take(&mut scratch.body);
+                let body = announce::reply(&answer, &scratch.peers, rest.form, asker, body);
+                Made::new(200, "OK", PLAIN, body).with(NO_CACHE)
+            }
+            Err(why) => Made::refused(200, &why),
+        }
+    }
+
+    /// The address under which a peer is told to others.
+    fn address_of(&self, head: &Head, asker: IpAddr, said: Option<IpAddr>) -> IpAddr {
+        match (self.config.override_ip, said) {
+            (OverrideIp::Everybody, Some(said)) => said,
+            (OverrideIp::Everybody, None) => forwarded(head).unwrap_or(asker),
+            (OverrideIp::Local, Some(said)) if is_local(asker) => said,
+            (OverrideIp::Local, _) => asker,
+        }
+    }
+
+    fn scrape(&self, text: &[u8]) -> Made {
+        let hashes = query::find(text, "info_hash").map(|_| announce::hashes(text));
+        let refused = match (self.config.scrape, &hashes) {
+            (ScrapeAllowed::None, Some(_)) => "specific scrape function is not available with this tracker.",
+            (ScrapeAllowed::None | ScrapeAllowed::Specific, None) => {
+                "full scrape function is not available with this tracker."
+            }
+            _ => {
+                let counts = self.store.scrape(hashes.as_deref());
+                return Made::new(200, "OK", PLAIN, announce::scrape(&counts, self.config.show_names));
+            }
+        };
+        Made::refused(400, refused)
+    }
+
+    fn file(&self, text: &[u8]) -> Made {
+        if !self.config.allow_get {
+            return Made::new(400, "Not Authorized", PLAIN, "get function is not available with this tracker.")
+                .with(NO_CACHE);
+        }
+        let Some(listing) = self.wanted_file(text).filter(|listing| !listing.path.as_os_str().is_empty()) else {
+            return Made::alas();
+        };
+        // It may have grown since it was listed.
+        let small = fs::metadata(&listing.path).is_ok_and(|metadata| metadata.len() <= MAX_METAINFO);
+        match fs::read(&listing.path) {
+            Ok(bytes) if small => {
+                let name = listing.path.file_name().unwrap_or_default().to_string_lossy();
+                let name: String = name
+                    .chars()
+                    .map(|letter| if letter.is_control() || "\"\\".contains(letter) { '_' } else { letter })
+                    .collect();
+                Made::new(200, "OK", "application/x-bittorrent", bytes)
+                    .with(&format!("Content-Disposition: attachment; filename=\"{name}\"\r\n"))
+            }
+            _ => Made::alas(),
+        }
+    }
+
+    /// The torrent that `info_hash` (40 hex digits as 3.4.2 has it, or 20 bytes as BitTornado has it), `hash` (as
+    /// all help texts have it) or `name` (of the torrent or its file) names.
+    fn wanted_file(&self, text: &[u8]) -> Option<std::sync::Arc<super::store::Listing>> {
+        let by_hash = query::find(text, "info_hash").or_else(|| query::find(text, "hash"));
+        if let Some(hash) = by_hash {
+            let bytes = query::unescape(hash)?;
+            let hash = match <[u8; 20]>::try_from(bytes.as_slice()) {
+                Ok(raw) => InfoHash(raw),
+                Err(_) => std::str::from_utf8(&bytes).ok()?.parse().ok()?,
+            };
+            return self.store.listing(hash);
+        }
+        let name = query::unescape(query::find(text, "name")?)?;
+        let name = std::str::from_utf8(&name).ok()?;
+        self.store.find_listing(|listing| {
+            let file = listing.path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+            listing.name == name || file == name || file.strip_suffix(".torrent") == Some(name)
+        })
+    }
+
+    /// Answers a datagram of `asker`, an address that is not IPv4 mapped, into `out`; gives what to log of it.
+    /// Nothing is answered to what is no request.
+    pub fn answer_udp(
+        &self,
+        packet: &[u8],
+        asker: SocketAddr,
+        now: u32,
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Option<String> {
+        out.clear();
+        let request = udp::Request::read(packet)?;
+        let refuse = |transaction, reason: &str, out: &mut Vec<u8>| {
+            udp::Reply::Error { transaction, reason: reason.to_owned() }.write(out);
+        };
+        match request {
+            udp::Request::Connect { transaction } => {
+                udp::Reply::Connect { transaction, connection: self.connection(asker, now / CONNECTION_LIFE) }
+                    .write(out);
+                Some("UDP connect".to_owned())
+            }
+            udp::Request::Announce { connection, transaction, announce } => {
+                if !self.is_connection(connection, asker, now) {
+                    refuse(transaction, "connection id unknown or expired", out);
+                    return Some("UDP announce without connection".to_owned());
+                }
+                let said = Some(IpAddr::V4(announce.ip)).filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+                let takes_word = self.config.override_ip == OverrideIp::Everybody || is_local(asker.ip());
+                let ip = said.filter(|_| takes_word && asker.is_ipv4()).unwrap_or(asker.ip());
+                let bytes = if asker.is_ipv4() { 6 } else { 18 };
+                let room = (udp::MAX_PACKET - 20) / bytes;
+                let question = Announce {
+                    info_hash: announce.info_hash,
+                    address: SocketAddr::new(ip, announce.port).into(),
+                    id: announce.peer_id,
+                    left: announce.left,
+                    event: announce.event,
+                    wanted: announce.numwant.map(|wanted| wanted as usize),
+                };
+                scratch.peers.clear();
+                match self.store.announce(&question, now, &mut scratch.peers) {
+                    Ok(answer) => {
+                        let mut peers = std::mem::take(&mut scratch.sockets);
+                        peers.clear();
+                        let sockets = scratch.peers.iter().map(|(address, _)| address.socket());
+                        peers.extend(sockets.filter(|peer| peer.is_ipv4() == asker.is_ipv4()).take(room));
+                        let reply = udp::Reply::Announce {
+                            transaction,
+                            interval: answer.interval,
+                            leechers: answer.leechers,
+                            seeders: answer.seeders,
+                            peers,
+                        };
+                        reply.write(out);
+                        if let udp::Reply::Announce { peers, .. } = reply {
+                            scratch.sockets = peers;
+                        }
+                    }
+                    Err(why) => refuse(transaction, &why, out),
+                }
+                let event = match announce.event {
+                    Event::None => "",
+                    event => event.name().unwrap_or_default(),
+                };
+                Some(format!("UDP announce {} {event}", announce.info_hash))
+            }
+            udp::Request::Scrape { connection, transaction, hashes } => {
+                if !self.is_connection(connection, asker, now) {
+                    refuse(transaction, "connection id unknown or expired", out);
+                    return Some("UDP scrape without connection".to_owned());
+                }
+                if self.config.scrape == ScrapeAllowed::None {
+                    refuse(transaction, "specific scrape function is not available with this tracker.", out);
+                    return Some("UDP scrape".to_owned());
+                }
+                let found = self.store.scrape(Some(&hashes));
+                let mut found = found.iter().peekable();
+                // What is unknown has nobody: the reply has one entry for each hash asked for.
+                let counts = hashes.iter().map(|hash| {
+                    let counts = found.next_if(|one| one.info_hash == *hash);
+                    counts.map_or([0; 3], |one| [one.seeders, one.completed, one.leechers])
+                });
+                udp::Reply::Scrape { transaction, counts: counts.collect() }.write(out);
+                Some("UDP scrape".to_owned())
+            }
+        }
+    }
+
+    /// A connection id is a keyed hash of the asker's address and the time: nothing is kept of those who ask, and
+    /// who forges a sender's address cannot know it.
+    fn connection(&self, asker: SocketAddr, period: u32) -> u64 {
+        self.secret.hash_one((asker.ip(), period))
+    }
+
+    fn is_connection(&self, connection: u64, asker: SocketAddr, now: u32) -> bool {
+        let period = now / CONNECTION_LIFE;
+        [period, period.wrapping_sub(1)].into_iter().any(|period| self.connection(asker, period) == connection)
+    }
+}
+
+/// The client's address as a proxy tells it, when it is no local one.
+fn forwarded(head: &Head) -> Option<IpAddr> {
+    let text = |name| std::str::from_utf8(head.header(name)?).ok();
+    let first = text("x-forwarded-for").and_then(|list| list.split(',').next());
+    let ip: IpAddr = first.or_else(|| text("client-ip"))?.trim().parse().ok()?;
+    Some(ip.to_canonical()).filter(|ip| !is_local(*ip))
+}
+
+/// The namesake's local networks, and IPv6's unique local addresses.
+fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => {
+            ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local() || ip.segments()[0] == 0xfec0
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! All swarms, what may be tracked, and the rules: what an announce or a scrape comes to.
+//!
+//! Split into shards by info-hash, each behind a mutex that is held for microseconds and never across I/O.
+//! Memory is bounded: beyond [`MAX_PEERS`] peers new ones are answered but not kept, and a swarm exists only
+//! while it has peers or its torrent is listed.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::swarm::{Address, Peer, Swarm, Update};
+use crate::sys::rng::Rng;
+use crate::torrent::{InfoHash, PeerId};
+use crate::tracker::message::Event;
+
+/// Peers that are kept at most, of all swarms together; some 40 MiB.
+pub const MAX_PEERS: usize = 250_000;
+/// Seconds during which a swarm counts as young: its peers are still to find each other.
+const YOUTH: u32 = 600;
+/// Shards; a power of two, more than there are threads.
+const SHARDS: usize = 64;
+
+/// A torrent that may be tracked, as its file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The name inside the torrent.
+    pub name: String,
+    /// Bytes of its content.
+    pub length: u64,
+    /// The .torrent file; empty when only the info-hash is known.
+    pub path: PathBuf,
+    /// Why it is refused all the same (`failure reason` in the .torrent).
+    pub failure: Option<String>,
+    /// What its peers are told (`warning message` in the .torrent).
+    pub warning: Option<String>,
+}
+
+/// How announces are answered.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Only listed torrents are tracked.
+    pub closed: bool,
+    /// Seconds between announces at most.
+    pub reannounce: u32,
+    /// Seconds after which a silent peer is forgotten.
+    pub life: u32,
+    /// Peers in a reply when the asker names no number.
+    pub usual_peers: usize,
+    /// Peers in a reply at most.
+    pub most_peers: usize,
+    /// Torrents that nobody has any more stay on the list.
+    pub keep_dead: bool,
+}
+
+/// An announce, whatever protocol it came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Announce {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Where the peer listens.
+    pub address: Address,
+    /// What it calls itself.
+    pub id: PeerId,
+    /// Bytes it still misses.
+    pub left: u64,
+    /// Why it announces.
+    pub event: Event,
+    /// Peers it wants; None: the usual number.
+    pub wanted: Option<usize>,
+}
+
+/// What an announce is answered with, besides peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Seconds until the next announce.
+    pub interval: u32,
+    /// Seeders, the asker included.
+    pub seeders: u32,
+    /// Leechers, the asker included.
+    pub leechers: u32,
+    /// Downloads that came to their end, ever.
+    pub completed: u32,
+    /// What the asker is to be told.
+    pub warning: Option<String>,
+}
+
+/// A scrape's counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// The torrent.
+    pub info_hash: InfoHash,
+    /// Seeders.
+    pub seeders: u32,
+    /// Leechers.
+    pub leechers: u32,
+    /// Downloads that came to their end, ever.
+    pub completed: u32,
+    /// The torrent's file, if it is listed.
+    pub listing: Option<Arc<Listing>>,
+}
+
+/// Why an announce is refused, in the namesake's words.
+pub const NOT_AUTHORIZED: &str = "Requested download is not authorized for use with this tracker.";
+
+/// One torrent.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Its peers.
+    pub swarm: Swarm,
+    /// Its file, if it is listed.
+    pub listing: Option<Arc<Listing>>,
+    /// Time at which it got its first peer.
+    born: u32,
+}
+
+#[derive(Debug)]
+struct Shard {
+    entries: HashMap<InfoHash, Entry>,
+    rng: Rng,
+}
+
+/// All swarms.
+#[derive(Debug)]
+pub struct Store {
+    shards: Vec<Mutex<Shard>>,
+    rules: Rules,
+    peers: AtomicUsize,
+    /// Changes on each change that a saved state would show.
+    version: AtomicU32,
+    begin: Instant,
+}
+
+impl Store {
+    /// No swarms; `seed` decides the order in which peers are named and the jitter of intervals.
+    pub fn new(rules: Rules, seed: u64) -> Store {
+        let mut rng = Rng::new(seed);
+        let shards =
+            (0..SHARDS).map(|_| Mutex::new(Shard { entries: HashMap::new(), rng: Rng::new(rng.bits()) })).collect();
+        let (peers, version) = (AtomicUsize::new(0), AtomicU32::new(0));
+        Store { shards, rules, peers, version, begin: Instant::now() }
+    }
+
+    /// The rules it was made with.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Now, in the seconds that peers' times are in.
+    pub fn now(&self) -> u32 {
+        // Far enough from 0 that the age of a state from before can be subtracted.
+        let elapsed = u32::try_from(self.begin.elapsed().as_secs()).unwrap_or(u32::MAX);
+        (1u32 << 24).saturating_add(elapsed)
+    }
+
+    /// Peers of all swarms.
+    pub fn peers(&self) -> usize {
+        self.peers.load(Ordering::Relaxed)
+    }
+
+    /// A number that changes with what a saved state would show.
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn shard(&self, hash: InfoHash) -> MutexGuard<'_, Shard> {
+        locked(&self.shards[usize::from(hash.0[0]) % SHARDS])
+    }
+
+    /// Takes note of `announce` at `now` and appends peers for the asker to `out`.
+    ///
+    /// # Errors
+    /// The reason of a refusal.
+    pub fn announce(&self, announce: &Announce, now: u32, out: &mut Vec<(Address, PeerId)>) -> Result<Answer, String> {
+        let Announce { info_hash, address, id, left, event, .. } = *announce;
+        let mut shard = self.shard(info_hash);
+        let Shard { entries, rng } = &mut *shard;
+        let listing = entries.get(&info_hash).and_then(|entry| entry.listing.clone());
+        match listing.as_deref() {
+            None if self.rules.closed => return Err(NOT_AUTHORIZED.to_owned()),
+            Some(Listing { failure: Some(failure), .. }) => return Err(failure.clone()),
+            _ => {}
+        }
+        let warning = listing.and_then(|listing| listing.warning.clone());
+        if event == Event::Stopped {
+            if let Some(entry) = entries.get_mut(&info_hash)
+                && entry.swarm.get(address).is_some_and(|peer| peer.id == id)
+            {
+                entry.swarm.remove(address);
+                self.peers.fetch_sub(1, Ordering::Relaxed);
+                self.changed();
+            }
+            let swarm = entries.get(&info_hash).map(|entry| &entry.swarm);
+            return Ok(Answer {
+                interval: self.rules.reannounce,
+                seeders: swarm.map_or(0, Swarm::seeders),
+                leechers: swarm.map_or(0, Swarm::leechers),
+                completed: swarm.map_or(0, |swarm| swarm.completed),
+                warning,
+            });
+        }
+        // Who does not listen, or finds no room, is told of the others all the same.
+        let known = entries.get(&info_hash).is_some_and(|entry| entry.swarm.get(address).is_some());
+        let keeps = address.port() != 0 && (known || self.peers() < MAX_PEERS);
+        let mut passer_by = Entry::default();
+        let entry = match keeps {
+            true => entries.entry(info_hash).or_default(),
+            false => entries.get_mut(&info_hash).unwrap_or(&mut passer_by),
+        };
+        if entry.swarm.is_empty() {
+            entry.born = now;
+        }
+        let interval = self.interval(entry, left == 0, now, rng);
+        if keeps {
+            let completed = event == Event::Completed;
+            if entry.swarm.update(Update { address, id, left, completed, now, interval }, rng) && !known {
+                self.peers.fetch_add(1, Ordering::Relaxed);
+            }
+            self.changed();
+        }
+        let wanted = announce.wanted.unwrap_or(self.rules.usual_peers).min(self.rules.most_peers);
+        entry.swarm.pick(address, left == 0, wanted, now, out);
+        Ok(Answer {
+            interval,
+            seeders: entry.swarm.seeders(),
+            leechers: entry.swarm.leechers(),
+            completed: entry.swarm.completed,
+            warning,
+        })
+    }
+
+    /// Why announces of `hash` are refused, if they are.
+    pub fn refuses(&self, hash: InfoHash) -> Option<String> {
+        match self.shard(hash).entries.get(&hash).and_then(|entry| entry.listing.as_deref()) {
+            None if self.rules.closed => Some(NOT_AUTHORIZED.to_owned()),
+            Some(Listing { failure: Some(failure), .. }) => Some(failure.clone()),
+            _ => None,
+        }
+    }
+
+    /// Seconds until a peer's next announce: 10 to 30 while somebody still downloads or the swarm is young,
+    /// the more the more peers it has, minutes when there are only seeders; never more than the rules allow.
+    /// Moved by up to a third, so that a room that was switched on together spreads out.
+    fn interval(&self, entry: &Entry, seeder: bool, now: u32, rng: &mut Rng) -> u32 {
+        let lively = !seeder || entry.swarm.leechers() > 0 || now.saturating_sub(entry.born) < YOUTH;
+        let peers = u32::try_from(entry.swarm.len()).unwrap_or(u32::MAX);
+        let longest = if lively { 15u32.saturating_add(peers / 20).min(30) } else { 300 };
+        let longest = longest.min(self.rules.reannounce).max(1);
+        longest - rng.below(u64::from(longest / 3) + 1) as u32
+    }
+
+    /// The counts of `hashes`, or of all torrents; those that are unknown or may not be tracked are left out.
+    pub fn scrape(&self, hashes: Option<&[InfoHash]>) -> Vec<Counts> {
+        let shown = |entry: &Entry| !self.rules.closed || entry.listing.is_some();
+        let counts = |(hash, entry): (&InfoHash, &Entry)| Counts {
+            info_hash: *hash,
+            seeders: entry.swarm.seeders(),
+            leechers: entry.swarm.leechers(),
+            completed: entry.swarm.completed,
+            listing: entry.listing.clone(),
+        };
+        let mut all = Vec::new();
+        match hashes {
+            Some(hashes) => {
+                for hash in hashes {
+                    let shard = self.shard(*hash);
+                    all.extend(shard.entries.get(hash).filter(|entry| shown(entry)).map(|entry| counts((hash, entry))));
+                }
+            }
+            None => {
+                for shard in &self.shards {
+                    all.extend(locked(shard).entries.iter().filter(|(_, entry)| shown(entry)).map(counts));
+                }
+            }
+        }
+        all
+    }
+
+    /// The file of a torrent, if it is listed.
+    pub fn listing(&self, hash: InfoHash) -> Option<Arc<Listing>> {
+        self.shard(hash).entries.get(&hash)?.listing.clone()
+    }
+
+    /// The first file that `is_it` knows, by path.
+    pub fn find_listing(&self, is_it: impl Fn(&Listing) -> bool) -> Option<Arc<Listing>> {
+        let found = self.shards.iter().flat_map(|shard| {
+            let shard = locked(shard);
+            let listings = shard.entries.values().filter_map(|entry| entry.listing.clone());
+            listings.filter(|listing| is_it(listing)).collect::<Vec<_>>()
+        });
+        found.min_by(|one, other| one.path.cmp(&other.path))
+    }
+
+    /// What is known of the peers of a torrent.
+    pub fn swarm_peers(&self, hash: InfoHash) -> Vec<Peer> {
+        let shard = self.shard(hash);
+        shard.entries.get(&hash).map(|entry| entry.swarm.peers().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Lists exactly `listings` from now on. A torrent that is no longer listed keeps its peers until they
+    /// expire, so that one that is taken away and put back finds them again.
+    pub fn list(&self, listings: &HashMap<InfoHash, Arc<Listing>>) {
+        for shard in &self.shards {
+            for (hash, entry) in &mut locked(shard).entries {
+                entry.listing = listings.get(hash).cloned();
+            }
+        }
+        for (hash, listing) in listings {
+            self.shard(*hash).entries.entry(*hash).or_default().listing = Some(listing.clone());
+        }
+        self.changed();
+    }
+
+    /// Forgets the peers that were silent for longer than the rules allow, and the torrents that have neither
+    /// peers nor a listing; gives the number of peers forgotten.
+    pub fn expire(&self, now: u32) -> usize {
+        let mut gone = 0;
+        for shard in &self.shards {
+            let mut shard = locked(shard);
+            for entry in shard.entries.values_mut() {
+                gone += entry.swarm.expire(now.saturating_sub(self.rules.life));
+            }
+            shard.entries.retain(|_, entry| {
+                let kept = self.rules.keep_dead && !self.rules.closed && entry.swarm.completed > 0;
+                !entry.swarm.is_empty() || entry.listing.is_some() || kept
+            });
+        }
+        if gone > 0 {
+            self.peers.fetch_sub(gone, Ordering::Relaxed);
+            self.changed();
+        }
+        gone
+    }
+
+    /// Shows each torrent that has peers or a count to `see`; a shard is locked meanwhile.
+    pub fn each(&self, mut see: impl FnMut(InfoHash, &Entry)) {
+        for shard in &self.shards {
+            for (hash, entry) in &locked(shard).entries {
+                if !entry.swarm.is_empty() || entry.swarm.completed > 0 {
+                    see(*hash, entry);
+                }
+            }
+        }
+    }
+
+    /// Puts back a peer of a saved state, last seen `age` seconds ago.
+    pub fn restore_peer(&self, hash: InfoHash, socket: SocketAddr, id: PeerId, left: u64, age: u32) {
+        let (address, now) = (Address::from(socket), self.now());
+        let seen = now.saturating_sub(age);
+        if age >= self.rules.life || socket.port() == 0 || self.peers() >= MAX_PEERS {
+            return;
+        }
+        let mut shard = self.shard(hash);
+        let Shard { entries, rng } = &mut *shard;
+        let entry = entries.entry(hash).or_default();
+        if entry.swarm.is_empty() {
+            entry.born = now;
+        }
+        if entry.swarm.get(address).is_none() {
+            let expected = self.rules.reannounce.min(60);
+            entry.swarm.insert(Peer { address, id, left, rate: 0, since: seen, seen, expected }, rng);
+            self.peers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Puts back the count of a saved state.
+    pub fn restore_completed(&self, hash: InfoHash, completed: u32) {
+        self.shard(hash).entries.entry(hash).or_default().swarm.completed = completed;
+    }
+}
+
+/// A panic elsewhere must not end the tracker: the books balance at each unlock.
+fn locked(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seconds since `time`; 0 when it is in the future.
+pub fn age_of(time: SystemTime) -> u32 {
+    let age = SystemTime::now().duration_since(time).unwrap_or(Duration::ZERO);
+    u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

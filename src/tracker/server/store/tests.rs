@@ -1,0 +1,131 @@
+use super::*;
+
+pub(in crate::tracker::server) fn open_store() -> Store {
+    store(|rules| rules.closed = false)
+}
+
+fn store(change: impl FnOnce(&mut Rules)) -> Store {
+    let mut rules =
+        Rules { closed: true, reannounce: 1800, life: 600, usual_peers: 50, most_peers: 200, keep_dead: false };
+    change(&mut rules);
+    Store::new(rules, 1)
+}
+
+const HASH: InfoHash = InfoHash([7; 20]);
+
+fn announce(n: u8, left: u64, event: Event) -> Announce {
+    let address = SocketAddr::from(([10, 0, 0, n], 6881)).into();
+    Announce { info_hash: HASH, address, id: PeerId([n; 20]), left, event, wanted: None }
+}
+
+fn told(store: &Store, announce: &Announce) -> (Answer, Vec<String>) {
+    let mut peers = Vec::new();
+    let answer = store.announce(announce, store.now(), &mut peers).unwrap();
+    let mut peers: Vec<String> = peers.into_iter().map(|(address, _)| address.socket().to_string()).collect();
+    peers.sort();
+    (answer, peers)
+}
+
+fn listing(name: &str) -> HashMap<InfoHash, Arc<Listing>> {
+    HashMap::from([(HASH, Arc::new(Listing { name: name.into(), length: 9, ..Listing::default() }))])
+}
+
+#[test]
+fn peers_meet_and_part() {
+    let store = open_store();
+    assert_eq!(told(&store, &announce(1, 0, Event::Started)).1, [""; 0]);
+    let (answer, peers) = told(&store, &announce(2, 5, Event::Started));
+    assert_eq!((answer.seeders, answer.leechers, peers), (1, 1, vec!["10.0.0.1:6881".to_owned()]));
+    assert_eq!(told(&store, &announce(1, 0, Event::None)).1, ["10.0.0.2:6881"]);
+    let (answer, peers) = told(&store, &announce(2, 5, Event::Stopped));
+    assert_eq!((answer.seeders, answer.leechers, peers.len(), store.peers()), (1, 0, 0, 1));
+}
+
+#[test]
+fn nobody_can_stop_somebody_else() {
+    let store = open_store();
+    told(&store, &announce(1, 5, Event::Started));
+    told(&store, &Announce { id: PeerId([9; 20]), ..announce(1, 5, Event::Stopped) });
+    assert_eq!(store.peers(), 1);
+}
+
+#[test]
+fn a_closed_tracker_tracks_what_is_listed_and_nothing_else() {
+    let store = store(|_| ());
+    let refused = |store: &Store| store.announce(&announce(1, 5, Event::None), store.now(), &mut Vec::new());
+    assert_eq!(refused(&store), Err(NOT_AUTHORIZED.to_owned()));
+    assert_eq!((store.peers(), store.scrape(None).len()), (0, 0));
+    store.list(&listing("x.img"));
+    assert_eq!(store.scrape(None)[0].listing.as_ref().unwrap().name, "x.img");
+    told(&store, &announce(1, 5, Event::None));
+    store.list(&HashMap::new());
+    assert_eq!(refused(&store), Err(NOT_AUTHORIZED.to_owned()));
+    assert_eq!(store.scrape(Some(&[HASH])).len(), 0);
+    store.list(&listing("x.img"));
+    assert_eq!(told(&store, &announce(2, 5, Event::None)).1, ["10.0.0.1:6881"], "who was there is there");
+}
+
+#[test]
+fn a_torrent_can_carry_a_refusal_or_a_warning() {
+    let store = store(|_| ());
+    let listed = |failure: Option<&str>, warning: Option<&str>| {
+        let (failure, warning) = (failure.map(str::to_owned), warning.map(str::to_owned));
+        store.list(&HashMap::from([(HASH, Arc::new(Listing { failure, warning, ..Listing::default() }))]));
+        store.announce(&announce(1, 5, Event::None), store.now(), &mut Vec::new())
+    };
+    assert_eq!(listed(Some("old"), None), Err("old".to_owned()));
+    assert_eq!(listed(None, Some("soon")).unwrap().warning.as_deref(), Some("soon"));
+}
+
+#[test]
+fn intervals_are_short_while_somebody_downloads_and_never_above_the_rule() {
+    let intervals = |store: &Store, now: u32| -> Vec<u32> {
+        let ask = |n| store.announce(&announce(n, 0, Event::None), now, &mut Vec::new()).unwrap().interval;
+        (1..200).map(ask).collect()
+    };
+    let within = |found: &[u32], range: std::ops::RangeInclusive<u32>| {
+        assert!(found.iter().all(|one| range.contains(one)), "{found:?} in {range:?}");
+        assert!(found.iter().any(|one| one != &found[0]), "spread out");
+    };
+    let store = open_store();
+    let now = store.now();
+    within(&intervals(&store, now), 10..=30);
+    within(&intervals(&store, now + YOUTH), 200..=300);
+    store.announce(&announce(250, 5, Event::None), now + YOUTH, &mut Vec::new()).unwrap();
+    within(&intervals(&store, now + YOUTH), 10..=30);
+    let hasty = Store::new(Rules { reannounce: 10, ..store.rules().clone() }, 1);
+    within(&intervals(&hasty, now + YOUTH), 7..=10);
+}
+
+#[test]
+fn who_does_not_listen_is_not_named() {
+    let store = open_store();
+    let deaf = Announce { address: SocketAddr::from(([10, 0, 0, 9], 0)).into(), ..announce(9, 5, Event::Started) };
+    told(&store, &announce(1, 0, Event::Started));
+    assert_eq!(told(&store, &deaf).1, ["10.0.0.1:6881"]);
+    assert_eq!(store.peers(), 1);
+    assert!(told(&store, &Announce { info_hash: InfoHash([8; 20]), ..deaf }).1.is_empty());
+    assert_eq!(store.scrape(None).len(), 1, "and makes no swarm");
+}
+
+#[test]
+fn a_reply_has_no_more_peers_than_the_rules_allow() {
+    let store = open_store();
+    (0..250).for_each(|n| drop(told(&store, &announce(n, 5, Event::None))));
+    let asks = |wanted| told(&store, &Announce { wanted, ..announce(255, 5, Event::None) }).1.len();
+    assert_eq!((asks(None), asks(Some(0)), asks(Some(7)), asks(Some(usize::MAX))), (50, 0, 7, 200));
+}
+
+#[test]
+fn the_silent_expire_and_so_do_empty_swarms() {
+    let store = open_store();
+    told(&store, &announce(1, 5, Event::None));
+    assert_eq!((store.expire(store.now() + 600), store.peers()), (0, 1));
+    assert_eq!((store.expire(store.now() + 601), store.peers()), (1, 0));
+    assert_eq!(store.scrape(None).len(), 0);
+
+    let dead = self::store(|rules| (rules.closed, rules.keep_dead) = (false, true));
+    told(&dead, &announce(1, 0, Event::Completed));
+    dead.expire(dead.now() + 601);
+    assert_eq!(dead.scrape(None)[0].completed, 1);
+}

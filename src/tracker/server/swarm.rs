@@ -1,0 +1,332 @@
+//! One torrent's peers as the tracker sees them, and who of them is told to whom.
+//!
+//! Pure: the time is given (seconds of a clock that never goes back), nothing is read or sent. A peer is an
+//! address and port: a PC that comes back under a new peer id after a crash takes its old place instead of
+//! leaving a ghost beside it.
+//!
+//! Peers are kept by room (the /24 or /64 they are in) and by kind (leecher, seeder), each list in random
+//! order. Lists are handed out from a cursor that goes round, so each peer is named as often as the next;
+//! a swarm that fits into the reply is given whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::sys::rng::Rng;
+use crate::torrent::PeerId;
+
+/// A peer's address and port in 18 bytes, IPv4 as mapped IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    ip: [u8; 16],
+    port: u16,
+}
+
+/// The subnet a peer is in: its address with all but the first 64 bits (IPv6) or 24 bits (IPv4) cleared.
+type RoomKey = u128;
+
+impl Address {
+    /// The socket address, IPv4 unmapped.
+    pub fn socket(self) -> SocketAddr {
+        SocketAddr::new(IpAddr::from(self.ip).to_canonical(), self.port)
+    }
+
+    /// The bytes of the IPv4 address, if it is one.
+    pub fn v4(self) -> Option<[u8; 4]> {
+        match self.ip {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
+            _ => None,
+        }
+    }
+
+    /// The bytes of the address, IPv4 mapped.
+    pub fn v6(self) -> [u8; 16] {
+        self.ip
+    }
+
+    /// TCP port.
+    pub fn port(self) -> u16 {
+        self.port
+    }
+
+    fn room(self) -> RoomKey {
+        let host_bits = if self.v4().is_some() { 8 } else { 64 };
+        u128::from_be_bytes(self.ip) >> host_bits << host_bits
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
+        Address { ip, port: address.port() }
+    }
+}
+
+/// What is known of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it listens.
+    pub address: Address,
+    /// What it calls itself.
+    pub id: PeerId,
+    /// Bytes it still misses; 0 for a seeder.
+    pub left: u64,
+    /// Bytes/s it received between its last two announces.
+    pub rate: u32,
+    /// Time of its first announce.
+    pub since: u32,
+    /// Time of its last announce.
+    pub seen: u32,
+    /// Seconds within which it is expected to announce again.
+    pub expected: u32,
+}
+
+impl Peer {
+    /// It has missed an announce and then some: most likely switched off.
+    pub fn late(&self, now: u32) -> bool {
+        now.saturating_sub(self.seen) > self.expected.saturating_mul(2).saturating_add(15)
+    }
+}
+
+/// What an announce changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    /// Where the peer listens.
+    pub address: Address,
+    /// What it calls itself.
+    pub id: PeerId,
+    /// Bytes it still misses.
+    pub left: u64,
+    /// It says that it has just become complete.
+    pub completed: bool,
+    /// Time of the announce.
+    pub now: u32,
+    /// Seconds until its next announce, as it is being told.
+    pub interval: u32,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    /// Leechers, then seeders.
+    peers: [Vec<Peer>; 2],
+    /// Where the next list begins, for each kind.
+    cursors: [usize; 2],
+}
+
+/// A torrent's peers.
+#[derive(Debug, Default)]
+pub struct Swarm {
+    rooms: BTreeMap<RoomKey, Room>,
+    /// Of each peer: whether it is a seeder, and its place in its room's list of these.
+    index: HashMap<Address, (bool, u32)>,
+    /// Leechers, seeders.
+    counts: [u32; 2],
+    /// The room from which the next list takes its far peers, for each kind.
+    far: [RoomKey; 2],
+    /// Downloads that came to their end, ever.
+    pub completed: u32,
+}
+
+const LEECHERS: usize = 0;
+const SEEDERS: usize = 1;
+
+impl Swarm {
+    /// Leechers.
+    pub fn leechers(&self) -> u32 {
+        self.counts[LEECHERS]
+    }
+
+    /// Seeders.
+    pub fn seeders(&self) -> u32 {
+        self.counts[SEEDERS]
+    }
+
+    /// All peers.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Nobody is there.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// All peers, room by room.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.rooms.values().flat_map(|room| room.peers.iter().flatten())
+    }
+
+    /// The peer at `address`.
+    pub fn get(&self, address: Address) -> Option<&Peer> {
+        let (seeder, at) = *self.index.get(&address)?;
+        self.rooms.get(&address.room())?.peers[usize::from(seeder)].get(at as usize)
+    }
+
+    /// Takes note of an announce; true when the peer is new.
+    pub fn update(&mut self, update: Update, rng: &mut Rng) -> bool {
+        let Update { address, id, left, now, interval, .. } = update;
+        let mut peer = Peer { address, id, left, rate: 0, since: now, seen: now, expected: interval };
+        // Another id at the same address is another session: nothing of the old one holds.
+        let old = self.get(address).filter(|old| old.id == id);
+        if let Some(old) = old {
+            let time = now.saturating_sub(old.seen);
+            let came = old.left.saturating_sub(left);
+            peer.rate = match came.checked_div(u64::from(time)) {
+                Some(rate) => u32::try_from(rate).unwrap_or(u32::MAX),
+                None => old.rate,
+            };
+            peer.since = old.since;
+            // Clients that keep to a longer interval of their own are not late for that.
+            peer.expected = interval.max(time.min(1800));
+        }
+        let (new, was_leecher) = (old.is_none(), old.is_none_or(|old| old.left != 0));
+        if left == 0 && was_leecher && (update.completed || !new) {
+            self.completed = self.completed.saturating_add(1);
+        }
+        match self.get_mut(address) {
+            Some(place) if (place.left == 0) == (left == 0) => *place = peer,
+            _ => {
+                self.remove(address);
+                self.insert(peer, rng);
+            }
+        }
+        new
+    }
+
+    fn get_mut(&mut self, address: Address) -> Option<&mut Peer> {
+        let (seeder, at) = *self.index.get(&address)?;
+        self.rooms.get_mut(&address.room())?.peers[usize::from(seeder)].get_mut(at as usize)
+    }
+
+    /// Puts `peer` in a random place of its list.
+    pub fn insert(&mut self, peer: Peer, rng: &mut Rng) {
+        let kind = usize::from(peer.left == 0);
+        let room = self.rooms.entry(peer.address.room()).or_default();
+        let list = &mut room.peers[kind];
+        let last = list.len();
+        list.push(peer);
+        let at = rng.below(list.len() as u64) as usize;
+        list.swap(at, last);
+        for at in [last, at] {
+            self.index.insert(list[at].address, (kind == SEEDERS, at as u32));
+        }
+        self.counts[kind] += 1;
+    }
+
+    /// Forgets the peer at `address`, and gives what was known of it.
+    pub fn remove(&mut self, address: Address) -> Option<Peer> {
+        let (seeder, at) = self.index.remove(&address)?;
+        let (kind, at) = (usize::from(seeder), at as usize);
+        let key = address.room();
+        let room = self.rooms.get_mut(&key)?;
+        let list = &mut room.peers[kind];
+        let peer = list.swap_remove(at);
+        if let Some(moved) = list.get(at) {
+            self.index.insert(moved.address, (seeder, at as u32));
+        }
+        if room.peers.iter().all(Vec::is_empty) {
+            self.rooms.remove(&key);
+        }
+        self.counts[kind] -= 1;
+        Some(peer)
+    }
+
+    /// Forgets every peer that was last seen before `time`; gives how many.
+    pub fn expire(&mut self, time: u32) -> usize {
+        let gone: Vec<Address> = self.peers().filter(|peer| peer.seen < time).map(|peer| peer.address).collect();
+        gone.iter().filter(|address| self.remove(**address).is_some()).count()
+    }
+
+    /// Appends to `out` at most `wanted` peers for the one at `asker`: never itself, only leechers when it is a
+    /// seeder, those of its own room first, whoever is late last or not at all.
+    pub fn pick(&mut self, asker: Address, seeder: bool, wanted: usize, now: u32, out: &mut Vec<(Address, PeerId)>) {
+        let [leechers, seeders] = self.counts.map(|count| count as usize);
+        let all = if seeder { leechers } else { leechers + seeders };
+        if all <= wanted.saturating_add(1) {
+            self.give_all(asker, seeder, wanted, now, out);
+            return;
+        }
+        // Seeders by their share, but a few at least: often there is one, the server, in another room.
+        let share = if seeder { 0 } else { (wanted * seeders / all).max(4).min(seeders).min(wanted) };
+        let from_leechers = (wanted - share).min(leechers);
+        self.pick_kind(LEECHERS, asker, from_leechers, now, out);
+        if !seeder {
+            self.pick_kind(SEEDERS, asker, wanted - from_leechers, now, out);
+        }
+    }
+
+    fn give_all(&self, asker: Address, seeder: bool, wanted: usize, now: u32, out: &mut Vec<(Address, PeerId)>) {
+        let (begin, near) = (out.len(), asker.room());
+        let kinds = if seeder { 1 } else { 2 };
+        for late in [false, true] {
+            let own = self.rooms.get(&near).into_iter();
+            let others = self.rooms.iter().filter(|(key, _)| **key != near).map(|(_, room)| room);
+            let peers = own.chain(others).flat_map(|room| room.peers[..kinds].iter().flatten());
+            let peers = peers.filter(|peer| peer.address != asker && peer.late(now) == late);
+            out.extend(peers.map(|peer| (peer.address, peer.id)));
+        }
+        // The asker itself was counted in when it was decided that all fit.
+        out.truncate(begin + wanted);
+    }
+
+    /// Appends at most `wanted` peers of one kind: four of five from the asker's room, so that the rooms stay
+    /// linked, and more when the other rooms have fewer.
+    fn pick_kind(&mut self, kind: usize, asker: Address, wanted: usize, now: u32, out: &mut Vec<(Address, PeerId)>) {
+        let (near, end) = (asker.room(), out.len() + wanted);
+        let in_room = self.rooms.get(&near).map_or(0, |room| room.peers[kind].len());
+        let far = (self.counts[kind] as usize - in_room).min(wanted / 5);
+        if let Some(room) = self.rooms.get_mut(&near) {
+            room.hand_out(kind, asker, wanted - far, now, out);
+        }
+        // Each other room once, from where the last list ended; a room that was not used up goes on next time.
+        let from = self.far[kind];
+        for beyond in [true, false] {
+            let rooms = if beyond { self.rooms.range_mut(from..) } else { self.rooms.range_mut(..from) };
+            for (key, room) in rooms.filter(|(key, _)| **key != near) {
+                if out.len() >= end {
+                    return;
+                }
+                let used_up = room.hand_out(kind, asker, end - out.len(), now, out);
+                self.far[kind] = if used_up { key.saturating_add(1) } else { *key };
+            }
+        }
+    }
+}
+
+impl Room {
+    /// Appends at most `wanted` peers of one kind from the cursor on; true when the cursor came round.
+    fn hand_out(
+        &mut self,
+        kind: usize,
+        asker: Address,
+        wanted: usize,
+        now: u32,
+        out: &mut Vec<(Address, PeerId)>,
+    ) -> bool {
+        let (list, end) = (&self.peers[kind], out.len() + wanted);
+        // A room that was switched off as a whole must not cost a walk through all of it each time.
+        let steps = list.len().min(2 * wanted + 64);
+        let mut at = self.cursors[kind].checked_rem(list.len()).unwrap_or(0);
+        let mut round = list.is_empty();
+        for _ in 0..steps {
+            if out.len() >= end {
+                break;
+            }
+            let peer = &list[at];
+            if peer.address != asker && !peer.late(now) {
+                out.push((peer.address, peer.id));
+            }
+            at += 1;
+            if at == list.len() {
+                (at, round) = (0, true);
+            }
+        }
+        self.cursors[kind] = at;
+        round
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,403 @@
+//! The tracker as its clients see it: sockets on loopback.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use super::allowed::Source;
+use super::config::{OverrideIp, ScrapeAllowed};
+use super::store::Rules;
+use super::*;
+use crate::torrent::bencode::Encoder;
+use crate::torrent::{InfoHash, Metainfo, PeerId};
+use crate::tracker::client::{AnnounceRequest, Client, Event};
+use crate::tracker::udp;
+
+/// A tracker in a thread, and the directory it lives in.
+struct Running {
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A tracker of the torrents in its directory `images`, as changed by `change`.
+fn tracker(change: impl Fn(&mut Config)) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("images")).unwrap();
+    start(dir, change)
+}
+
+fn start(dir: tempfile::TempDir, change: impl Fn(&mut Config)) -> Running {
+    let path = |name: &str| dir.path().join(name);
+    let mut config = Config {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        udp: true,
+        rules: Rules { closed: true, reannounce: 60, life: 180, usual_peers: 50, most_peers: 200, keep_dead: false },
+        source: Some(Source::Directory { path: path("images"), controls: false }),
+        rescan: Duration::from_secs(600),
+        dfile: path("dstate"),
+        save_interval: Duration::from_secs(600),
+        logfile: Some(path("log")),
+        flush_interval: Duration::ZERO,
+        socket_timeout: Duration::from_secs(15),
+        allow_get: true,
+        scrape: ScrapeAllowed::Full,
+        compact_required: false,
+        override_ip: OverrideIp::Local,
+        show_infopage: true,
+        infopage_redirect: None,
+        show_names: true,
+        favicon: None,
+        workers: 2,
+        most_connections: 1000,
+    };
+    change(&mut config);
+    // Somebody else may have the UDP port of the number that TCP was given.
+    let server = (0..20).find_map(|_| Server::new(config.clone()).ok()).unwrap();
+    let (address, shared) = (server.addresses().unwrap()[0], server.shared.clone());
+    let ending = Arc::new(AtomicBool::new(false));
+    let end = ending.clone();
+    let thread = thread::spawn(move || server.run(&|| end.load(Ordering::Relaxed), &|| false).unwrap());
+    Running { dir, address, shared, ending, thread: Some(thread) }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Running {
+    fn end(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/announce", self.address)
+    }
+
+    fn udp_url(&self) -> String {
+        format!("udp://{}/announce", self.address)
+    }
+
+    /// Puts a torrent into the directory and waits until it is tracked.
+    fn add(&self, name: &str) -> InfoHash {
+        let hash = put(&self.dir.path().join("images"), name);
+        self.until("the torrent is listed", || self.shared.service.store.listing(hash).is_some());
+        hash
+    }
+
+    fn log(&self) -> String {
+        self.shared.service.log.flush();
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    fn until(&self, what: &str, state: impl Fn() -> bool) {
+        let begin = Instant::now();
+        while !state() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "not within 20 s: {what}\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// Sends `text` and gives all that comes until the tracker closes.
+    fn says(&self, text: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(text).unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).unwrap();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    fn get(&self, target: &str) -> String {
+        self.says(format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes())
+    }
+}
+
+fn put(dir: &Path, name: &str) -> InfoHash {
+    let mut out = Encoder::new();
+    out.dict(|top| {
+        top.dict("info", |info| {
+            info.int("length", 5);
+            info.bytes("name", name);
+            info.int("piece length", 16384);
+            info.bytes("pieces", [7; 20]);
+        });
+    });
+    let bytes = out.finish();
+    fs::write(dir.join(format!("{name}.torrent")), &bytes).unwrap();
+    Metainfo::parse(&bytes).unwrap().info_hash
+}
+
+fn announce(hash: InfoHash, n: u8) -> AnnounceRequest {
+    AnnounceRequest {
+        info_hash: hash,
+        peer_id: PeerId([n; 20]),
+        port: 7000 + u16::from(n),
+        uploaded: 0,
+        downloaded: 0,
+        left: 5,
+        event: Event::Started,
+        numwant: 50,
+        key: 0,
+        ip: None,
+        tracker_id: None,
+    }
+}
+
+fn client() -> Client {
+    Client::new("test/1", Duration::from_secs(10))
+}
+
+#[test]
+fn peers_that_announce_over_http_and_udp_meet() {
+    let tracker = tracker(|_| ());
+    let hash = tracker.add("x.img");
+    let peers = |url: String, n| client().announce(&url, &announce(hash, n)).unwrap().peers;
+    assert_eq!(peers(tracker.url(), 1), []);
+    assert_eq!(peers(tracker.udp_url(), 2), ["127.0.0.1:7001".parse().unwrap()]);
+    assert_eq!(peers(tracker.url(), 3).len(), 2);
+    for url in [tracker.url(), tracker.udp_url()] {
+        let counts = client().scrape(&url, &[hash, InfoHash([1; 20])]).unwrap();
+        assert_eq!((counts[0].info_hash, counts[0].incomplete, counts[0].complete), (hash, 3, 0), "{url}");
+    }
+    for part in ["\"GET /announce?info_hash=", "\"UDP announce ", "HTTP/1.1\" 200", "\"test/1\""] {
+        tracker.until(part, || tracker.log().contains(part));
+    }
+}
+
+#[test]
+fn a_torrent_that_is_not_listed_is_refused_until_it_is() {
+    let tracker = tracker(|_| ());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let hash = put(elsewhere.path(), "x.img");
+    for url in [tracker.url(), tracker.udp_url()] {
+        let refused = client().announce(&url, &announce(hash, 1)).unwrap_err().to_string();
+        assert_eq!(refused, format!("refused by the tracker: {}", store::NOT_AUTHORIZED));
+    }
+    let deep = tracker.dir.path().join("images/ou");
+    fs::create_dir(&deep).unwrap();
+    fs::rename(elsewhere.path().join("x.img.torrent"), deep.join("x.img.torrent")).unwrap();
+    tracker.until("it is tracked", || client().announce(&tracker.url(), &announce(hash, 1)).is_ok());
+    fs::remove_dir_all(&deep).unwrap();
+    tracker.until("it is refused again", || client().announce(&tracker.url(), &announce(hash, 1)).is_err());
+}
+
+#[test]
+fn refusals_have_the_namesakes_form() {
+    let tracker = tracker(|config| config.allow_get = false);
+    let refused = tracker.get("/announce?info_hash=aaaaaaaaaaaaaaaaaaaa");
+    assert!(refused.starts_with("HTTP/1.0 200 Not Authorized\r\n"), "{refused}");
+    assert!(refused.ends_with("d14:failure reason63:Requested download is not authorized for use with this tracker.e"));
+    let garbage = tracker.get("/announce?port=1");
+    assert!(garbage.starts_with("HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n"), "{garbage}");
+    assert!(garbage.ends_with("\r\n\r\nyou sent me garbage - no info hash"), "{garbage}");
+    let lost = tracker.get("/stats");
+    assert!(lost.starts_with("HTTP/1.0 404 Not Found\r\n"), "{lost}");
+    assert!(lost.ends_with("your file may exist elsewhere in the universe\nbut alas, not here\n"), "{lost}");
+    assert!(tracker.get("/favicon.ico").starts_with("HTTP/1.0 404 "));
+    let file = tracker.get("/file?name=x");
+    assert!(file.starts_with("HTTP/1.0 400 Not Authorized\r\n"), "{file}");
+    assert!(file.ends_with("get function is not available with this tracker."), "{file}");
+    assert!(tracker.says(b"GET /announce?port=1\n").starts_with("you sent me garbage"), "HTTP/0.9 has no head");
+    assert!(tracker.says(b"HEAD /stats HTTP/1.0\r\n\r\n").ends_with("\r\n\r\n"), "HEAD has no body");
+}
+
+#[test]
+fn scrapes_are_answered_as_far_as_allowed() {
+    let tracker = tracker(|config| config.scrape = ScrapeAllowed::Specific);
+    let hash = tracker.add("x.img");
+    let full = tracker.get("/scrape");
+    assert!(
+        full.starts_with("HTTP/1.0 400 Not Authorized\r\n") && full.contains("full scrape function is not"),
+        "{full}"
+    );
+    let one = client().scrape(&tracker.url(), &[hash]).unwrap();
+    assert_eq!((one.len(), one[0].info_hash), (1, hash));
+    assert!(tracker.get("/scrape.php?info_hash=zz").ends_with("d5:filesdee"));
+}
+
+#[test]
+fn a_torrent_file_is_given_by_hex_by_bytes_and_by_name() {
+    let tracker = tracker(|_| ());
+    let hash = tracker.add("x.img");
+    let whole = fs::read(tracker.dir.path().join("images/x.img.torrent")).unwrap();
+    let raw: String = hash.0.iter().map(|byte| format!("%{byte:02x}")).collect();
+    for query in [format!("info_hash={hash}"), format!("info_hash={raw}"), format!("hash={hash}"), "name=x.img".into()]
+    {
+        let file = tracker.get(&format!("/file?{query}"));
+        assert!(file.contains("Content-Type: application/x-bittorrent\r\n"), "{query}: {file}");
+        assert!(file.contains("filename=\"x.img.torrent\""), "{file}");
+        assert!(file.ends_with(&*String::from_utf8_lossy(&whole)), "{file}");
+    }
+    for query in ["", "info_hash=00", "name=../../etc/passwd", "name=y"] {
+        assert!(tracker.get(&format!("/file?{query}")).starts_with("HTTP/1.0 404 "), "{query}");
+    }
+}
+
+#[test]
+fn one_connection_serves_many_requests_however_they_are_cut() {
+    let tracker = tracker(|_| ());
+    let mut stream = tracker.connect();
+    let request = b"GET /scrape HTTP/1.1\r\nHost: x\r\n\r\n";
+    let many = request.repeat(200);
+    for part in many.chunks(33) {
+        stream.write_all(part).unwrap();
+    }
+    stream.write_all(b"GET /stats HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert_eq!(said.matches("HTTP/1.1 200 OK\r\n").count(), 200);
+    assert_eq!(said.matches("HTTP/1.1 404 Not Found\r\n").count(), 1);
+    assert!(said.contains("Connection: close"));
+}
+
+#[test]
+fn replies_larger_than_the_socket_takes_arrive_whole() {
+    let tracker = tracker(|_| ());
+    let images = tracker.dir.path().join("images");
+    for n in 0..400 {
+        put(&images, &format!("{n}-{}", "n".repeat(200)));
+    }
+    tracker.until("all are listed", || tracker.shared.service.store.scrape(None).len() == 400);
+    let mut stream = tracker.connect();
+    stream.write_all(&b"GET /scrape HTTP/1.1\r\n\r\n".repeat(100)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    thread::sleep(Duration::from_millis(300));
+    let mut reader = BufReader::new(stream);
+    for at in 0..100 {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(number) = line.strip_prefix("Content-Length: ") {
+                length = number.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        assert!(length > 80_000 && body.starts_with(b"d5:filesd") && body.ends_with(b"ee"), "reply {at}");
+    }
+}
+
+#[test]
+fn garbage_is_answered_closed_and_logged() {
+    let tracker = tracker(|_| ());
+    let endless = [b"GET / HTTP/1.1\r\n".as_slice(), &b"X: y\r\n".repeat(4000)].concat();
+    for (text, code) in [
+        (&b"\x16\x03\x01\x02\x00garbage\n"[..], "400"),
+        (b"POST /announce HTTP/1.1\r\n\r\n", "501"),
+        (b"GET / HTTP/1.1\r\n\x1b]0;owned\x07\r\n\r\n", "400"),
+        (&endless, "431"),
+        (&[b'a'; 9000], "431"),
+    ] {
+        let mut stream = tracker.connect();
+        // The tracker may close before all of it is sent, and with that drop its answer.
+        let _ = stream.write_all(text);
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.is_empty() || said.starts_with(&format!("HTTP/1.0 {code} ")), "{said}");
+        let logged = format!("\" {code} 0 ");
+        tracker.until("it is logged", || {
+            tracker.log().lines().any(|line| line.starts_with("127.0.0.1 - - [") && line.contains(&logged))
+        });
+    }
+    assert!(!tracker.log().contains('\x1b'));
+    assert!(tracker.get("/scrape").contains("200 OK"), "and the tracker goes on");
+}
+
+#[test]
+fn who_sends_too_slowly_is_closed_and_logged() {
+    let tracker = tracker(|config| config.socket_timeout = Duration::from_secs(1));
+    let mut slow = tracker.connect();
+    let begin = Instant::now();
+    slow.write_all(b"GET /announce?slow HTTP/1.1\r\n").unwrap();
+    let mut reader = slow.try_clone().unwrap();
+    let drip = thread::spawn(move || {
+        while slow.write_all(b"X: y\r\n").is_ok() && begin.elapsed().as_secs() < 15 {
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    // A reset is an end as well.
+    let _ = reader.read_to_end(&mut Vec::new());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    drip.join().unwrap();
+    tracker.until("it is logged", || tracker.log().contains("\"GET /announce?slow HTTP/1.1\" 408 0"));
+}
+
+#[test]
+fn datagrams_that_are_no_requests_get_no_answer() {
+    let tracker = tracker(|_| ());
+    let hash = tracker.add("x.img");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(tracker.address).unwrap();
+    for garbage in [&b""[..], b"x", &[0; 16], &[0xff; 98], &[7; 1500]] {
+        socket.send(garbage).unwrap();
+    }
+    // Without a connection id from the tracker there is no announce; the answer is smaller than the question.
+    let mut packet = Vec::new();
+    udp::Request::Scrape { connection: 1, transaction: 9, hashes: vec![hash] }.write(&mut packet);
+    socket.send(&packet).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answer = [0; 2048];
+    let length = socket.recv(&mut answer).unwrap();
+    let reply = udp::Reply::read(&answer[..length], tracker.address.ip()).unwrap();
+    assert!(matches!(reply, udp::Reply::Error { transaction: 9, .. }), "{reply:?}");
+    tracker.until("it is logged", || tracker.log().contains("\"UDP garbage\" 400"));
+}
+
+#[test]
+fn the_state_survives_a_restart() {
+    let mut tracker = tracker(|_| ());
+    let hash = tracker.add("x.img");
+    client()
+        .announce(&tracker.url(), &AnnounceRequest { left: 0, event: Event::Completed, ..announce(hash, 1) })
+        .unwrap();
+    tracker.end();
+    assert!(tracker.log().contains("# Shutting down:"));
+    let dir = std::mem::replace(&mut tracker.dir, tempfile::tempdir().unwrap());
+    let again = start(dir, |_| ());
+    let counts = client().scrape(&again.url(), &[hash]).unwrap();
+    assert_eq!((counts[0].complete, counts[0].downloaded), (1, 1));
+    assert_eq!(client().announce(&again.url(), &announce(hash, 2)).unwrap().peers, ["127.0.0.1:7001".parse().unwrap()]);
+}
+
+#[test]
+fn a_state_that_cannot_be_saved_is_told_of_and_the_tracker_goes_on() {
+    let tracker = tracker(|config| {
+        config.dfile = "/proc/nowhere/dstate".into();
+        config.save_interval = Duration::from_millis(100);
+    });
+    let hash = tracker.add("x.img");
+    client().announce(&tracker.url(), &announce(hash, 1)).unwrap();
+    tracker.until("it is told", || tracker.log().contains("**warning** save statefile /proc/nowhere/dstate: "));
+    assert!(client().announce(&tracker.url(), &announce(hash, 2)).is_ok());
+}
+
+#[test]
+fn when_connections_run_out_those_that_wait_longest_go() {
+    let tracker = tracker(|config| (config.workers, config.most_connections) = (1, 20));
+    let mut slow: Vec<TcpStream> = (0..60).map(|_| tracker.connect()).collect();
+    for stream in &mut slow {
+        stream.write_all(b"GET /slow HTTP/1.1\r\n").unwrap();
+    }
+    tracker.until("40 of 60 are closed", || tracker.log().matches("\"GET /slow HTTP/1.1\" 503 0").count() == 40);
+    assert!(tracker.get("/scrape").contains("200 OK"), "who comes after all of them is served");
+}

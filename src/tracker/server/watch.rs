@@ -1,0 +1,113 @@
+//! Waits for changes in directories (inotify(7)), and for the time when there is nothing to be told of them:
+//! on a network file system other machines' changes come without a word.
+
+use std::collections::HashSet;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
+/// Directories that are watched.
+#[derive(Debug)]
+pub struct Watch {
+    inotify: OwnedFd,
+    watched: HashSet<PathBuf>,
+}
+
+impl Watch {
+    /// Nothing is watched yet.
+    ///
+    /// # Errors
+    /// The kernel has no inotify, or no more of it for this user.
+    pub fn new() -> io::Result<Watch> {
+        Ok(Watch { inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?, watched: HashSet::new() })
+    }
+
+    /// Watches exactly `directories`; true when there was a new one, in which something may have changed between
+    /// the last look and now.
+    pub fn only(&mut self, directories: &[PathBuf]) -> bool {
+        let before = std::mem::take(&mut self.watched);
+        for directory in directories {
+            if self.add(directory).is_ok() {
+                self.watched.insert(directory.clone());
+            }
+        }
+        self.watched.difference(&before).next().is_some()
+    }
+
+    fn add(&self, directory: &Path) -> io::Result<()> {
+        let flags = WatchFlags::CREATE
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        inotify::add_watch(&self.inotify, directory, flags)?;
+        Ok(())
+    }
+
+    /// Waits for a change, at most for `time`; true when there was one.
+    pub fn wait(&mut self, time: Duration) -> bool {
+        let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+        if poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], Some(&time)).unwrap_or(0) == 0 {
+            return false;
+        }
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(&self.inotify, &mut buffer);
+        loop {
+            match reader.next() {
+                // A directory that went away must be watched anew should it come back.
+                Ok(event) if event.events().intersects(ReadFlags::IGNORED | ReadFlags::MOVE_SELF) => {
+                    self.watched.clear()
+                }
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return true,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_happens_in_a_watched_directory_is_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new().unwrap();
+        assert!(watch.only(&[dir.path().to_owned()]));
+        assert!(!watch.only(&[dir.path().to_owned()]), "nothing new to watch");
+        assert!(!watch.wait(Duration::ZERO));
+        fs::write(dir.path().join("x"), "x").unwrap();
+        assert!(watch.wait(Duration::from_secs(5)));
+        assert!(!watch.wait(Duration::ZERO), "told once");
+        fs::remove_file(dir.path().join("x")).unwrap();
+        assert!(watch.wait(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_directory_that_comes_back_is_watched_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        let both = [dir.path().to_owned(), inner.clone()];
+        fs::create_dir(&inner).unwrap();
+        let mut watch = Watch::new().unwrap();
+        watch.only(&both);
+        fs::remove_dir(&inner).unwrap();
+        assert!(watch.wait(Duration::from_secs(5)));
+        fs::create_dir(&inner).unwrap();
+        watch.only(&both);
+        while watch.wait(Duration::ZERO) {}
+        fs::write(inner.join("x"), "x").unwrap();
+        assert!(watch.wait(Duration::from_secs(5)));
+    }
+}

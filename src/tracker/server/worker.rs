@@ -1,0 +1,491 @@
+//! One thread that answers: it waits on an epoll instance for the shared listeners, the UDP sockets and the
+//! connections it has accepted, and never blocks anywhere else.
+//!
+//! A connection costs a hundred bytes besides what the kernel keeps; buffers are the worker's and used again,
+//! and a connection has one of its own only while a request of it is cut or a reply does not fit the socket.
+//! Who is slow loses: a request must be whole within the socket timeout, a reply read within a minute, and when
+//! there are too many connections the one nearest to its deadline goes.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, recv, send, shutdown};
+
+use super::http::{Head, Method, Version};
+use super::log::{self, Stamp};
+use super::service::{Made, Scratch, Service};
+use crate::sys::time::unix_seconds;
+use crate::tracker::udp::MAX_PACKET;
+
+/// Bytes read at once.
+const INPUT: usize = 16 << 10;
+/// Connections accepted, or datagrams answered, before the others get their turn.
+const TURN: usize = 64;
+/// Times that one connection is read before the others get their turn.
+const READS: usize = 8;
+/// Bytes of replies gathered before they are sent.
+const OUTPUT: usize = 256 << 10;
+/// Seconds within which a reply must be taken.
+const REPLY_TIMEOUT: u32 = 60;
+/// Bytes of log gathered by a worker.
+const LINES: usize = 16 << 10;
+
+const LISTENER: u64 = 1 << 63;
+const DATAGRAMS: u64 = 1 << 62;
+
+/// What all workers share.
+pub struct Shared {
+    /// What answers.
+    pub service: Service,
+    /// TCP sockets that listen.
+    pub listeners: Vec<OwnedFd>,
+    /// UDP sockets.
+    pub datagrams: Vec<UdpSocket>,
+    /// It is time to end.
+    pub ending: AtomicBool,
+    /// Connections that a worker keeps at most.
+    pub most_connections: usize,
+}
+
+struct Connection {
+    socket: OwnedFd,
+    peer: SocketAddr,
+    /// What came of a request that is not whole.
+    partial: Vec<u8>,
+    /// What of a reply did not fit the socket, and how much of it is gone.
+    pending: Vec<u8>,
+    sent: usize,
+    /// Time at which it is closed.
+    deadline: u32,
+    /// Nothing is read any more; it ends when `pending` is sent.
+    closing: bool,
+    /// Waiting to write, not to read.
+    writes: bool,
+    /// A request was answered.
+    served: bool,
+}
+
+/// What a connection waits for.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Read,
+    Write,
+    Close,
+}
+
+/// A thread's own things.
+pub struct Worker {
+    shared: Arc<Shared>,
+    epoll: OwnedFd,
+    connections: Vec<Option<Connection>>,
+    free: Vec<u32>,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    scratch: Scratch,
+    lines: Vec<u8>,
+    stamp: Stamp,
+    /// The store's time.
+    now: u32,
+    /// Time of day.
+    clock: i64,
+    /// Second in which garbage by UDP was last logged.
+    garbage: u32,
+}
+
+impl Worker {
+    /// A worker that waits on the shared sockets.
+    ///
+    /// # Errors
+    /// What epoll gave.
+    pub fn new(shared: Arc<Shared>) -> io::Result<Worker> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        // One worker is woken for a new connection, not all.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+        for (at, listener) in shared.listeners.iter().enumerate() {
+            epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER | at as u64), flags)?;
+        }
+        for (at, socket) in shared.datagrams.iter().enumerate() {
+            epoll::add(&epoll, socket, epoll::EventData::new_u64(DATAGRAMS | at as u64), flags)?;
+        }
+        let now = shared.service.store.now();
+        Ok(Worker {
+            shared,
+            epoll,
+            connections: Vec::new(),
+            free: Vec::new(),
+            input: Vec::with_capacity(INPUT),
+            output: Vec::new(),
+            scratch: Scratch::default(),
+            lines: Vec::new(),
+            stamp: Stamp::default(),
+            now,
+            clock: unix_seconds(),
+            garbage: 0,
+        })
+    }
+
+    /// Answers until it is time to end.
+    ///
+    /// # Errors
+    /// What epoll gave.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(256);
+        let patience = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+        while !self.shared.ending.load(Ordering::Relaxed) {
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&patience)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let now = self.shared.service.store.now();
+            if now != self.now {
+                self.now = now;
+                self.clock = unix_seconds();
+                self.close_overdue();
+                self.hand_in_lines();
+            }
+            for event in events.drain(..) {
+                match event.data.u64() {
+                    data if data & LISTENER != 0 => self.accept((data & !LISTENER) as usize),
+                    data if data & DATAGRAMS != 0 => self.answer_datagrams((data & !DATAGRAMS) as usize),
+                    at => self.wake(at as usize),
+                }
+            }
+            if self.lines.len() > LINES {
+                self.hand_in_lines();
+            }
+        }
+        self.hand_in_lines();
+        Ok(())
+    }
+
+    fn hand_in_lines(&mut self) {
+        if !self.lines.is_empty() {
+            self.shared.service.log.append(&self.lines);
+            self.lines.clear();
+        }
+    }
+
+    fn accept(&mut self, listener: usize) {
+        let shared = self.shared.clone();
+        let Some(listener) = shared.listeners.get(listener) else { return };
+        for _ in 0..TURN {
+            let (socket, peer) = match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(accepted) => accepted,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    // Somebody has to go for the next one to come in.
+                    if !self.evict() {
+                        return;
+                    }
+                    continue;
+                }
+                Err(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => continue,
+                Err(_) => return,
+            };
+            let Some(peer) = peer.and_then(|peer| SocketAddr::try_from(peer).ok()) else { continue };
+            let connection = Connection {
+                socket,
+                peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+                partial: Vec::new(),
+                pending: Vec::new(),
+                sent: 0,
+                deadline: self.deadline(),
+                closing: false,
+                writes: false,
+                served: false,
+            };
+            self.admit(connection);
+        }
+    }
+
+    fn deadline(&self) -> u32 {
+        let timeout = self.shared.service.config.socket_timeout.as_secs();
+        self.now.saturating_add(u32::try_from(timeout).unwrap_or(u32::MAX)).saturating_add(1)
+    }
+
+    /// Serves a new connection: most bring their request along and end with its answer.
+    fn admit(&mut self, mut connection: Connection) {
+        let next = self.converse(&mut connection);
+        if next == Next::Close {
+            return;
+        }
+        if self.connections.len() - self.free.len() >= self.shared.most_connections {
+            self.evict();
+        }
+        let at = self.free.pop().unwrap_or(self.connections.len() as u32) as usize;
+        connection.writes = next == Next::Write;
+        let flags = if connection.writes { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+        if epoll::add(&self.epoll, &connection.socket, epoll::EventData::new_u64(at as u64), flags).is_err() {
+            if at < self.connections.len() {
+                self.free.push(at as u32);
+            }
+            return;
+        }
+        if at == self.connections.len() {
+            self.connections.push(Some(connection));
+        } else {
+            self.connections[at] = Some(connection);
+        }
+    }
+
+    /// A connection can be read or written.
+    fn wake(&mut self, at: usize) {
+        // It may have been evicted by an event before this one.
+        let Some(mut connection) = self.connections.get_mut(at).and_then(Option::take) else { return };
+        let next = self.converse(&mut connection);
+        let writes = next == Next::Write;
+        let mut kept = next != Next::Close;
+        if kept && writes != connection.writes {
+            connection.writes = writes;
+            let flags = if writes { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
+            kept = epoll::modify(&self.epoll, &connection.socket, epoll::EventData::new_u64(at as u64), flags).is_ok();
+        }
+        match kept {
+            true => self.connections[at] = Some(connection),
+            false => self.free.push(at as u32),
+        }
+    }
+
+    /// Sends what waits to be sent, reads what has come, answers it.
+    fn converse(&mut self, connection: &mut Connection) -> Next {
+        // Who sends without pause gets another turn after the others.
+        for _ in 0..READS {
+            if !connection.pending.is_empty() {
+                match self.send_pending(connection) {
+                    Next::Read => {}
+                    next => return next,
+                }
+                // Requests that came along with the one whose reply was long.
+                self.digest_partial(connection);
+                if !connection.pending.is_empty() {
+                    continue;
+                }
+            }
+            if connection.closing {
+                return finish(connection);
+            }
+            self.input.clear();
+            let got = match recv(&connection.socket, spare_capacity(&mut self.input), RecvFlags::empty()) {
+                Ok((0, _)) => return Next::Close,
+                Ok((got, _)) => got,
+                Err(Errno::AGAIN) => return Next::Read,
+                Err(Errno::INTR) => continue,
+                Err(_) => return Next::Close,
+            };
+            if connection.partial.is_empty() {
+                let input = std::mem::take(&mut self.input);
+                let taken = self.digest(connection, &input);
+                connection.partial.extend_from_slice(&input[taken..]);
+                self.input = input;
+            } else {
+                connection.partial.extend_from_slice(&self.input);
+                self.digest_partial(connection);
+            }
+            if connection.pending.is_empty() && !connection.closing && got < INPUT {
+                return Next::Read;
+            }
+        }
+        match (connection.pending.is_empty(), connection.closing) {
+            (false, _) => Next::Write,
+            (true, true) => finish(connection),
+            (true, false) => Next::Read,
+        }
+    }
+
+    fn digest_partial(&mut self, connection: &mut Connection) {
+        let mut input = std::mem::take(&mut connection.partial);
+        let taken = self.digest(connection, &input);
+        if taken < input.len() {
+            input.drain(..taken);
+            connection.partial = input;
+        }
+    }
+
+    /// Answers the whole requests at the front of `input` while the replies fit the socket, and gives how many
+    /// bytes were taken; all of them when the connection is to be closed.
+    fn digest(&mut self, connection: &mut Connection, input: &[u8]) -> usize {
+        let mut output = std::mem::take(&mut self.output);
+        let mut taken = 0;
+        while taken < input.len() && connection.pending.is_empty() && !connection.closing {
+            output.clear();
+            let before = taken;
+            taken += self.answer_some(connection, &input[taken..], &mut output);
+            match send_all(&connection.socket, &output) {
+                Some(sent) if sent < output.len() => {
+                    connection.pending.extend_from_slice(&output[sent..]);
+                    connection.sent = 0;
+                    connection.deadline = self.now.saturating_add(REPLY_TIMEOUT);
+                }
+                Some(_) => {}
+                None => connection.closing = true,
+            }
+            if taken == before {
+                break;
+            }
+        }
+        output.shrink_to(OUTPUT);
+        self.output = output;
+        if connection.closing { input.len() } else { taken }
+    }
+
+    /// Appends replies to the requests at the front of `input` to `output` until it is large.
+    fn answer_some(&mut self, connection: &mut Connection, input: &[u8], output: &mut Vec<u8>) -> usize {
+        let shared = self.shared.clone();
+        let mut taken = 0;
+        while taken < input.len() && output.len() < OUTPUT && !connection.closing {
+            match Head::read(&input[taken..]) {
+                Ok(None) => break,
+                Ok(Some((head, length))) => {
+                    taken += length;
+                    let made = shared.service.answer(&head, connection.peer.ip(), self.now, &mut self.scratch);
+                    // What follows a body that was not read is no request.
+                    let stays = head.keeps_alive() && head.header("content-length").is_none_or(|length| length == b"0");
+                    connection.closing = !made.reply().write(head.method, head.version, stays, &made.body, output);
+                    self.log(connection, &head, &made);
+                    self.keep_body(made.body);
+                    connection.served = true;
+                    connection.deadline = self.deadline();
+                }
+                Err(malformed) => {
+                    let made = Made::malformed(malformed);
+                    made.reply().write(Method::Get, Version::V10, false, &made.body, output);
+                    self.log_closed(connection, &input[taken..], made.code);
+                    connection.closing = true;
+                }
+            }
+        }
+        taken
+    }
+
+    /// Small bodies are used again, large ones given back to the system.
+    fn keep_body(&mut self, mut body: Vec<u8>) {
+        if body.capacity() <= INPUT {
+            body.clear();
+            self.scratch.body = body;
+        }
+    }
+
+    fn send_pending(&mut self, connection: &mut Connection) -> Next {
+        match send_all(&connection.socket, &connection.pending[connection.sent..]) {
+            None => Next::Close,
+            Some(sent) => {
+                connection.sent += sent;
+                if connection.sent < connection.pending.len() {
+                    return Next::Write;
+                }
+                connection.pending = Vec::new();
+                connection.sent = 0;
+                connection.deadline = self.deadline();
+                Next::Read
+            }
+        }
+    }
+
+    /// Closes every connection whose time is over.
+    fn close_overdue(&mut self) {
+        for at in 0..self.connections.len() {
+            if self.connections[at].as_ref().is_some_and(|connection| connection.deadline <= self.now) {
+                self.close(at, 408);
+            }
+        }
+    }
+
+    /// Closes the connection that is nearest to its deadline; false when there is none.
+    fn evict(&mut self) -> bool {
+        let open = self.connections.iter().enumerate();
+        let deadlines = open.filter_map(|(at, connection)| Some((connection.as_ref()?.deadline, at)));
+        match deadlines.min() {
+            Some((_, at)) => {
+                self.close(at, 503);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Closes a connection; the log says so unless it merely stayed open after its last answer.
+    fn close(&mut self, at: usize, code: u16) {
+        let Some(connection) = self.connections[at].take() else { return };
+        self.free.push(at as u32);
+        if !connection.served || !connection.partial.is_empty() || !connection.pending.is_empty() {
+            self.log_closed(&connection, &connection.partial, code);
+        }
+    }
+
+    fn log(&mut self, connection: &Connection, head: &Head, made: &Made) {
+        let request = log::Request {
+            ip: connection.peer.ip(),
+            line: head.line,
+            code: made.code,
+            length: made.body.len(),
+            referer: head.header("referer"),
+            agent: head.header("user-agent"),
+        };
+        log::request(&request, self.stamp.at(self.clock), &mut self.lines);
+    }
+
+    /// Logs the end of a connection without a request, with the beginning of what it sent.
+    fn log_closed(&mut self, connection: &Connection, sent: &[u8], code: u16) {
+        let line = sent.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or(b"-");
+        let line = line[..line.len().min(200)].trim_ascii_end();
+        let request = log::Request { ip: connection.peer.ip(), line, code, length: 0, referer: None, agent: None };
+        log::request(&request, self.stamp.at(self.clock), &mut self.lines);
+    }
+
+    fn answer_datagrams(&mut self, socket: usize) {
+        let shared = self.shared.clone();
+        let Some(socket) = shared.datagrams.get(socket) else { return };
+        let mut packet = [0; MAX_PACKET + 1];
+        let mut output = std::mem::take(&mut self.output);
+        for _ in 0..TURN {
+            let (length, from) = match socket.recv_from(&mut packet) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            let asker = SocketAddr::new(from.ip().to_canonical(), from.port());
+            let what = shared.service.answer_udp(&packet[..length], asker, self.now, &mut self.scratch, &mut output);
+            if what.is_some() {
+                // A reply that is lost is asked for again.
+                let _ = socket.send_to(&output, from);
+            } else if self.garbage == self.now {
+                continue;
+            } else {
+                self.garbage = self.now;
+            }
+            let (line, code, length) = match &what {
+                Some(what) => (what.trim_end(), 200, output.len()),
+                None => ("UDP garbage", 400, 0),
+            };
+            let request =
+                log::Request { ip: asker.ip(), line: line.as_bytes(), code, length, referer: None, agent: None };
+            log::request(&request, self.stamp.at(self.clock), &mut self.lines);
+        }
+        self.output = output;
+    }
+}
+
+/// Sends as much of `bytes` as the socket takes; None when it is broken.
+fn send_all(socket: &OwnedFd, bytes: &[u8]) -> Option<usize> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        match send(socket, &bytes[sent..], SendFlags::NOSIGNAL) {
+            Ok(some) => sent += some,
+            Err(Errno::AGAIN) => break,
+            Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
+    Some(sent)
+}
+
+/// Ends a connection in order: what was sent reaches its end even if something unread is left.
+fn finish(connection: &Connection) -> Next {
+    let _ = shutdown(&connection.socket, Shutdown::Write);
+    Next::Close
+}
