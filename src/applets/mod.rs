@@ -78,7 +78,7 @@ pub struct Applet {
 pub const APPLETS: &[Applet] = &[
     Applet { name: "btlaunchmany", summary: "seed every torrent of a directory", run: btlaunchmany::run },
     Applet { name: "bttrack", summary: "BitTorrent tracker", run: bttrack::run },
-    Applet { name: "image", summary: "save a partition to an image, restore it", run: image::run },
+    Applet { name: "image", summary: "save partitions to images, restore, verify them", run: image::run },
 ];
 
 /// Runs the applet that the process was called as, and turns what it gives into an exit code.

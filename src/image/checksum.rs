@@ -2,7 +2,7 @@
 //!
 //! partclone's CRC-32 is the usual reflected one, begun with all ones and not inverted at the end: its value is
 //! the bitwise NOT of zlib's. Version 1's (`CRC32_0001`) has a defect that its readers must share: of each block
-//! it feeds the first byte, over and over, as many times as the block has bytes.
+//! it feeds the first byte, over and over, as many times as the block has bytes, and never begins anew.
 
 /// How a container's blocks are summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

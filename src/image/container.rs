@@ -246,7 +246,7 @@ fn parse_v1(bytes: &[u8]) -> Header {
         cpu_bits: 0,
         checksum: Mode::Crc32V1,
         blocks_per_checksum: 1,
-        reseed: true,
+        reseed: false,
         map: MapMode::Byte,
     }
 }

@@ -9,6 +9,8 @@
 //! | [`checksum`] | the checksums in it |
 //! | [`codec`] | the compressors around it |
 //! | [`pipeline`] | pieces in order through several threads |
+//! | [`unpack`] | an image taken apart, its checksums verified |
+//! | [`info`] | what an image's header says, in partclone.info's words |
 //! | [`save`], [`restore`] | the two ways through all of the above |
 //! | [`target`] | what is restored to: a device or a sparse file |
 
@@ -20,11 +22,13 @@ pub mod checksum;
 pub mod codec;
 pub mod container;
 pub mod fs;
+pub mod info;
 pub mod pipeline;
 pub mod restore;
 pub mod save;
 pub mod source;
 pub mod target;
+pub mod unpack;
 
 /// Why an image could not be made, read or restored.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! `ogbox image`: saves a partition to an image and restores it.
+//! `ogbox image`: partitions to images and back.
 //!
 //! One file a subcommand: its options, then `run`, then what it alone needs.
 
@@ -14,15 +14,19 @@ use crate::image::container::Header;
 use crate::image::{Error, Watch};
 use crate::sys::signal::Signals;
 
+mod info;
 mod restore;
 mod save;
+mod verify;
 
 /// A subcommand: name, summary, and what runs it.
 type Subcommand = (&'static str, &'static str, fn(&[String], &mut Io) -> Outcome);
 
 const SUBCOMMANDS: &[Subcommand] = &[
+    ("info", "what an image holds", info::run),
     ("restore", "an image back onto a partition or into a file", restore::run),
     ("save", "the used blocks of a partition into an image", save::run),
+    ("verify", "whether an image is sound", verify::run),
 ];
 
 /// Runs the subcommand that the first word names.

@@ -1,0 +1,38 @@
+//! `ogbox image info`: what an image holds.
+
+use argh::FromArgs;
+
+use super::{GRAMMAR, input};
+use crate::applets::options::{self, Parsed};
+use crate::applets::{Exit, Io, Outcome};
+use crate::image::{codec, info, unpack};
+
+/// Tell what an image holds, as partclone.info does; the image may be compressed.
+#[derive(FromArgs)]
+#[argh(help_triggers("-h", "--help"))]
+struct Args {
+    /// one JSON object instead
+    #[argh(switch)]
+    json: bool,
+
+    /// image; - is standard input
+    #[argh(positional)]
+    image: String,
+}
+
+/// Tells.
+pub fn run(args: &[String], io: &mut Io) -> Outcome {
+    let args: Args = match options::parse("ogbox image info", &GRAMMAR, args, io)? {
+        Parsed::Run(args) => args,
+        Parsed::Done(exit) => return Ok(exit),
+    };
+    let mut input = input(&args.image)?;
+    let codec = codec::recognise(input.peek(16)?);
+    let (header, _) = unpack::header(input)?;
+    if args.json {
+        writeln!(io.out, "{}", info::json(&header, codec.name))?;
+    } else {
+        writeln!(io.out, "{}\n{}", info::file_system(&header), info::image(&header).trim_end())?;
+    }
+    Ok(Exit::OK)
+}

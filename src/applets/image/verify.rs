@@ -1,0 +1,38 @@
+//! `ogbox image verify`: reads a whole image and compares all its checksums.
+
+use argh::FromArgs;
+
+use super::{GRAMMAR, input, style, watched};
+use crate::applets::options::{self, Parsed};
+use crate::applets::{Exit, Io, Outcome};
+use crate::image::unpack;
+
+/// Read a whole image and compare all checksums, those of the compression included. Nothing is written.
+#[derive(FromArgs)]
+#[argh(help_triggers("-h", "--help"))]
+struct Args {
+    /// auto, bar, plain, json or none
+    #[argh(option)]
+    progress: Option<String>,
+
+    /// image; - is standard input
+    #[argh(positional)]
+    image: String,
+}
+
+/// Verifies.
+pub fn run(args: &[String], io: &mut Io) -> Outcome {
+    let args: Args = match options::parse("ogbox image verify", &GRAMMAR, args, io)? {
+        Parsed::Run(args) => args,
+        Parsed::Done(exit) => return Ok(exit),
+    };
+    let style = style(args.progress.as_deref())?;
+    let input = input(&args.image)?;
+    let header = watched("verify", style, |watch| unpack::read(input, false, watch, &mut |_, _| Ok(())))?;
+    writeln!(
+        io.out,
+        "{}: {} used blocks of {} bytes are as they were saved",
+        args.image, header.used_by_map, header.block_size
+    )?;
+    Ok(Exit::OK)
+}

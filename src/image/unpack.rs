@@ -1,0 +1,387 @@
+//! An image taken apart: expanded side by side, its checksums verified, its blocks told in order.
+
+use super::bitmap::Bitmap;
+use super::checksum::{Mode, Running};
+use super::codec::{self, Codec, Input, Packed};
+use super::container::{self, Header, MAP_MARK, MapMode, Version};
+use super::{Error, Watch, checksum, pipeline};
+
+/// What a reader of an image is told, in order.
+pub enum Event<'a> {
+    /// Header and map are read and sound; before any block.
+    Begin,
+    /// Whole blocks that follow each other, from this one on.
+    Blocks(u64, &'a [u8]),
+}
+
+/// Reads a whole image and tells `tell` what is in it.
+///
+/// # Errors
+/// The image is damaged or cut short, `tell` failed, or an end was asked for.
+pub fn read(
+    mut input: Input,
+    ignore_checksums: bool,
+    watch: &Watch,
+    tell: &mut (dyn FnMut(&Header, Event) -> Result<(), Error> + Send),
+) -> Result<Header, Error> {
+    let codec: &Codec = codec::recognise(input.peek(16)?);
+    let name = input.name().to_owned();
+    let mut split = (codec.split)();
+    let mut unpacker = Unpacker::new(&name, ignore_checksums);
+    let mut workers: Vec<Worker> = (0..pipeline::workers()).map(|_| Worker::default()).collect();
+    pipeline::run(
+        &mut workers,
+        |worker| {
+            if (watch.stop)() {
+                return Err(Error::Interrupted);
+            }
+            split.next(&mut input, &mut worker.packed)
+        },
+        |worker| {
+            if let Some(expand) = codec.expand {
+                worker.length = expand(&worker.packed, &mut worker.plain).map_err(|why| Error::Damaged {
+                    what: name.clone(),
+                    at: worker.packed.at,
+                    why,
+                })?;
+            }
+            Ok(())
+        },
+        |worker| unpacker.push(worker.plain(codec), watch, tell),
+    )?;
+    unpacker.finish()
+}
+
+/// Reads an image's header and map, and nothing behind them.
+///
+/// # Errors
+/// It is no image, or damaged or cut short that early.
+pub fn header(mut input: Input) -> Result<(Header, Bitmap), Error> {
+    let codec: &Codec = codec::recognise(input.peek(16)?);
+    let name = input.name().to_owned();
+    let mut split = (codec.split)();
+    let mut unpacker = Unpacker::new(&name, false);
+    let mut worker = Worker::default();
+    let watch = Watch { begin: &|_| {}, progress: &|_| {}, wrote: &|_| {}, stop: &|| false };
+    let mut begun = false;
+    while !begun && split.next(&mut input, &mut worker.packed)? {
+        worker.expand(codec, &name)?;
+        unpacker.push(worker.plain(codec), &watch, &mut |_, event| {
+            begun |= matches!(event, Event::Begin);
+            Ok(())
+        })?;
+    }
+    match (begun, unpacker) {
+        (true, Unpacker { header: Some(header), map, .. }) => Ok((header, map)),
+        (_, unpacker) => Err(unpacker.short()),
+    }
+}
+
+/// What one thread keeps from piece to piece.
+#[derive(Default)]
+struct Worker {
+    packed: Packed,
+    plain: Vec<u8>,
+    length: usize,
+}
+
+impl Worker {
+    fn expand(&mut self, codec: &Codec, name: &str) -> Result<(), Error> {
+        if let Some(expand) = codec.expand {
+            self.length = expand(&self.packed, &mut self.plain).map_err(|why| Error::Damaged {
+                what: name.to_owned(),
+                at: self.packed.at,
+                why,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn plain(&self, codec: &Codec) -> &[u8] {
+        match codec.expand {
+            Some(_) => &self.plain[..self.length],
+            None => &self.packed.data[..self.packed.used],
+        }
+    }
+}
+
+enum State {
+    /// Collecting the header.
+    Header,
+    /// Collecting the map and what stands behind it.
+    Map { size: usize },
+    /// Blocks.
+    Blocks,
+    /// Collecting a checksum.
+    Sum,
+    /// All blocks are there.
+    Done,
+}
+
+/// Takes an image apart as its bytes come.
+struct Unpacker<'a> {
+    name: &'a str,
+    ignore_checksums: bool,
+    state: State,
+    /// Bytes of the header, the map, a block or a checksum that is not complete yet.
+    part: Vec<u8>,
+    /// Offset in the image of the next byte.
+    at: u64,
+    header: Option<Header>,
+    map: Bitmap,
+    /// Next block, and how many used ones follow each other from it on.
+    run: (u64, u64),
+    /// Blocks until the next checksum, and the first and the last block of those since the last one.
+    unsummed: u32,
+    summed: (u64, u64),
+    sum: Running,
+}
+
+impl Unpacker<'_> {
+    fn new(name: &str, ignore_checksums: bool) -> Unpacker<'_> {
+        Unpacker {
+            name,
+            ignore_checksums,
+            state: State::Header,
+            part: Vec::new(),
+            at: 0,
+            header: None,
+            map: Bitmap::new(0),
+            run: (0, 0),
+            unsummed: 0,
+            summed: (0, 0),
+            sum: Running::default(),
+        }
+    }
+
+    fn damaged(&self, at: u64, why: impl Into<String>) -> Error {
+        Error::Damaged { what: format!("the image in {}", self.name), at, why: why.into() }
+    }
+
+    /// Takes the image's next bytes.
+    fn push(
+        &mut self,
+        mut bytes: &[u8],
+        watch: &Watch,
+        tell: &mut (dyn FnMut(&Header, Event) -> Result<(), Error> + Send),
+    ) -> Result<(), Error> {
+        let mut done = 0;
+        while !bytes.is_empty() {
+            let before = bytes.len();
+            match self.state {
+                State::Header => self.take_header(&mut bytes)?,
+                State::Map { size } => {
+                    if self.collect(&mut bytes, size) {
+                        self.take_map()?;
+                        if let Some(header) = &self.header {
+                            (watch.begin)(header);
+                            tell(header, Event::Begin)?;
+                        }
+                        self.start_blocks();
+                    }
+                }
+                State::Blocks => done += self.take_blocks(&mut bytes, tell)?,
+                State::Sum => {
+                    if self.collect(&mut bytes, 4) {
+                        self.check_sum()?;
+                    }
+                }
+                State::Done => return Err(self.damaged(self.at, "bytes follow the last block")),
+            }
+            self.at += (before - bytes.len()) as u64;
+        }
+        (watch.progress)(done);
+        Ok(())
+    }
+
+    /// Moves bytes to `part` until it has `size`; true then.
+    fn collect(&mut self, bytes: &mut &[u8], size: usize) -> bool {
+        let take = size.saturating_sub(self.part.len()).min(bytes.len());
+        self.part.extend_from_slice(&bytes[..take]);
+        *bytes = &bytes[take..];
+        self.part.len() >= size
+    }
+
+    fn take_header(&mut self, bytes: &mut &[u8]) -> Result<(), Error> {
+        if !self.collect(bytes, container::HEAD) {
+            return Ok(());
+        }
+        let fault = |fault: container::Fault| self.damaged(fault.at as u64, fault.why);
+        let size = container::header_size(&self.part).map_err(fault)?;
+        if !self.collect(bytes, size) {
+            return Ok(());
+        }
+        let header =
+            Header::parse(&self.part).map_err(|fault: container::Fault| self.damaged(fault.at as u64, fault.why))?;
+        self.part.clear();
+        // What checks the map: version 2's CRC, version 1's mark.
+        let check = match (header.version, header.map) {
+            (_, MapMode::None) => 0,
+            (Version::One, _) => MAP_MARK.len() as u64,
+            (Version::Two, _) => 4,
+        };
+        let size = usize::try_from(header.map_size() + check)
+            .map_err(|_| self.damaged(0, format!("a map of {} bytes is impossible", header.map_size())))?;
+        self.header = Some(header);
+        self.state = State::Map { size };
+        Ok(())
+    }
+
+    fn take_map(&mut self) -> Result<(), Error> {
+        let Some(header) = &self.header else { return Ok(()) };
+        let (map, check) = self.part.split_at(header.map_size() as usize);
+        self.map = match header.map {
+            MapMode::None => {
+                let mut all = Bitmap::new(header.blocks);
+                all.set(0, header.blocks);
+                all
+            }
+            MapMode::Bit => Bitmap::from_bytes(map, header.blocks).unwrap_or_else(|| Bitmap::new(0)),
+            MapMode::Byte => {
+                let mut used = Bitmap::new(header.blocks);
+                for (block, byte) in map.iter().enumerate() {
+                    if *byte == 1 {
+                        used.set(block as u64, 1);
+                    }
+                }
+                used
+            }
+        };
+        let sound = match (header.version, header.map) {
+            (_, MapMode::None) => true,
+            (Version::One, _) => check == MAP_MARK,
+            (Version::Two, _) => check == checksum::crc32(map).to_le_bytes(),
+        };
+        if !sound {
+            return Err(self.damaged(self.at, "the map of used blocks does not fit its checksum"));
+        }
+        if header.version == Version::Two && header.map != MapMode::None && self.map.used() != header.used_by_map {
+            let why = format!("the map has {} used blocks, the header {}", self.map.used(), header.used_by_map);
+            return Err(self.damaged(self.at, why));
+        }
+        Ok(())
+    }
+
+    fn start_blocks(&mut self) {
+        self.part = Vec::new();
+        self.unsummed = self.header.as_ref().map_or(0, |header| header.blocks_per_checksum);
+        self.next_run();
+    }
+
+    /// Goes to the next used block, or to the end.
+    fn next_run(&mut self) {
+        if self.run.1 == 0 {
+            match self.map.next_run(self.run.0) {
+                Some(run) => self.run = run,
+                None => self.run = (self.map.blocks(), 0),
+            }
+        }
+        let summed = self.header.as_ref().is_some_and(|header| header.checksum != Mode::None);
+        let whole = self.header.as_ref().map_or(0, |header| header.blocks_per_checksum);
+        self.state = match (self.run.1, summed) {
+            (_, true) if self.unsummed == 0 => State::Sum,
+            (0, true) if self.unsummed < whole => State::Sum,
+            (0, _) => State::Done,
+            _ => State::Blocks,
+        };
+    }
+
+    /// Takes blocks out of `bytes`, whole ones from where they are; gives the bytes of whole blocks.
+    fn take_blocks(
+        &mut self,
+        bytes: &mut &[u8],
+        tell: &mut (dyn FnMut(&Header, Event) -> Result<(), Error> + Send),
+    ) -> Result<u64, Error> {
+        let Some(header) = self.header.clone() else { return Ok(0) };
+        let size = header.block_size as usize;
+        let most = match header.checksum {
+            Mode::None => self.run.1,
+            _ => self.run.1.min(u64::from(self.unsummed)),
+        };
+        let whole = most.min((bytes.len() / size) as u64);
+        if self.part.is_empty() && whole > 0 {
+            let (blocks, rest) = bytes.split_at(whole as usize * size);
+            *bytes = rest;
+            self.told(&header, blocks, whole, tell)?;
+            return Ok(blocks.len() as u64);
+        }
+        if !self.collect(bytes, size) {
+            return Ok(0);
+        }
+        let block = std::mem::take(&mut self.part);
+        self.told(&header, &block, 1, tell)?;
+        self.part = block;
+        self.part.clear();
+        Ok(size as u64)
+    }
+
+    fn told(
+        &mut self,
+        header: &Header,
+        blocks: &[u8],
+        count: u64,
+        tell: &mut (dyn FnMut(&Header, Event) -> Result<(), Error> + Send),
+    ) -> Result<(), Error> {
+        match header.checksum {
+            Mode::None => {}
+            Mode::Crc32 => self.sum.update(blocks),
+            Mode::Crc32V1 => {
+                for block in blocks.chunks_exact(header.block_size as usize) {
+                    self.sum.update_v1(block);
+                }
+            }
+        }
+        let first = self.run.0;
+        if self.unsummed == header.blocks_per_checksum {
+            self.summed.0 = first;
+        }
+        self.summed.1 = first + count - 1;
+        if header.checksum != Mode::None {
+            self.unsummed -= count as u32;
+        }
+        self.run = (first + count, self.run.1 - count);
+        tell(header, Event::Blocks(first, blocks))?;
+        self.next_run();
+        Ok(())
+    }
+
+    fn check_sum(&mut self) -> Result<(), Error> {
+        let mut stored = [0; 4];
+        stored.copy_from_slice(&self.part);
+        self.part.clear();
+        let (stored, sum) = (u32::from_le_bytes(stored), self.sum.value());
+        if stored != sum && !self.ignore_checksums {
+            let why = format!(
+                "the checksum of blocks {} to {} is {sum:#010x}, not {stored:#010x}",
+                self.summed.0, self.summed.1
+            );
+            return Err(self.damaged(self.at, why));
+        }
+        if let Some(header) = &self.header {
+            self.unsummed = header.blocks_per_checksum;
+            if header.reseed {
+                self.sum = Running::default();
+            }
+        }
+        self.next_run();
+        Ok(())
+    }
+
+    /// The header, once all blocks are there.
+    fn finish(self) -> Result<Header, Error> {
+        match self {
+            Unpacker { state: State::Done, header: Some(header), .. } => Ok(header),
+            unpacker => Err(unpacker.short()),
+        }
+    }
+
+    /// That the image ends here.
+    fn short(&self) -> Error {
+        let within = match self.state {
+            State::Header => "the header".to_owned(),
+            State::Map { .. } => "the map of used blocks".to_owned(),
+            _ => format!("block {} of {}", self.run.0, self.map.blocks()),
+        };
+        self.damaged(self.at, format!("cut short within {within}"))
+    }
+}
