@@ -12,7 +12,7 @@ BUDGET := 1153433
 # Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: all help demo test size baseline bloat install uninstall clean
+.PHONY: all help demo test bench size baseline bloat install uninstall clean
 
 all: ## build the binary, target/x86_64-unknown-linux-musl/release/ogbox
 	scripts/setup build
@@ -32,6 +32,12 @@ test: ## formatting, clippy, unit, property, cli and interop tests (SKIP=name,na
 	$(CARGO) build --release --locked --target $(TARGET)
 	scripts/check $(OGBOX) $(BUDGET)
 	$(CARGO) test --locked --target $(TARGET)
+
+bench: all ## beside partclone, mktorrent, aria2, libtorrent and ctorrent; the swarms need root
+	scripts/setup bench
+	scripts/bench image
+	scripts/bench create
+	scripts/bench swarm
 
 size: all ## the binary's size by crate and by room; fails over the BUDGET
 	scripts/size table $(OGBOX) $(BUDGET)
