@@ -6,6 +6,7 @@
 
 pub mod bencode;
 mod bitfield;
+pub mod create;
 mod error;
 mod geometry;
 mod hash;
