@@ -12,6 +12,7 @@ pub mod announcing;
 mod bittornado;
 mod btlaunchmany;
 mod bttrack;
+mod ctorrent;
 mod image;
 mod install;
 pub mod options;
@@ -78,6 +79,7 @@ pub struct Applet {
 pub const APPLETS: &[Applet] = &[
     Applet { name: "btlaunchmany", summary: "seed every torrent of a directory", run: btlaunchmany::run },
     Applet { name: "bttrack", summary: "BitTorrent tracker", run: bttrack::run },
+    Applet { name: "ctorrent", summary: "make or show a metainfo file", run: ctorrent::run },
     Applet { name: "image", summary: "save partitions to images, restore, verify them", run: image::run },
 ];
 

@@ -87,6 +87,23 @@ pub fn utc(seconds: i64) -> Calendar {
     }
 }
 
+/// `Tue Nov 14 22:13:20 2023`: the moment as ctime(3) and people who read logs spell it, in the time zone of
+/// this machine.
+pub fn ctime(seconds: i64) -> String {
+    let Calendar { year, month, day, hour, minute, second } = local(seconds);
+    let weekday = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"][weekday(year, month, day)];
+    let month = "JanFebMarAprMayJunJulAugSepOctNovDec".get(usize::from(month) * 3 - 3..usize::from(month) * 3);
+    format!("{weekday} {} {day:2} {hour:02}:{minute:02}:{second:02} {year}", month.unwrap_or("?"))
+}
+
+/// Days after Sunday (Tomohiko Sakamoto's congruence); months are 1 to 12.
+fn weekday(year: i64, month: u8, day: u8) -> usize {
+    let year = year - i64::from(month < 3);
+    let shift = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4][usize::from(month) - 1];
+    let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    (year + leaps + shift + i64::from(day)).rem_euclid(7) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -116,5 +133,23 @@ mod tests {
         let seconds = 1_719_835_200;
         let date = Command::new("date").args(["-d", &format!("@{seconds}"), "+%Y-%m-%d %H:%M:%S"]).output().unwrap();
         assert_eq!(text(local(seconds)), String::from_utf8(date.stdout).unwrap().trim());
+    }
+
+    #[test]
+    fn ctime_agrees_with_date() {
+        // Leap days, a century that has none, the first of March after each, summer and winter.
+        for seconds in [0, 951_827_696, 951_912_000, 1_709_251_199, 4_107_542_400, 1_719_835_200, 1_700_000_000, -1] {
+            let mut date = Command::new("date");
+            date.env("LC_ALL", "C").args(["-d", &format!("@{seconds}"), "+%a %b %e %H:%M:%S %Y"]);
+            let date = date.output().unwrap();
+            assert_eq!(ctime(seconds), String::from_utf8(date.stdout).unwrap().trim());
+        }
+    }
+
+    #[test]
+    fn no_moment_is_too_far_away() {
+        for seconds in [i64::MIN, i64::MIN / 2, i64::MAX / 2, i64::MAX] {
+            assert!(ctime(seconds).len() >= 24, "{seconds}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Each applet as a process: its options, its texts, its exit codes.
 
+mod ctorrent_files;
 mod multicall;
 #[path = "../support/mod.rs"]
 mod support;

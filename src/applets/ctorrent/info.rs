@@ -1,0 +1,110 @@
+//! `ctorrent -x`: shows what a metainfo file says.
+//!
+//! OpenGnsys' torrent-creator reads the line `<1> NAME [BYTES]`, and takes exit code 0 for "this is a
+//! torrent". Control characters are shown as `?`: the text goes to terminals, and comes from anywhere.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::{Exit, Io, Outcome, Run, give_up};
+use crate::sys::time;
+use crate::torrent::Metainfo;
+
+/// Prints the metainfo file that `options` name.
+pub fn run(options: &Run, io: &mut Io) -> Outcome {
+    let [torrent] = options.torrent.as_slice() else {
+        return give_up(io, "Must specify one torrent file");
+    };
+    match Metainfo::read(Path::new(torrent)) {
+        Ok(metainfo) => {
+            io.out.write_all(&text(&metainfo, options.printable))?;
+            Ok(Exit::OK)
+        }
+        Err(error) => give_up(io, &format!("error, {error}\nerror, initial meta info failed.")),
+    }
+}
+
+/// What is shown of a torrent.
+fn text(metainfo: &Metainfo, printable: bool) -> Vec<u8> {
+    let mut text = String::from("META INFO\n");
+    let mut urls = metainfo.announce.iter().flatten();
+    if let Some(url) = urls.next() {
+        text += &format!("Announce: {}\n", shown(url));
+    }
+    for (at, url) in urls.enumerate() {
+        let heading = if at == 0 { "Alternates:\n" } else { "" };
+        text += &format!("{heading}{:2}. {}\n", at + 1, shown(url));
+    }
+    if let Some(date) = metainfo.creation_date.filter(|date| *date != 0) {
+        text += &format!("Created On: {}\n", time::ctime(date));
+    }
+    text += &format!("Piece length: {}\n", metainfo.geometry.piece_length());
+    if metainfo.private {
+        text += "Private: Yes\n";
+    }
+    for (heading, value) in [("Comment", &metainfo.comment), ("Created with", &metainfo.created_by)] {
+        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+            text += &format!("{heading}: {}\n", shown(value));
+        }
+    }
+    text += "FILES INFO\n";
+    if metainfo.multi_file {
+        text += &format!("Directory: {}\n", shown(&metainfo.name));
+    }
+    let mut text = text.into_bytes();
+    let space = if metainfo.multi_file { "  " } else { " " };
+    for (at, file) in metainfo.files.iter().enumerate() {
+        let path = file.path.as_os_str().as_bytes();
+        text.extend(format!("<{}>{space}", at + 1).bytes());
+        text.extend(if printable { spelled(path) } else { path.iter().copied().map(visible).collect() });
+        text.extend(format!(" [{}]\n", file.length).bytes());
+    }
+    text.extend(format!("Total: {} MB\n", metainfo.geometry.length() >> 20).bytes());
+    text
+}
+
+/// Text with what would move a terminal's cursor made visible; lines may end.
+fn shown(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() && char != '\n' { '?' } else { char }).collect()
+}
+
+fn visible(byte: u8) -> u8 {
+    if byte.is_ascii_control() { b'?' } else { byte }
+}
+
+/// `-T`: bytes that are no printable ASCII as hex digits, `_` between them and others.
+fn spelled(path: &[u8]) -> Vec<u8> {
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~');
+    let runs: Vec<String> = path
+        .chunk_by(|a, b| plain(a) == plain(b))
+        .map(|run| match plain(&run[0]) {
+            true => run.iter().map(|byte| char::from(*byte)).collect(),
+            false => run.iter().map(|byte| format!("{byte:02X}")).collect(),
+        })
+        .collect();
+    runs.join("_").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_bytes_are_spelled_as_hex_digits_apart_from_others() {
+        let spelled = |path: &[u8]| String::from_utf8(spelled(path)).unwrap();
+        assert_eq!(spelled(b"a b/c"), "a b/c");
+        assert_eq!(spelled(b"\x01a\xe9\xe9 b"), "01_a_E9E9_ b");
+        assert_eq!(spelled(b"x\x7f\xff"), "x_7FFF");
+    }
+
+    #[test]
+    fn nothing_shown_moves_the_cursor() {
+        let torrent = b"d8:announce3:u\x1bv7:comment5:a\nb\x1bc4:infod6:lengthi5e4:name5:n\x1b\xc3\xa9m\
+            12:piece lengthi16e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+        let metainfo = Metainfo::parse(torrent).unwrap();
+        assert_eq!(
+            String::from_utf8(text(&metainfo, false)).unwrap(),
+            "META INFO\nAnnounce: u?v\nPiece length: 16\nComment: a\nb?c\nFILES INFO\n<1> n?ém [5]\nTotal: 0 MB\n"
+        );
+    }
+}
