@@ -33,7 +33,7 @@ test: ## formatting, clippy, unit, property, cli and interop tests (SKIP=name,na
 	scripts/check $(OGBOX) $(BUDGET)
 	$(CARGO) test --locked --target $(TARGET)
 
-bench: all ## beside partclone, mktorrent, aria2, libtorrent and ctorrent; the swarms need root
+bench: all ## beside partclone, mktorrent, aria2, libtorrent and ctorrent
 	scripts/setup bench
 	scripts/bench image
 	scripts/bench create
