@@ -2,5 +2,6 @@
 
 mod ctorrent_files;
 mod multicall;
+mod setup;
 #[path = "../support/mod.rs"]
 mod support;
