@@ -76,7 +76,9 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let signals = Signals::catch_ends()?;
     let session = start(&options).map_err(|e| Failure::new(1, format!("listen on {}: {e}", options.bind)))?;
     let log: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(complain);
-    let announcing = Announcing::start(&session, concat!("ogbox/", env!("CARGO_PKG_VERSION")), 50, None, log);
+    // Bound to one of several addresses, that is where it can be reached.
+    let ip = (!options.bind.is_unspecified()).then(|| options.bind.to_string());
+    let announcing = Announcing::start(&session, concat!("ogbox/", env!("CARGO_PKG_VERSION")), 50, ip, log);
     let mut seeder = Seeder { session: &session, announcing: &announcing, signals: &signals, known: HashMap::new() };
     while !signals.ending() {
         let begin = Instant::now();

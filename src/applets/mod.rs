@@ -79,7 +79,7 @@ pub struct Applet {
 pub const APPLETS: &[Applet] = &[
     Applet { name: "btlaunchmany", summary: "seed every torrent of a directory", run: btlaunchmany::run },
     Applet { name: "bttrack", summary: "BitTorrent tracker", run: bttrack::run },
-    Applet { name: "ctorrent", summary: "make or show a metainfo file", run: ctorrent::run },
+    Applet { name: "ctorrent", summary: "make, show, download and seed torrents", run: ctorrent::run },
     Applet { name: "image", summary: "save partitions to images, restore, verify them", run: image::run },
 ];
 

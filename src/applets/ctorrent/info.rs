@@ -4,28 +4,32 @@
 //! torrent". Control characters are shown as `?`: the text goes to terminals, and comes from anywhere.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use super::{Exit, Io, Outcome, Run, give_up};
 use crate::sys::time;
-use crate::torrent::Metainfo;
+use crate::torrent::{Error, Metainfo};
 
 /// Prints the metainfo file that `options` name.
 pub fn run(options: &Run, io: &mut Io) -> Outcome {
     let [torrent] = options.torrent.as_slice() else {
         return give_up(io, "Must specify one torrent file");
     };
-    match Metainfo::read(Path::new(torrent)) {
+    match Metainfo::read(torrent) {
         Ok(metainfo) => {
             io.out.write_all(&text(&metainfo, options.printable))?;
             Ok(Exit::OK)
         }
-        Err(error) => give_up(io, &format!("error, {error}\nerror, initial meta info failed.")),
+        Err(error) => unreadable(io, &error),
     }
 }
 
+/// The namesake's way of saying that a file is no torrent, with the reason.
+pub fn unreadable(io: &mut Io, error: &Error) -> Outcome {
+    give_up(io, &format!("error, {error}\nerror, initial meta info failed."))
+}
+
 /// What is shown of a torrent.
-fn text(metainfo: &Metainfo, printable: bool) -> Vec<u8> {
+pub fn text(metainfo: &Metainfo, printable: bool) -> Vec<u8> {
     let mut text = String::from("META INFO\n");
     let mut urls = metainfo.announce.iter().flatten();
     if let Some(url) = urls.next() {

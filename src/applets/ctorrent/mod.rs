@@ -4,6 +4,9 @@
 //! Like its namesake it is two programs: one makes a metainfo file when the first argument begins with
 //! `-t`, the other reads one; `-c` and `-p` mean something else in each. New powers are long options.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
 use argh::FromArgs;
 
 use super::options::{self, Grammar, Parsed};
@@ -12,6 +15,7 @@ use super::{Exit, Io, Outcome};
 
 mod create;
 mod info;
+mod run;
 
 /// Make a metainfo (torrent) file.
 #[derive(FromArgs)]
@@ -76,7 +80,7 @@ const CREATE: Grammar = Grammar {
     usage_code: 1,
 };
 
-/// Show what a torrent says.
+/// Download a torrent, then seed it; seed at once what is whole.
 #[derive(FromArgs)]
 #[argh(help_triggers("--help"))]
 struct Run {
@@ -86,14 +90,86 @@ struct Run {
     /// show odd names as printable text
     #[argh(switch, short = 'T')]
     printable: bool,
+    /// check only, then quit; with -f: check everything first, then go on
+    #[argh(switch, short = 'c')]
+    check: bool,
+    /// trust the saved bitfield; if there is none, take the data for whole
+    #[argh(switch, short = 'f')]
+    force: bool,
+    /// hours to seed once everything is here
+    #[argh(option, short = 'e', default = "72.0")]
+    hours: f64,
+    /// quit at this ratio of bytes sent to the torrent's size
+    #[argh(option, short = 'E', default = "0.0")]
+    ratio: f64,
+    /// local address to listen on and to connect from
+    #[argh(option, short = 'i', default = "IpAddr::V4(Ipv4Addr::UNSPECIFIED)")]
+    listen: IpAddr,
+    /// port to listen on; if it is taken, 2706 and those below are tried
+    #[argh(option, short = 'p')]
+    port: Option<u16>,
+    /// address to announce instead of the one that the tracker sees
+    #[argh(option, short = 'I')]
+    ip: Option<String>,
+    /// another announce URL, or the number of one of the torrent's alternates
+    #[argh(option, short = 'u')]
+    url: Option<String>,
+    /// where to save: a file, a block device, or a directory for a torrent of many files
+    #[argh(option, short = 's')]
+    save_as: Option<PathBuf>,
+    /// megabytes of cache; any number will do, the page cache serves
+    #[argh(option, short = 'C', long = "cache", default = "0")]
+    _cache: u32,
+    /// bitfield file [TORRENT.bf]
+    #[argh(option, short = 'b')]
+    bitfield: Option<PathBuf>,
+    /// peers to be connected to at the most
+    #[argh(option, short = 'M', default = "100")]
+    max_peers: usize,
+    /// receive at most this many KiB a second; 0: no limit
+    #[argh(option, short = 'D', default = "0")]
+    down: u64,
+    /// send at most this many KiB a second; 0: no limit
+    #[argh(option, short = 'U', default = "0")]
+    up: u64,
+    /// beginning of the peer id
+    #[argh(option, short = 'P', default = "String::from(run::PREFIX)")]
+    prefix: String,
+    /// user agent to announce as
+    #[argh(option, short = 'A', default = "String::from(run::USER_AGENT)")]
+    agent: String,
+    /// command to run when everything is here; &t, &d, &w: torrent, data, directory
+    #[argh(option, short = 'X')]
+    exec: Option<String>,
     /// metainfo file
     #[argh(positional)]
-    torrent: Vec<String>,
+    torrent: Vec<PathBuf>,
 }
 
-const RUN: Grammar = Grammar { valued: "", valued_long: &[], repeated: &[], usage_code: 1 };
+const RUN: Grammar = Grammar {
+    valued: "AbCDeEiIMpPsuUX",
+    valued_long: &[
+        "agent",
+        "bitfield",
+        "cache",
+        "down",
+        "exec",
+        "hours",
+        "ip",
+        "listen",
+        "max-peers",
+        "port",
+        "prefix",
+        "ratio",
+        "save-as",
+        "up",
+        "url",
+    ],
+    repeated: &[],
+    usage_code: 1,
+};
 
-/// Makes or shows a metainfo file.
+/// Makes or shows a metainfo file, or downloads and seeds what it describes.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     match args.first().map(String::as_str) {
         None | Some("-h" | "-H") => usage(io),
@@ -103,7 +179,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         },
         Some(_) => match options::parse::<Run>(NAME, &RUN, args, io)? {
             Parsed::Run(options) if options.examine => info::run(&options, io),
-            Parsed::Run(_) => give_up(io, "only -t (make a metainfo file) and -x (show one) are here"),
+            Parsed::Run(options) => run::run(&options, io),
             Parsed::Done(exit) => Ok(exit),
         },
     }
