@@ -96,6 +96,13 @@ struct Track {
     /// 60)
     #[argh(option, from_str_fn(whole))]
     parse_dir_interval: Option<u32>,
+    /// only allow connections from IPs specified in the given file; a line is aa.bb.cc.dd/len, an address, or
+    /// ip1-ip2
+    #[argh(option, default = "String::new()")]
+    allowed_ips: String,
+    /// don't allow connections from IPs specified in the given file; a line is xxx:xxx:ip1-ip2, or as above
+    #[argh(option, default = "String::new()")]
+    banned_ips: String,
     /// no meaning here: trackers do not exchange peers
     #[argh(option)]
     multitracker_enabled: Option<String>,
@@ -167,6 +174,12 @@ struct Track {
     /// new: answer UDP (BEP 15) on the same port (defaults to 1)
     #[argh(option, default = "true", from_str_fn(boolean))]
     udp: bool,
+    /// new: file that gives names to addresses on the pages (defaults to /etc/hosts)
+    #[argh(option, default = "String::from(\"/etc/hosts\")")]
+    hosts: String,
+    /// new: file with the token that lets its bearer PUT /file?name=X.torrent into allowed_dir
+    #[argh(option, default = "String::new()")]
+    publish_token: String,
     /// new: threads that answer; 0 as many as there are processors, at most 4 (defaults to 0)
     #[argh(option, default = "0", from_str_fn(whole))]
     workers: u8,
@@ -283,6 +296,10 @@ impl Track {
             logfile: path(&self.logfile).filter(|_| self.logfile != "-"),
             flush_interval: Duration::try_from_secs_f64(self.min_time_between_log_flushes).unwrap_or_default(),
             socket_timeout: seconds(self.socket_timeout.max(1)),
+            allowed_ips: path(&self.allowed_ips),
+            banned_ips: path(&self.banned_ips),
+            hosts: self.hosts.clone().into(),
+            publish_token: path(&self.publish_token),
             allow_get: self.allow_get,
             scrape: self.scrape_allowed,
             compact_required: self.compact_reqd,

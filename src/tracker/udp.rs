@@ -167,6 +167,15 @@ impl Request {
         }
     }
 
+    /// The transaction it begins.
+    pub fn transaction(&self) -> u32 {
+        match self {
+            Request::Connect { transaction }
+            | Request::Announce { transaction, .. }
+            | Request::Scrape { transaction, .. } => *transaction,
+        }
+    }
+
     /// Appends the packet to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {

@@ -198,10 +198,7 @@ impl Allowed {
                     .insert(format!("**warning** unable to read allowed torrent list {}: {error}", path.display()));
             }
         }
-        change.directories.extend(path.parent().map(|parent| match parent.as_os_str().is_empty() {
-            true => PathBuf::from("."),
-            false => parent.to_owned(),
-        }));
+        change.directories.push(super::directory_of(path));
         self.complain(complaints, &mut change);
         change
     }

@@ -50,6 +50,14 @@ pub struct Config {
     pub flush_interval: Duration,
     /// Time within which a request must be whole, and an idle connection is closed.
     pub socket_timeout: Duration,
+    /// Who may ask; None: everybody.
+    pub allowed_ips: Option<PathBuf>,
+    /// Who may not ask.
+    pub banned_ips: Option<PathBuf>,
+    /// The names of addresses (hosts(5)).
+    pub hosts: PathBuf,
+    /// The file with the token that lets its bearer publish torrents; None: nobody may.
+    pub publish_token: Option<PathBuf>,
     /// `/file` is answered.
     pub allow_get: bool,
     /// Which scrapes are answered.

@@ -117,7 +117,7 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 /// The form of the namesake's own lines.
-fn iso(seconds: i64) -> String {
+pub fn iso(seconds: i64) -> String {
     let Calendar { year, month, day, hour, minute, .. } = time::utc(seconds);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }

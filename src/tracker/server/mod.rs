@@ -11,6 +11,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -25,7 +26,11 @@ pub mod config;
 pub mod dfile;
 pub mod http;
 pub mod log;
+pub mod page;
+pub mod publish;
+pub mod ranges;
 pub mod service;
+pub mod status;
 pub mod store;
 pub mod swarm;
 pub mod watch;
@@ -35,7 +40,8 @@ use self::allowed::Allowed;
 use self::config::Config;
 use self::dfile::Loaded;
 use self::log::Log;
-use self::service::Service;
+use self::ranges::ListFile;
+use self::service::{Service, Which};
 use self::watch::Watch;
 use self::worker::{Shared, Worker};
 use super::Error;
@@ -57,6 +63,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Server {
     shared: Arc<Shared>,
     allowed: Option<Allowed>,
+    lists: Vec<(Which, ListFile)>,
     saved: u32,
 }
 
@@ -82,12 +89,16 @@ impl Server {
         let workers = config.workers.max(1);
         let most_connections = (connections_allowed(config.most_connections) / workers).max(1);
         let mut allowed = config.source.clone().map(Allowed::new);
+        let files = [(Which::Allowed, &config.allowed_ips), (Which::Banned, &config.banned_ips)];
+        let files = files.into_iter().filter_map(|(which, path)| Some((which, ListFile::new(path.as_deref()?))));
+        let mut lists: Vec<(Which, ListFile)> = files.collect();
         let service = Service::new(config, log);
         let (store, log, dfile) = (&service.store, &service.log, &service.config.dfile);
         // What is listed first, so that peers of the state find their torrents.
         if let Some(allowed) = &mut allowed {
             apply(allowed.look(), &service);
         }
+        look_at_lists(&mut lists, &service);
         match dfile::load(dfile, store) {
             Ok(Loaded::Absent | Loaded::Peers(_)) => {}
             Ok(Loaded::SetAside(aside)) => log.note(&format!(
@@ -102,6 +113,7 @@ impl Server {
         Ok(Server {
             shared: Arc::new(Shared { service, listeners, datagrams, ending, most_connections }),
             allowed,
+            lists,
             saved,
         })
     }
@@ -136,10 +148,11 @@ impl Server {
             };
             threads.push(name.spawn(run).map_err(local("start a thread"))?);
         }
-        if let Some(allowed) = self.allowed.take() {
+        let (allowed, lists) = (self.allowed.take(), std::mem::take(&mut self.lists));
+        if allowed.is_some() || !lists.is_empty() {
             let shared = self.shared.clone();
             let name = thread::Builder::new().name("allowed".into()).stack_size(256 << 10);
-            threads.push(name.spawn(move || keep_looking(allowed, &shared)).map_err(local("start a thread"))?);
+            threads.push(name.spawn(move || keep_looking(allowed, lists, &shared)).map_err(local("start a thread"))?);
         }
         self.keep_house(ending, hangup);
         self.shared.ending.store(true, Ordering::Relaxed);
@@ -199,7 +212,7 @@ impl Server {
 }
 
 /// Looks at what may be tracked whenever it changes, and now and then unasked.
-fn keep_looking(mut allowed: Allowed, shared: &Shared) {
+fn keep_looking(mut allowed: Option<Allowed>, mut lists: Vec<(Which, ListFile)>, shared: &Shared) {
     let service = &shared.service;
     let mut watch = Watch::new()
         .inspect_err(|error| service.log.note(&format!("**warning** directories are not watched: {error}")))
@@ -220,15 +233,35 @@ fn keep_looking(mut allowed: Allowed, shared: &Shared) {
         }
         loop {
             last = Some(Instant::now());
-            let change = allowed.look();
-            let directories = change.directories.clone();
-            apply(change, service);
+            look_at_lists(&mut lists, service);
+            let mut directories: Vec<PathBuf> = lists.iter().map(|(_, file)| directory_of(file.path())).collect();
+            if let Some(allowed) = &mut allowed {
+                let change = allowed.look();
+                directories.extend_from_slice(&change.directories);
+                apply(change, service);
+            }
             // What came into a directory before it was watched is found by looking once more.
             if !watch.as_mut().is_some_and(|watch| watch.only(&directories)) {
                 break;
             }
         }
         thread::sleep(LOOK);
+    }
+}
+
+fn look_at_lists(lists: &mut [(Which, ListFile)], service: &Service) {
+    for (which, file) in lists {
+        if let Some(ranges) = file.look(&|line| service.log.note(line)) {
+            service.set_list(*which, ranges);
+        }
+    }
+}
+
+/// The directory that a file is in.
+fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

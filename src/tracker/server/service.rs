@@ -6,13 +6,22 @@
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use nanoserde::SerJson;
+
+use super::allowed::Source;
 use super::announce::{self, Form, Query};
 use super::config::{Config, OverrideIp, ScrapeAllowed};
 use super::http::{Head, Malformed, Method, Reply};
-use super::log::Log;
-use super::store::{Announce, Store};
+use super::log::{self, Log};
+use super::ranges::Ranges;
+use super::status::{self, Status};
+use super::store::{Announce, Listing, Store};
 use super::swarm::Address;
+use super::{page, publish};
+use crate::sys::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
 use crate::tracker::message::Event;
 use crate::tracker::{query, udp};
@@ -23,6 +32,11 @@ const PLAIN: &str = "text/plain";
 const NO_CACHE: &str = "Pragma: no-cache\r\n";
 /// Seconds for which a connection id of the UDP protocol is good at least; twice that at most.
 const CONNECTION_LIFE: u32 = 120;
+/// Torrents that the page opens at most, and rows of each.
+const MOST_OPEN: usize = 50;
+const MOST_ROWS: usize = 1000;
+/// What is said to an address that the lists keep out.
+const IP_REFUSED: &str = "your IP is not allowed on this tracker";
 
 /// A reply to be written.
 pub struct Made {
@@ -78,6 +92,30 @@ pub struct Scratch {
     pub body: Vec<u8>,
 }
 
+/// Which list of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Who may ask.
+    Allowed,
+    /// Who may not.
+    Banned,
+}
+
+#[derive(Default)]
+struct Lists {
+    /// Some as soon as there is to be such a list: while it cannot be read, nobody is on it.
+    allowed: Option<Ranges>,
+    banned: Ranges,
+}
+
+/// What has been done since the start.
+#[derive(Default)]
+struct Counters {
+    announces: AtomicU64,
+    scrapes: AtomicU64,
+    refusals: AtomicU64,
+}
+
 /// What answers requests, whatever they come by; shared by the threads that read them.
 pub struct Service {
     /// How it is set up.
@@ -88,6 +126,8 @@ pub struct Service {
     pub log: Log,
     favicon: Option<Vec<u8>>,
     secret: RandomState,
+    lists: RwLock<Lists>,
+    counters: Counters,
 }
 
 impl Service {
@@ -102,24 +142,130 @@ impl Service {
             }
         });
         let store = Store::new(config.rules.clone(), secret.hash_one("seed"));
-        Service { config, store, log, favicon, secret }
+        let lists =
+            Lists { allowed: config.allowed_ips.as_ref().map(|_| Ranges::default()), banned: Ranges::default() };
+        Service { config, store, log, favicon, secret, lists: RwLock::new(lists), counters: Counters::default() }
+    }
+
+    /// Puts a list of addresses in force.
+    pub fn set_list(&self, which: Which, ranges: Ranges) {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        match which {
+            Which::Allowed => lists.allowed = Some(ranges),
+            Which::Banned => lists.banned = ranges,
+        }
+    }
+
+    /// Whether the lists of addresses let `ip` ask for anything at all.
+    fn admits(&self, ip: IpAddr) -> bool {
+        if self.config.allowed_ips.is_none() && self.config.banned_ips.is_none() {
+            return true;
+        }
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        lists.allowed.as_ref().is_none_or(|allowed| allowed.contains(ip)) && !lists.banned.contains(ip)
     }
 
     /// Answers a request of `asker`, an address that is not IPv4 mapped.
     pub fn answer(&self, head: &Head, asker: IpAddr, now: u32, scratch: &mut Scratch) -> Made {
+        if !self.admits(asker) {
+            return Made::refused(400, IP_REFUSED);
+        }
         if head.method == Method::Put {
             return Made::new(405, "Method Not Allowed", PLAIN, "nothing can be put here\n")
                 .with("Allow: GET, HEAD\r\n");
         }
         match head.path {
-            b"/announce" | b"/announce.php" | b"/tracker.php/announce" => self.announce(head, asker, now, scratch),
-            b"/scrape" | b"/scrape.php" | b"/tracker.php/scrape" => self.scrape(head.query),
+            b"/announce" | b"/announce.php" | b"/tracker.php/announce" => {
+                let made = self.announce(head, asker, now, scratch);
+                count(if made.reason == "OK" { &self.counters.announces } else { &self.counters.refusals });
+                made
+            }
+            b"/scrape" | b"/scrape.php" | b"/tracker.php/scrape" => {
+                count(&self.counters.scrapes);
+                self.scrape(head.query)
+            }
             b"/file" => self.file(head.query),
             b"/favicon.ico" => match &self.favicon {
                 Some(icon) => Made::new(200, "OK", "image/x-icon", icon.clone()),
                 None => Made::alas(),
             },
+            b"/" | b"/index.html" | b"/status.json" | b"/metrics" if self.config.show_infopage => self.page(head),
             _ => Made::alas(),
+        }
+    }
+
+    /// What a body that is put needs: how long it is. The token is asked for before anything of it is read.
+    ///
+    /// # Errors
+    /// The reply to a body that is not wanted.
+    pub fn body_length(&self, head: &Head, asker: IpAddr) -> Result<usize, Made> {
+        if !self.admits(asker) {
+            return Err(Made::refused(400, IP_REFUSED));
+        }
+        let (Some(token), Some(Source::Directory { .. }), b"/file") =
+            (&self.config.publish_token, &self.config.source, head.path)
+        else {
+            let text = "nothing can be put here\n";
+            return Err(Made::new(405, "Method Not Allowed", PLAIN, text).with("Allow: GET, HEAD\r\n"));
+        };
+        if !publish::bears(head.header("authorization"), token) {
+            let refused = Made::new(401, "Unauthorized", PLAIN, "a token is needed to publish here\n");
+            return Err(refused.with("WWW-Authenticate: Bearer\r\n"));
+        }
+        let Some(length) = head.header("content-length").and_then(query::number) else {
+            return Err(Made::new(411, "Length Required", PLAIN, "say how long it is\n"));
+        };
+        match usize::try_from(length) {
+            Ok(length) if length <= publish::LARGEST => Ok(length),
+            _ => Err(Made::new(413, "Content Too Large", PLAIN, "no .torrent is as large as that\n")),
+        }
+    }
+
+    /// Answers a PUT whose body is there.
+    pub fn put(&self, head: &Head, body: &[u8]) -> Made {
+        let Some(Source::Directory { path, .. }) = &self.config.source else { return Made::alas() };
+        let name = query::find(head.query, "name").and_then(query::unescape).unwrap_or_default();
+        match publish::publish(path, &name, body, &self.store) {
+            Ok(hash) => Made::new(201, "Created", PLAIN, format!("{hash}\n")),
+            Err((code, why)) => Made::new(code, "Not Published", PLAIN, format!("{why}\n")),
+        }
+    }
+
+    fn page(&self, head: &Head) -> Made {
+        const JUST_NOW: &str = "Cache-Control: no-store\r\n";
+        if let (Some(target), b"/" | b"/index.html") = (&self.config.infopage_redirect, head.path) {
+            let location = format!("Location: {}\r\n", target.replace(['\r', '\n'], ""));
+            return Made::new(302, "Found", PLAIN, "look there\n").with(&location);
+        }
+        let named = query::pairs(head.query).filter(|(name, _)| *name == b"open").take(MOST_OPEN);
+        let open: Vec<InfoHash> = named.filter_map(|(_, hash)| std::str::from_utf8(hash).ok()?.parse().ok()).collect();
+        let names = self.config.show_names;
+        let status = |open: &dyn Fn(InfoHash) -> bool, most| {
+            Status::of(&self.store, names, &status::hosts(&self.config.hosts), open, most)
+        };
+        match head.path {
+            b"/status.json" => {
+                let status = status(&|hash| open.is_empty() || open.contains(&hash), usize::MAX);
+                Made::new(200, "OK", "application/json", status.serialize_json()).with(JUST_NOW)
+            }
+            b"/metrics" => {
+                let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+                let Counters { announces, scrapes, refusals } = &self.counters;
+                let counters =
+                    [("announces", value(announces)), ("scrapes", value(scrapes)), ("refusals", value(refusals))];
+                let metrics = status(&|_| false, 0).metrics(&counters);
+                Made::new(200, "OK", "text/plain; version=0.0.4; charset=utf-8", metrics).with(JUST_NOW)
+            }
+            _ => {
+                let accepted = head.header("accept-language").and_then(|text| std::str::from_utf8(text).ok());
+                let clock = log::iso(unix_seconds());
+                let status = status(&|hash| open.contains(&hash), MOST_ROWS);
+                let open: Vec<String> = open.iter().map(InfoHash::to_string).collect();
+                let link = self.config.allow_get;
+                let page =
+                    page::page(&status, &open, accepted.unwrap_or_default(), link, self.favicon.is_some(), &clock);
+                Made::new(200, "OK", "text/html; charset=utf-8", page).with(JUST_NOW).with("Vary: Accept-Language\r\n")
+            }
         }
     }
 
@@ -209,7 +355,7 @@ impl Service {
 
     /// The torrent that `info_hash` (40 hex digits as 3.4.2 has it, or 20 bytes as BitTornado has it), `hash` (as
     /// all help texts have it) or `name` (of the torrent or its file) names.
-    fn wanted_file(&self, text: &[u8]) -> Option<std::sync::Arc<super::store::Listing>> {
+    fn wanted_file(&self, text: &[u8]) -> Option<Arc<Listing>> {
         let by_hash = query::find(text, "info_hash").or_else(|| query::find(text, "hash"));
         if let Some(hash) = by_hash {
             let bytes = query::unescape(hash)?;
@@ -239,6 +385,10 @@ impl Service {
     ) -> Option<String> {
         out.clear();
         let request = udp::Request::read(packet)?;
+        if !self.admits(asker.ip()) {
+            udp::Reply::Error { transaction: request.transaction(), reason: IP_REFUSED.to_owned() }.write(out);
+            return Some("UDP refused".to_owned());
+        }
         let refuse = |transaction, reason: &str, out: &mut Vec<u8>| {
             udp::Reply::Error { transaction, reason: reason.to_owned() }.write(out);
         };
@@ -287,6 +437,7 @@ impl Service {
                     }
                     Err(why) => refuse(transaction, &why, out),
                 }
+                count(&self.counters.announces);
                 let event = match announce.event {
                     Event::None => "",
                     event => event.name().unwrap_or_default(),
@@ -302,6 +453,7 @@ impl Service {
                     refuse(transaction, "specific scrape function is not available with this tracker.", out);
                     return Some("UDP scrape".to_owned());
                 }
+                count(&self.counters.scrapes);
                 let found = self.store.scrape(Some(&hashes));
                 let mut found = found.iter().peekable();
                 // What is unknown has nobody: the reply has one entry for each hash asked for.
@@ -325,6 +477,10 @@ impl Service {
         let period = now / CONNECTION_LIFE;
         [period, period.wrapping_sub(1)].into_iter().any(|period| self.connection(asker, period) == connection)
     }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The client's address as a proxy tells it, when it is no local one.

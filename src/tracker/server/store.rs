@@ -317,6 +317,12 @@ impl Store {
         self.changed();
     }
 
+    /// Lists one more torrent.
+    pub fn list_one(&self, hash: InfoHash, listing: Arc<Listing>) {
+        self.shard(hash).entries.entry(hash).or_default().listing = Some(listing);
+        self.changed();
+    }
+
     /// Forgets the peers that were silent for longer than the rules allow, and the torrents that have neither
     /// peers nor a listing; gives the number of peers forgotten.
     pub fn expire(&self, now: u32) -> usize {

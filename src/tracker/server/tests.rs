@@ -44,6 +44,10 @@ fn start(dir: tempfile::TempDir, change: impl Fn(&mut Config)) -> Running {
         logfile: Some(path("log")),
         flush_interval: Duration::ZERO,
         socket_timeout: Duration::from_secs(15),
+        allowed_ips: None,
+        banned_ips: None,
+        hosts: path("hosts"),
+        publish_token: None,
         allow_get: true,
         scrape: ScrapeAllowed::Full,
         compact_required: false,
@@ -89,7 +93,7 @@ impl Running {
 
     /// Puts a torrent into the directory and waits until it is tracked.
     fn add(&self, name: &str) -> InfoHash {
-        let hash = put(&self.dir.path().join("images"), name);
+        let hash = put_file(&self.dir.path().join("images"), name);
         self.until("the torrent is listed", || self.shared.service.store.listing(hash).is_some());
         hash
     }
@@ -127,17 +131,22 @@ impl Running {
     }
 }
 
-fn put(dir: &Path, name: &str) -> InfoHash {
+/// A torrent of `pieces` pieces.
+fn torrent(name: &str, pieces: usize) -> Vec<u8> {
     let mut out = Encoder::new();
     out.dict(|top| {
         top.dict("info", |info| {
-            info.int("length", 5);
+            info.int("length", (pieces as i64 - 1) * 16384 + 5);
             info.bytes("name", name);
             info.int("piece length", 16384);
-            info.bytes("pieces", [7; 20]);
+            info.bytes("pieces", vec![7; 20 * pieces]);
         });
     });
-    let bytes = out.finish();
+    out.finish()
+}
+
+fn put_file(dir: &Path, name: &str) -> InfoHash {
+    let bytes = torrent(name, 1);
     fs::write(dir.join(format!("{name}.torrent")), &bytes).unwrap();
     Metainfo::parse(&bytes).unwrap().info_hash
 }
@@ -183,7 +192,7 @@ fn peers_that_announce_over_http_and_udp_meet() {
 fn a_torrent_that_is_not_listed_is_refused_until_it_is() {
     let tracker = tracker(|_| ());
     let elsewhere = tempfile::tempdir().unwrap();
-    let hash = put(elsewhere.path(), "x.img");
+    let hash = put_file(elsewhere.path(), "x.img");
     for url in [tracker.url(), tracker.udp_url()] {
         let refused = client().announce(&url, &announce(hash, 1)).unwrap_err().to_string();
         assert_eq!(refused, format!("refused by the tracker: {}", store::NOT_AUTHORIZED));
@@ -270,7 +279,7 @@ fn replies_larger_than_the_socket_takes_arrive_whole() {
     let tracker = tracker(|_| ());
     let images = tracker.dir.path().join("images");
     for n in 0..400 {
-        put(&images, &format!("{n}-{}", "n".repeat(200)));
+        put_file(&images, &format!("{n}-{}", "n".repeat(200)));
     }
     tracker.until("all are listed", || tracker.shared.service.store.scrape(None).len() == 400);
     let mut stream = tracker.connect();
@@ -400,4 +409,141 @@ fn when_connections_run_out_those_that_wait_longest_go() {
     }
     tracker.until("40 of 60 are closed", || tracker.log().matches("\"GET /slow HTTP/1.1\" 503 0").count() == 40);
     assert!(tracker.get("/scrape").contains("200 OK"), "who comes after all of them is served");
+}
+
+/// A whole request with a body, that closes.
+fn put(tracker: &Running, target: &str, token: &str, body: &[u8], extra: &str) -> String {
+    let head = format!(
+        "PUT {target} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\nConnection: close\r\n{extra}\r\n",
+        body.len()
+    );
+    let mut stream = tracker.connect();
+    stream.write_all(head.as_bytes()).unwrap();
+    if !extra.is_empty() {
+        let mut said = [0; 25];
+        stream.read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    let mut said = Vec::new();
+    // A refused body need not be taken.
+    let _ = stream.write_all(body);
+    let _ = stream.read_to_end(&mut said);
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+fn publisher() -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("images")).unwrap();
+    let token = dir.path().join("token");
+    fs::write(&token, "secret\n").unwrap();
+    start(dir, move |config| config.publish_token = Some(token.clone()))
+}
+
+#[test]
+fn the_bearer_of_the_token_publishes_a_torrent_that_is_tracked_at_once() {
+    let tracker = publisher();
+    let bytes = torrent("x.img", 300_000);
+    let hash = Metainfo::parse(&bytes).unwrap().info_hash;
+    let said = put(&tracker, "/file?name=x.img.torrent", "secret", &bytes, "Expect: 100-continue\r\n");
+    assert!(said.starts_with("HTTP/1.1 201 Created\r\n") && said.ends_with(&format!("\r\n\r\n{hash}\n")), "{said}");
+    assert!(client().announce(&tracker.url(), &announce(hash, 1)).is_ok());
+    assert_eq!(fs::read(tracker.dir.path().join("images/x.img.torrent")).unwrap(), bytes);
+    let again = put(&tracker, "/file?name=y.torrent", "secret", &bytes, "");
+    assert!(again.starts_with("HTTP/1.1 409 ") && again.ends_with("already, as x.img.torrent\n"), "{again}");
+    let names: Vec<_> =
+        fs::read_dir(tracker.dir.path().join("images")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["x.img.torrent"], "nothing is left beside it");
+}
+
+#[test]
+fn nobody_else_publishes_anything() {
+    let tracker = publisher();
+    let whole = torrent("x.img", 1);
+    for (target, token, body, code) in [
+        ("/file?name=x.torrent", "wrong", &whole[..], 401),
+        ("/file?name=../x.torrent", "secret", &whole, 400),
+        ("/file?name=x.img", "secret", &whole, 400),
+        ("/file", "secret", &whole, 400),
+        ("/file?name=x.torrent", "secret", &whole[..whole.len() - 1], 400),
+        ("/announce", "secret", &whole, 405),
+    ] {
+        let said = put(&tracker, target, token, body, "");
+        assert!(said.starts_with(&format!("HTTP/1.1 {code} ")), "{target}: {said}");
+    }
+    let endless =
+        b"PUT /file?name=x.torrent HTTP/1.1\r\nAuthorization: Bearer secret\r\nContent-Length: 99999999\r\n\r\n";
+    assert!(tracker.says(endless).starts_with("HTTP/1.1 413 "));
+    let chunked =
+        b"PUT /file?name=x.torrent HTTP/1.1\r\nAuthorization: Bearer secret\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert!(tracker.says(&[chunked.as_slice(), b"Connection: close\r\n"].concat()).starts_with("HTTP/1.1 411 "));
+    assert_eq!(fs::read_dir(tracker.dir.path().join("images")).unwrap().count(), 0);
+    let closed = self::tracker(|_| ());
+    assert!(put(&closed, "/file?name=x.torrent", "secret", &whole, "").starts_with("HTTP/1.1 405 "));
+}
+
+#[test]
+fn lists_of_addresses_keep_out_whom_they_say_as_soon_as_they_say_it() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("images")).unwrap();
+    let (allowed, banned) = (dir.path().join("allowed"), dir.path().join("banned"));
+    fs::write(&allowed, "127.0.0.0/8\n").unwrap();
+    fs::write(&banned, "some:label:10.0.0.0-10.0.0.9\n").unwrap();
+    let lists = (allowed.clone(), banned.clone());
+    let tracker = start(dir, move |config| {
+        (config.allowed_ips, config.banned_ips) = (Some(lists.0.clone()), Some(lists.1.clone()));
+    });
+    let hash = tracker.add("x.img");
+    let refused = |url: String| {
+        let refused = "refused by the tracker: your IP is not allowed on this tracker";
+        client().announce(&url, &announce(hash, 1)).is_err_and(|error| error.to_string() == refused)
+    };
+    assert!(!refused(tracker.url()) && !refused(tracker.udp_url()));
+    fs::write(&banned, "127.0.0.1\n").unwrap();
+    tracker.until("the ban holds", || refused(tracker.url()) && refused(tracker.udp_url()));
+    let file = tracker.get("/file?name=x.img");
+    assert!(file.starts_with("HTTP/1.0 400 Not Authorized\r\n"), "{file}");
+    fs::write(&banned, "").unwrap();
+    tracker.until("the ban is lifted", || !refused(tracker.url()));
+    fs::write(&allowed, "10.0.0.0/8\n").unwrap();
+    tracker.until("only the others are allowed", || refused(tracker.url()));
+}
+
+#[test]
+fn a_list_of_who_is_allowed_that_is_not_there_allows_nobody() {
+    let tracker = tracker(|config| config.allowed_ips = Some("/nowhere/ips".into()));
+    assert!(tracker.get("/scrape").contains("your IP is not allowed on this tracker"));
+    assert!(tracker.log().contains("**warning** unable to read IP list /nowhere/ips"));
+}
+
+#[test]
+fn the_page_the_json_and_the_metrics_tell_the_same() {
+    let tracker = tracker(|_| ());
+    let hash = tracker.add("x.img");
+    fs::write(tracker.dir.path().join("hosts"), "127.0.0.1 pc1.lab\n").unwrap();
+    client().announce(&tracker.url(), &announce(hash, 1)).unwrap();
+    let closed = tracker.says(b"GET / HTTP/1.0\r\nAccept-Language: ca\r\n\r\n");
+    assert!(
+        closed.contains("<html lang=\"ca\">") && closed.contains("x.img") && !closed.contains("pc1.lab"),
+        "{closed}"
+    );
+    let open = tracker.get(&format!("/?open={hash}"));
+    assert!(open.contains("pc1.lab") && open.contains("0.0&nbsp;%"), "{open}");
+    let json = tracker.get("/status.json");
+    for part in [
+        format!("\"info_hash\":\"{hash}\",\"name\":\"x.img\",\"size\":5,\"seeders\":0,\"leechers\":1"),
+        "\"ip\":\"127.0.0.1\",\"port\":7001,\"host\":\"pc1.lab\",\"permille\":0".to_owned(),
+    ] {
+        assert!(json.contains(&part), "{part} in {json}");
+    }
+    let metrics = tracker.get("/metrics");
+    assert!(metrics.contains("bttrack_announces_total 1\n"), "{metrics}");
+    assert!(metrics.contains(&format!("bttrack_leechers{{info_hash=\"{hash}\",name=\"x.img\"}} 1\n")), "{metrics}");
+}
+
+#[test]
+fn the_page_can_be_elsewhere_or_nowhere() {
+    let elsewhere = tracker(|config| config.infopage_redirect = Some("http://lab/".to_owned()));
+    assert!(elsewhere.get("/").contains("302 Found\r\n") && elsewhere.get("/").contains("Location: http://lab/\r\n"));
+    let nowhere = tracker(|config| config.show_infopage = false);
+    assert!(["/", "/status.json", "/metrics"].iter().all(|path| nowhere.get(path).starts_with("HTTP/1.0 404 ")));
 }

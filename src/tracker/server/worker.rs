@@ -69,6 +69,18 @@ struct Connection {
     writes: bool,
     /// A request was answered.
     served: bool,
+    /// A body was asked for (Expect: 100-continue).
+    invited: bool,
+}
+
+impl Connection {
+    /// Tells a client that waits for it, once, that its body is welcome.
+    fn invite_body(&mut self, head: &Head, output: &mut Vec<u8>) {
+        let waits = head.header("expect").is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue"));
+        if waits && !std::mem::replace(&mut self.invited, true) {
+            output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+    }
 }
 
 /// What a connection waits for.
@@ -198,6 +210,7 @@ impl Worker {
                 closing: false,
                 writes: false,
                 served: false,
+                invited: false,
             };
             self.admit(connection);
         }
@@ -341,10 +354,27 @@ impl Worker {
             match Head::read(&input[taken..]) {
                 Ok(None) => break,
                 Ok(Some((head, length))) => {
-                    taken += length;
-                    let made = shared.service.answer(&head, connection.peer.ip(), self.now, &mut self.scratch);
+                    let asker = connection.peer.ip();
+                    let mut body = 0;
+                    let made = match head.method {
+                        Method::Put => match shared.service.body_length(&head, asker) {
+                            Ok(wanted) => {
+                                let Some(whole) = input[taken + length..].get(..wanted) else {
+                                    connection.invite_body(&head, output);
+                                    break;
+                                };
+                                body = wanted;
+                                connection.invited = false;
+                                shared.service.put(&head, whole)
+                            }
+                            Err(refused) => refused,
+                        },
+                        _ => shared.service.answer(&head, asker, self.now, &mut self.scratch),
+                    };
+                    taken += length + body;
                     // What follows a body that was not read is no request.
-                    let stays = head.keeps_alive() && head.header("content-length").is_none_or(|length| length == b"0");
+                    let unread = body == 0 && head.header("content-length").is_some_and(|length| length != b"0");
+                    let stays = head.keeps_alive() && !unread;
                     connection.closing = !made.reply().write(head.method, head.version, stays, &made.body, output);
                     self.log(connection, &head, &made);
                     self.keep_body(made.body);

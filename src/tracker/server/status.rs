@@ -1,0 +1,249 @@
+//! How the swarms stand, for the pages: one picture that the HTML page, `/status.json` and `/metrics` show.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+
+use nanoserde::SerJson;
+
+use super::store::Store;
+use super::swarm::Peer;
+use crate::torrent::InfoHash;
+
+/// Seconds a leecher may receive nothing before it is called stalled.
+const PATIENCE: u32 = 30;
+
+/// All torrents.
+#[derive(Clone, Debug, PartialEq, SerJson)]
+pub struct Status {
+    /// By name, then info-hash.
+    pub torrents: Vec<Torrent>,
+}
+
+/// One torrent.
+#[derive(Clone, Debug, PartialEq, SerJson)]
+pub struct Torrent {
+    /// 40 hex digits.
+    pub info_hash: String,
+    /// The name inside the torrent; empty when it is not known or not to be shown.
+    pub name: String,
+    /// Bytes; 0 when not known.
+    pub size: u64,
+    /// Peers that have it all.
+    pub seeders: u32,
+    /// Peers that still miss something.
+    pub leechers: u32,
+    /// Downloads that came to their end, ever.
+    pub completed: u32,
+    /// Those peers of which more is to be shown.
+    pub peers: Vec<Row>,
+}
+
+/// One peer: one PC.
+#[derive(Clone, Debug, PartialEq, SerJson)]
+pub struct Row {
+    /// Its address.
+    pub ip: String,
+    /// Its port.
+    pub port: u16,
+    /// Its name; empty when it is not known.
+    pub host: String,
+    /// How much it has, in thousandths rounded down; None when the size is not known.
+    pub permille: Option<u32>,
+    /// Bytes/s it received lately.
+    pub rate: u32,
+    /// Seconds until it has all at that rate; 0 when that cannot be said.
+    pub time_left: u64,
+    /// `complete`, `downloading`, `stalled` or `gone`.
+    pub state: String,
+}
+
+/// A peer has everything.
+pub const COMPLETE: &str = "complete";
+/// A peer receives.
+pub const DOWNLOADING: &str = "downloading";
+/// A peer has received nothing for a while.
+pub const STALLED: &str = "stalled";
+/// A peer has not announced when it should have.
+pub const GONE: &str = "gone";
+
+/// A number that a torrent has.
+type Gauge = (&'static str, fn(&Torrent) -> u64);
+
+const GAUGES: [Gauge; 4] = [
+    ("seeders", |torrent| torrent.seeders as u64),
+    ("leechers", |torrent| torrent.leechers as u64),
+    ("completed", |torrent| torrent.completed as u64),
+    ("size_bytes", |torrent| torrent.size),
+];
+
+/// The names that a hosts file gives to addresses (hosts(5)).
+pub fn hosts(path: &Path) -> HashMap<IpAddr, String> {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let mut hosts = HashMap::new();
+    for mut words in lines.map(str::split_whitespace) {
+        if let (Some(Ok(ip)), Some(name)) = (words.next().map(str::parse::<IpAddr>), words.next()) {
+            hosts.entry(ip.to_canonical()).or_insert_with(|| name.to_owned());
+        }
+    }
+    hosts
+}
+
+impl Status {
+    /// The picture at this moment; peers of those torrents that `open` names, at most `most` of each.
+    pub fn of(
+        store: &Store,
+        names: bool,
+        hosts: &HashMap<IpAddr, String>,
+        open: &dyn Fn(InfoHash) -> bool,
+        most: usize,
+    ) -> Status {
+        let now = store.now();
+        let mut torrents: Vec<Torrent> = Vec::new();
+        for counts in store.scrape(None) {
+            let (name, size) = match &counts.listing {
+                Some(listing) => (listing.name.clone(), listing.length),
+                None => Default::default(),
+            };
+            let mut peers = if open(counts.info_hash) { store.swarm_peers(counts.info_hash) } else { Vec::new() };
+            // Those who need looking after first: gone, stalled, then by what they miss.
+            peers.sort_by_cached_key(|peer| (!peer.late(now), peer.left == 0, peer.rate, peer.address.socket()));
+            torrents.push(Torrent {
+                info_hash: counts.info_hash.to_string(),
+                name: if names { name } else { String::new() },
+                size,
+                seeders: counts.seeders,
+                leechers: counts.leechers,
+                completed: counts.completed,
+                peers: peers.iter().take(most).map(|peer| row(peer, size, now, hosts)).collect(),
+            });
+        }
+        torrents.sort_by(|one, other| (&one.name, &one.info_hash).cmp(&(&other.name, &other.info_hash)));
+        Status { torrents }
+    }
+
+    /// The picture in Prometheus' text form.
+    pub fn metrics(&self, counters: &[(&str, u64)]) -> String {
+        let mut out = String::new();
+        for (name, value) in counters {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "# TYPE bttrack_{name}_total counter\nbttrack_{name}_total {value}");
+        }
+        for (gauge, value) in GAUGES {
+            let _ = writeln!(out, "# TYPE bttrack_{gauge} gauge");
+            for torrent in &self.torrents {
+                let name = torrent.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                let (hash, value) = (&torrent.info_hash, value(torrent));
+                let _ = writeln!(out, "bttrack_{gauge}{{info_hash=\"{hash}\",name=\"{name}\"}} {value}");
+            }
+        }
+        out
+    }
+}
+
+fn row(peer: &Peer, size: u64, now: u32, hosts: &HashMap<IpAddr, String>) -> Row {
+    let address = peer.address.socket();
+    let state = if peer.late(now) {
+        GONE
+    } else if peer.left == 0 {
+        COMPLETE
+    } else if peer.rate == 0 && now.saturating_sub(peer.since) > PATIENCE {
+        STALLED
+    } else {
+        DOWNLOADING
+    };
+    let permille = match size {
+        0 => (peer.left == 0).then_some(1000),
+        // Rounded down: 1000 is for who has everything.
+        size => Some((u128::from(size.saturating_sub(peer.left)) * 1000 / u128::from(size)) as u32),
+    };
+    let moving = state == DOWNLOADING;
+    Row {
+        ip: address.ip().to_string(),
+        port: address.port(),
+        host: hosts.get(&address.ip()).cloned().unwrap_or_default(),
+        permille,
+        rate: if moving { peer.rate } else { 0 },
+        time_left: if moving { peer.left.checked_div(peer.rate.into()).unwrap_or(0) } else { 0 },
+        state: state.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use super::super::store::tests::open_store;
+    use super::super::store::{Announce, Listing};
+    use super::*;
+    use crate::torrent::PeerId;
+    use crate::tracker::message::Event;
+
+    const HASH: InfoHash = InfoHash([7; 20]);
+
+    fn filled() -> Store {
+        let store = open_store();
+        let listing = Listing { name: "x \"1\".img".into(), length: 1000, ..Listing::default() };
+        store.list(&HashMap::from([(HASH, Arc::new(listing))]));
+        let now = store.now();
+        for (n, left, time) in [
+            (1, 1000, now - 60), // gone
+            (2, 500, now - 50),
+            (2, 500, now), // stalled
+            (3, 800, now - 4),
+            (3, 400, now), // downloading
+            (4, 0, now),   // complete
+        ] {
+            let address = SocketAddr::from(([10, 0, 0, n], 6881)).into();
+            let announce =
+                Announce { info_hash: HASH, address, id: PeerId([n; 20]), left, event: Event::None, wanted: None };
+            store.announce(&announce, time, &mut Vec::new()).unwrap();
+        }
+        store
+    }
+
+    #[test]
+    fn each_peer_is_what_its_announces_say() {
+        let hosts = HashMap::from([([10, 0, 0, 3].into(), "pc3".to_owned())]);
+        let status = Status::of(&filled(), true, &hosts, &|_| true, 10);
+        let rows: Vec<_> =
+            status.torrents[0].peers.iter().map(|row| (&*row.ip, &*row.state, row.permille.unwrap())).collect();
+        let expected = [
+            ("10.0.0.1", GONE, 0),
+            ("10.0.0.2", STALLED, 500),
+            ("10.0.0.3", DOWNLOADING, 600),
+            ("10.0.0.4", COMPLETE, 1000),
+        ];
+        assert_eq!(rows, expected);
+        let moving = &status.torrents[0].peers[2];
+        assert_eq!((moving.rate, moving.time_left, &*moving.host), (100, 4, "pc3"));
+        assert_eq!(Status::of(&filled(), true, &hosts, &|_| true, 2).torrents[0].peers.len(), 2);
+        assert_eq!(Status::of(&filled(), false, &hosts, &|_| false, 2).torrents[0].name, "");
+    }
+
+    #[test]
+    fn metrics_have_a_line_a_torrent_and_escape_its_name() {
+        let metrics = Status::of(&filled(), true, &HashMap::new(), &|_| false, 0).metrics(&[("announces", 5)]);
+        assert!(metrics.contains("# TYPE bttrack_announces_total counter\nbttrack_announces_total 5\n"), "{metrics}");
+        let line = format!("bttrack_leechers{{info_hash=\"{HASH}\",name=\"x \\\"1\\\".img\"}} 3\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+
+    #[test]
+    fn hosts_files_are_read_as_hosts_5_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        std::fs::write(
+            &path,
+            "# comment\n10.0.0.1\tpc1 pc1.lab # x\n\n10.0.0.1 other\n::ffff:10.0.0.2 pc2\nbad line\n",
+        )
+        .unwrap();
+        let found = hosts(&path);
+        assert_eq!((&*found[&[10, 0, 0, 1].into()], &*found[&[10, 0, 0, 2].into()], found.len()), ("pc1", "pc2", 2));
+        assert!(hosts(Path::new("/nowhere")).is_empty());
+    }
+}
