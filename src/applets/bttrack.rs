@@ -15,7 +15,9 @@ use argh::{ArgsInfo, FromArgs};
 
 use super::bittornado::{self, boolean, real, whole};
 use super::{Exit, Failure, Io, Outcome};
+use crate::sys::ready;
 use crate::sys::signal::Signals;
+use crate::sys::user::become_user;
 use crate::tracker::server::Server;
 use crate::tracker::server::allowed::Source;
 use crate::tracker::server::config::{Config, OverrideIp, ScrapeAllowed};
@@ -180,6 +182,12 @@ struct Track {
     /// new: file with the token that lets its bearer PUT /file?name=X.torrent into allowed_dir
     #[argh(option, default = "String::new()")]
     publish_token: String,
+    /// new: user to become once the port and the files are open
+    #[argh(option, default = "String::new()")]
+    user: String,
+    /// new: descriptor to write a line end to when requests are answered; systemd is told anyway
+    #[argh(option, from_str_fn(whole))]
+    ready_fd: Option<u32>,
     /// new: threads that answer; 0 as many as there are processors, at most 4 (defaults to 0)
     #[argh(option, default = "0", from_str_fn(whole))]
     workers: u8,
@@ -211,6 +219,14 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     if !options.pid.is_empty() {
         let written = fs::write(&options.pid, format!("{}\n", std::process::id()));
         written.map_err(|error| Failure::new(1, format!("write process id to {}: {error}", options.pid)))?;
+    }
+    if !options.user.is_empty() {
+        let became = become_user(&options.user);
+        became.map_err(|error| Failure::new(1, format!("become user {}: {error}", options.user)))?;
+    }
+    let ready = || ready::notify().and_then(|()| options.ready_fd.map_or(Ok(()), ready::write_line_end));
+    if let Err(error) = ready() {
+        writeln!(io.err, "bttrack: say that it is ready: {error}")?;
     }
     let ended = server.run(&|| signals.ending(), &|| signals.take_hangup());
     if !options.pid.is_empty() {

@@ -3,7 +3,9 @@
 pub mod block;
 pub mod io;
 pub mod net;
+pub mod ready;
 pub mod rng;
 pub mod signal;
 pub mod tcp;
 pub mod time;
+pub mod user;

@@ -127,13 +127,16 @@ body{font:16px/1.4 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:64r
 h1{font-size:1.3rem}\
 a{color:inherit}\
 table{border-collapse:collapse;width:100%}\
-th,td{text-align:right;padding:.4rem .6rem;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums}\
+th,td{text-align:right;padding:.4rem .6rem;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums;white-space:nowrap}\
 th{font-weight:600;color:var(--dim)}\
-th:first-child,td:first-child{text-align:left;overflow-wrap:anywhere}\
+th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:6rem}\
 td.rows{padding:0 0 1rem 1rem}td.rows td{font-size:.9rem;padding:.2rem .5rem}\
-progress{width:8rem;max-width:30vw;vertical-align:middle;accent-color:var(--ok)}\
+progress{appearance:none;width:8rem;height:.6rem;border:0;background:var(--line);vertical-align:middle}\
+::-webkit-progress-bar{background:var(--line)}::-webkit-progress-value{background:var(--ok)}::-moz-progress-bar{background:var(--ok)}\
+.of{display:inline-block;min-width:3.7rem}\
 .complete{color:var(--ok)}.stalled{color:var(--warn)}.gone{color:var(--bad)}.dim{color:var(--dim)}\
-@media(max-width:40rem){body{font-size:15px;padding:.5rem}th,td{padding:.35rem .3rem}.wide{display:none}td.rows{padding-left:.3rem}}";
+@media(max-width:40rem){body{font-size:14px;padding:.4rem}th,td,td.rows td{padding:.35rem .25rem}.wide{display:none}\
+td.rows{padding-left:.3rem}progress{width:3rem}}";
 
 /// The page; `open`: the info-hashes of the torrents that are opened; `link`: names lead to their .torrent;
 /// `clock`: the server's time of day; `most`: rows of one torrent.
@@ -229,7 +232,7 @@ fn peer_row(row: &Row, words: &Words, out: &mut String) {
         let (whole, tenths) = (permille / 10, permille % 10);
         let _ = write!(
             out,
-            "<progress max=\"1000\" value=\"{permille}\"></progress> {whole}{}{tenths}&nbsp;%",
+            "<progress max=\"1000\" value=\"{permille}\"></progress> <span class=\"of\">{whole}{}{tenths}&nbsp;%</span>",
             words.point
         );
     }

@@ -78,6 +78,9 @@ const GAUGES: [Gauge; 4] = [
     ("size_bytes", |torrent| torrent.size),
 ];
 
+/// In which order peers are shown.
+const RANKS: [&str; 4] = [GONE, STALLED, DOWNLOADING, COMPLETE];
+
 /// The names that a hosts file gives to addresses (hosts(5)).
 pub fn hosts(path: &Path) -> HashMap<IpAddr, String> {
     let text = std::fs::read(path).unwrap_or_default();
@@ -109,8 +112,9 @@ impl Status {
                 None => Default::default(),
             };
             let mut peers = if open(counts.info_hash) { store.swarm_peers(counts.info_hash) } else { Vec::new() };
-            // Those who need looking after first: gone, stalled, then by what they miss.
-            peers.sort_by_cached_key(|peer| (!peer.late(now), peer.left == 0, peer.rate, peer.address.socket()));
+            // Those who need looking after first; by address, so that a row keeps its place.
+            let rank = |peer: &Peer| RANKS.iter().position(|one| *one == state(peer, now));
+            peers.sort_by_cached_key(|peer| (rank(peer), peer.address.socket()));
             torrents.push(Torrent {
                 info_hash: counts.info_hash.to_string(),
                 name: if names { name } else { String::new() },
@@ -144,9 +148,8 @@ impl Status {
     }
 }
 
-fn row(peer: &Peer, size: u64, now: u32, hosts: &HashMap<IpAddr, String>) -> Row {
-    let address = peer.address.socket();
-    let state = if peer.late(now) {
+fn state(peer: &Peer, now: u32) -> &'static str {
+    if peer.late(now) {
         GONE
     } else if peer.left == 0 {
         COMPLETE
@@ -154,7 +157,12 @@ fn row(peer: &Peer, size: u64, now: u32, hosts: &HashMap<IpAddr, String>) -> Row
         STALLED
     } else {
         DOWNLOADING
-    };
+    }
+}
+
+fn row(peer: &Peer, size: u64, now: u32, hosts: &HashMap<IpAddr, String>) -> Row {
+    let address = peer.address.socket();
+    let state = state(peer, now);
     let permille = match size {
         0 => (peer.left == 0).then_some(1000),
         // Rounded down: 1000 is for who has everything.
