@@ -131,6 +131,7 @@ impl Kernel {
     /// Advances each state by the blocks of its chunk. At most [`Kernel::width`] of them, all chunks of
     /// the same length, whole blocks.
     #[cfg(target_arch = "x86_64")]
+    #[inline(never)] // or the kernel of SSE2, 11 KiB, is in each caller, having no features of its own
     fn compress(self, states: &mut [State], chunks: &[&[u8]]) {
         let blocks = chunks[0].len() / BLOCK;
         assert!(states.len() == chunks.len() && (1..=self.width()).contains(&states.len()));
@@ -265,18 +266,10 @@ impl Lanes {
             }
             Kind::Vector(states, kernel) => {
                 assert_eq!(states.len(), tails.len());
-                for ((states, tails), out) in
-                    states.chunks_mut(WIDTH).zip(tails.chunks(WIDTH)).zip(out.chunks_mut(WIDTH))
-                {
-                    finish_group(states, tails, length, *kernel);
-                    for (state, out) in states.iter_mut().zip(out) {
-                        out.as_chunks_mut()
-                            .0
-                            .iter_mut()
-                            .zip(*state)
-                            .for_each(|(bytes, word)| *bytes = word.to_be_bytes());
-                        *state = INITIAL;
-                    }
+                finish(states, tails, length, *kernel);
+                for (state, out) in states.iter_mut().zip(out) {
+                    let words = std::mem::replace(state, INITIAL);
+                    out.as_chunks_mut().0.iter_mut().zip(words).for_each(|(bytes, word)| *bytes = word.to_be_bytes());
                 }
             }
         }
@@ -298,23 +291,25 @@ fn compress(mut states: &mut [State], mut chunks: &[&[u8]], forced: Option<Kerne
     }
 }
 
-/// Ends up to [`WIDTH`] messages of which `length` bytes are in the states already.
-fn finish_group(states: &mut [State], tails: &[&[u8]], length: u64, forced: Option<Kernel>) {
+/// Ends messages of which `length` bytes are in the states already.
+fn finish(states: &mut [State], tails: &[&[u8]], length: u64, forced: Option<Kernel>) {
+    let mut whole: Vec<&[u8]> = tails.iter().map(|tail| &tail[..tail.len() - tail.len() % BLOCK]).collect();
+    together(states, &mut whole, forced);
     // The end of a message: what is left of its last block, a one bit, zeroes, its length in bits.
-    let mut ends = [[0u8; 2 * BLOCK]; WIDTH];
-    let mut rest: [&[u8]; WIDTH] = [&[]; WIDTH];
-    for ((end, rest), tail) in ends.iter_mut().zip(&mut rest).zip(tails) {
-        let (blocks, partial) = tail.split_at(tail.len() - tail.len() % BLOCK);
-        *rest = blocks;
-        end[..partial.len()].copy_from_slice(partial);
-        end[partial.len()] = 0x80;
-        let size = end_size(tail);
-        end[size - 8..size].copy_from_slice(&((length + tail.len() as u64) * 8).to_be_bytes());
-    }
-    together(states, &mut rest[..tails.len()], forced);
-    let mut ends: [&[u8]; WIDTH] =
-        std::array::from_fn(|at| &ends[at][..tails.get(at).map_or(0, |tail| end_size(tail))]);
-    together(states, &mut ends[..tails.len()], forced);
+    let ends: Vec<[u8; 2 * BLOCK]> = tails
+        .iter()
+        .map(|tail| {
+            let mut end = [0; 2 * BLOCK];
+            let partial = &tail[tail.len() - tail.len() % BLOCK..];
+            end[..partial.len()].copy_from_slice(partial);
+            end[partial.len()] = 0x80;
+            let size = end_size(tail);
+            end[size - 8..size].copy_from_slice(&((length + tail.len() as u64) * 8).to_be_bytes());
+            end
+        })
+        .collect();
+    let mut ends: Vec<&[u8]> = ends.iter().zip(tails).map(|(end, tail)| &end[..end_size(tail)]).collect();
+    together(states, &mut ends, forced);
 }
 
 /// One block, or two when the length does not fit the first.
@@ -322,32 +317,21 @@ fn end_size(tail: &[u8]) -> usize {
     if tail.len() % BLOCK + 9 <= BLOCK { BLOCK } else { 2 * BLOCK }
 }
 
-/// Advances up to [`WIDTH`] states by whole blocks of which some may have more than others: runs that all
-/// who are left have, until nobody is left.
+/// Advances states by whole blocks of which some may have more than others: runs that all who are left
+/// have, until nobody is left.
 fn together(states: &mut [State], rest: &mut [&[u8]], forced: Option<Kernel>) {
     loop {
-        let mut run = usize::MAX;
-        let mut lanes = [0; WIDTH];
-        let mut count = 0;
-        for (lane, rest) in rest.iter().enumerate().filter(|(_, rest)| !rest.is_empty()) {
-            run = run.min(rest.len());
-            lanes[count] = lane;
-            count += 1;
+        let lanes: Vec<usize> = (0..rest.len()).filter(|lane| !rest[*lane].is_empty()).collect();
+        let Some(run) = lanes.iter().map(|lane| rest[*lane].len()).min() else { return };
+        let mut now: Vec<State> = lanes.iter().map(|lane| states[*lane]).collect();
+        let mut chunks: Vec<&[u8]> = Vec::with_capacity(lanes.len());
+        for lane in &lanes {
+            let (chunk, later) = rest[*lane].split_at(run);
+            chunks.push(chunk);
+            rest[*lane] = later;
         }
-        if count == 0 {
-            return;
-        }
-        let lanes = &lanes[..count];
-        let mut now = [INITIAL; WIDTH];
-        let mut chunks: [&[u8]; WIDTH] = [&[]; WIDTH];
-        for (at, lane) in lanes.iter().enumerate() {
-            now[at] = states[*lane];
-            (chunks[at], rest[*lane]) = rest[*lane].split_at(run);
-        }
-        compress(&mut now[..count], &chunks[..count], forced);
-        for (at, lane) in lanes.iter().enumerate() {
-            states[*lane] = now[at];
-        }
+        compress(&mut now, &chunks, forced);
+        lanes.iter().zip(now).for_each(|(lane, state)| states[*lane] = state);
     }
 }
 
