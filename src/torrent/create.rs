@@ -21,7 +21,7 @@ use rustix::fs::{Advice, RenameFlags};
 use rustix::io::ReadWriteFlags;
 
 use super::bencode::{Dict, Encoder};
-use super::{Error, Geometry, MAX_PIECE_LENGTH, hash_pieces};
+use super::{Error, Geometry, MAX_METAINFO, MAX_PIECE_LENGTH, Metainfo, hash_pieces};
 
 /// Bytes of one piece of advice. The kernel reads no more for one than a request to the disk may have, which
 /// is 512 KiB or more for all but old disks; what it leaves out it reads when it is asked.
@@ -153,7 +153,8 @@ impl Source {
     /// `progress` is told the bytes of each piece that is done, from any thread.
     ///
     /// # Errors
-    /// The first piece of data that could not be read; data that changed meanwhile.
+    /// The first piece of data that could not be read; data that changed meanwhile; a name that is none, or
+    /// a piece length with which the hashes do not fit a metainfo file.
     pub fn describe(
         &self,
         options: &Options,
@@ -161,6 +162,11 @@ impl Source {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Vec<u8>, Error> {
         let geometry = self.geometry(options);
+        let refused = |error| Error::File { path: self.path.clone(), error: Box::new(error) };
+        // Found again when the whole is read; here, before an hour of hashing.
+        if u64::from(geometry.pieces()) * 20 > MAX_METAINFO {
+            return Err(refused(Error::TooLarge { limit: MAX_METAINFO }));
+        }
         let hashes = self.hash(&geometry, threads, progress)?;
         self.parts.iter().try_for_each(Part::unchanged)?;
 
@@ -187,7 +193,10 @@ impl Source {
                 urls => top.list("url-list", |list| urls.iter().for_each(|url| list.bytes(url))),
             }
         });
-        Ok(out.finish())
+        let bytes = out.finish();
+        // What is made here can be read here: whatever name or piece length was asked for.
+        Metainfo::parse(&bytes).map_err(refused)?;
+        Ok(bytes)
     }
 
     fn info(&self, info: &mut Dict, geometry: &Geometry, options: &Options, hashes: &[u8]) {

@@ -22,7 +22,7 @@ pub fn run(options: &Create, io: &mut Io) -> Outcome {
     let [content] = options.content.as_slice() else {
         return give_up(io, "Must specify torrent contents (one file or directory)");
     };
-    let Some(announce) = &options.announce else {
+    let Some(announce) = options.announce.as_ref().filter(|url| !url.is_empty()) else {
         return give_up(io, "Please use -u to specify an announce URL!");
     };
     let Some(out) = &options.save_as else {

@@ -1,5 +1,4 @@
 use super::*;
-use crate::torrent::Metainfo;
 use sha1_smol::Sha1;
 use std::sync::atomic::AtomicU64;
 
@@ -95,6 +94,20 @@ fn what_holds_no_data_or_is_not_there_is_refused() {
     assert!(refused("none").starts_with(&format!("measure {}: No such file", at("none").display())));
     let device = Source::open(Path::new("/dev/null")).unwrap_err().to_string();
     assert_eq!(device, "measure /dev/null: it is no file, directory or block device");
+}
+
+#[test]
+fn a_metainfo_file_that_nobody_could_read_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    File::create(&path).unwrap().set_len(4 << 20).unwrap();
+    let refused = |options: &Options| described(&path, options).unwrap_err();
+    let error = refused(&Options { piece_length: Some(1), ..Options::default() });
+    assert_eq!(error, format!("{}: larger than a metainfo file may be (67108864 bytes)", path.display()));
+    let error = refused(&Options { name: Some("../x".into()), ..Options::default() });
+    assert_eq!(error, format!("{}: info.name is \"../x\", which is no file name (byte 31)", path.display()));
+    let error = refused(&Options { piece_length: Some(1 << 30), ..Options::default() });
+    assert!(error.contains("info.piece length is 1073741824, not between 1 and 268435456 bytes"), "{error}");
 }
 
 #[test]
