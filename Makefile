@@ -12,7 +12,7 @@ BUDGET := 1153433
 # Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: all help demo test bench size baseline bloat install uninstall clean
+.PHONY: all help demo test fuzz bench size baseline bloat install uninstall clean
 
 all: ## build the binary, target/x86_64-unknown-linux-musl/release/ogbox
 	scripts/setup build
@@ -32,6 +32,10 @@ test: ## formatting, clippy, unit, property, cli and interop tests (SKIP=name,na
 	$(CARGO) build --release --locked --target $(TARGET)
 	scripts/check $(OGBOX) $(BUDGET)
 	$(CARGO) test --locked --target $(TARGET)
+
+fuzz: ## each parser against made-up input, a minute each (SECONDS=60); needs nightly Rust and cargo-fuzz
+	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
+		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(SECONDS),60) || exit; done
 
 bench: all ## beside partclone, mktorrent, aria2, libtorrent and ctorrent
 	scripts/setup bench
