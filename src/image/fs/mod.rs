@@ -4,7 +4,11 @@ use super::Error;
 use super::bitmap::Bitmap;
 use super::source::Source;
 
+pub mod exfat;
 pub mod extfs;
+pub mod fat;
+pub mod ntfs;
+pub mod swap;
 
 /// The used blocks of a file system.
 #[derive(Debug)]
@@ -34,7 +38,14 @@ pub struct FileSystem {
 }
 
 /// All file systems that are known.
-pub const FILE_SYSTEMS: &[FileSystem] = &[FileSystem { name: extfs::NAME, detect: extfs::detect, used: extfs::used }];
+pub const FILE_SYSTEMS: &[FileSystem] = &[
+    FileSystem { name: extfs::NAME, detect: extfs::detect, used: extfs::used },
+    FileSystem { name: ntfs::NAME, detect: ntfs::detect, used: ntfs::used },
+    FileSystem { name: exfat::NAME, detect: exfat::detect, used: exfat::used },
+    FileSystem { name: "SWAP", detect: swap::detect, used: swap::used },
+    // Last: its signature is the weakest.
+    FileSystem { name: "FAT", detect: fat::detect, used: fat::used },
+];
 
 /// The used blocks of whatever file system the source holds.
 ///

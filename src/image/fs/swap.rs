@@ -1,0 +1,45 @@
+//! Linux swap: only its header is kept, so that the restored partition is an empty swap with the same UUID.
+//!
+//! The layout is that of `union swap_header` in the kernel's include/linux/swap.h.
+
+use super::{Fields, Used};
+use crate::image::Error;
+use crate::image::bitmap::Bitmap;
+use crate::image::source::Source;
+
+const PAGE_SIZES: [u64; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
+
+/// The page size and the ten bytes at the first page's end.
+fn signature(source: &Source) -> Result<Option<(u64, Vec<u8>)>, Error> {
+    for page in PAGE_SIZES.into_iter().filter(|page| source.size() >= 2 * page) {
+        let mark = source.read(page - 10, 10)?;
+        if mark == b"SWAPSPACE2" || mark.starts_with(b"S1SUSPEND") {
+            return Ok(Some((page, mark)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a swap header is where it should be.
+pub fn detect(source: &Source) -> Result<bool, Error> {
+    Ok(signature(source)?.is_some())
+}
+
+/// The header's page.
+///
+/// # Errors
+/// A header that cannot be.
+pub fn used(source: &Source) -> Result<Used, Error> {
+    let Some((page, mark)) = signature(source)? else {
+        return Err(source.damaged(0, "no swap header"));
+    };
+    let pages = u64::from(Fields(&source.read(0, page as usize)?).u32(1028)) + 1;
+    if pages * page > source.size() {
+        return Err(source.damaged(1028, format!("a swap of {pages} pages does not fit into {} bytes", source.size())));
+    }
+    let mut map = Bitmap::new(pages);
+    map.set(0, 1);
+    let dirty = (mark != b"SWAPSPACE2")
+        .then(|| format!("{}: a system is hibernated in this swap: wake it and shut it down", source.name()));
+    Ok(Used { name: "SWAP", block_size: page as u32, device_size: pages * page, used_by_super: 1, map, dirty })
+}
