@@ -1,0 +1,102 @@
+//! File systems with bytes changed anywhere in what describes them: an error or a map, never a panic, never a read
+//! past the device, never an endless loop.
+//!
+//! A read past the device is an error of the source, and a map of more blocks than the device has is told here.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use ogbox::image::Error;
+use ogbox::image::fs::used;
+use ogbox::image::source::Source;
+use tempfile::TempDir;
+
+use crate::imaging::{path, sh};
+use crate::support::tools;
+
+/// Name, size, what makes it (FS: its file).
+const KINDS: &[(&str, &str, &str)] = &[
+    ("ext4", "4M", "mkfs.ext4 -q -F FS"),
+    ("ext4 with clusters", "64M", "mkfs.ext4 -q -F -b 1024 -O bigalloc,meta_bg,^resize_inode FS"),
+    ("ext2", "1M", "mkfs.ext2 -q -F FS"),
+    ("ntfs", "8M", "mkfs.ntfs -q -F -f FS"),
+    ("fat12", "1M", "mkfs.fat -F 12 FS"),
+    ("fat16", "16M", "mkfs.fat -F 16 FS"),
+    ("fat32", "40M", "mkfs.fat -F 32 FS"),
+    ("exfat", "8M", "mkfs.exfat FS"),
+    ("swap", "1M", "mkswap FS"),
+];
+
+/// How often each is damaged.
+const ROUNDS: usize = 3000;
+
+#[test]
+fn damaged_file_systems_give_an_error_or_a_map_that_fits() {
+    if !tools(&["mkfs.ext4", "mkfs.ntfs", "mkfs.fat", "mkfs.exfat", "mkswap"]) {
+        return;
+    }
+    for (name, size, make) in KINDS {
+        println!("{name}");
+        let dir = TempDir::new().unwrap();
+        let fs = dir.path().join("fs");
+        sh(&format!("truncate -s {size} {0}; {1}", fs.display(), make.replace("FS", path(&fs))));
+        let whole = fs::read(&fs).unwrap();
+        // Bytes that say something: those that are not zero, and the neighbours of those.
+        let meant: Vec<usize> =
+            (0..whole.len()).filter(|at| whole[at.saturating_sub(3)..=*at].iter().any(|b| *b != 0)).collect();
+        let file = OpenOptions::new().write(true).open(&fs).unwrap();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let (mut maps, mut errors) = (0, 0);
+        for round in 0..ROUNDS {
+            // Most of what is read is at the front.
+            let spread = if round % 2 == 0 { meant.len().min(1500) } else { meant.len() };
+            let changes: Vec<(usize, u8)> = (0..1 + random(4))
+                .map(|_| (meant[random(spread)], [0, 1, 0x7f, 0x80, 0xff, random(256) as u8][random(6)]))
+                .collect();
+            for (at, byte) in &changes {
+                file.write_all_at(&[*byte], *at as u64).unwrap();
+            }
+            let begin = Instant::now();
+            let source = Source::open(&fs, false).unwrap();
+            match used(&source) {
+                Ok(used) => {
+                    maps += 1;
+                    let bytes = used.map.blocks().checked_mul(u64::from(used.block_size)).unwrap();
+                    assert!(bytes <= source.size(), "{name}: {changes:?}: a map of {bytes} bytes");
+                }
+                Err(Error::Damaged { .. } | Error::Refused(_)) => errors += 1,
+                Err(error) => panic!("{name}: {changes:?}: {error}"),
+            }
+            assert!(begin.elapsed() < Duration::from_secs(5), "{name}: {changes:?} took {:?}", begin.elapsed());
+            for (at, _) in &changes {
+                file.write_all_at(&whole[*at..=*at], *at as u64).unwrap();
+            }
+        }
+        assert!(maps > 0 && errors > 0, "{name}: {maps} maps and {errors} errors");
+    }
+}
+
+#[test]
+fn a_file_system_cut_short_is_refused() {
+    if !tools(&["mkfs.ext4", "mkfs.ntfs", "mkfs.fat", "mkfs.exfat", "mkswap"]) {
+        return;
+    }
+    for (name, size, make) in KINDS {
+        println!("{name}");
+        let dir = TempDir::new().unwrap();
+        let fs = dir.path().join("fs");
+        sh(&format!("truncate -s {size} {0}; {1}", fs.display(), make.replace("FS", path(&fs))));
+        let whole = fs::metadata(&fs).unwrap().len();
+        let file = OpenOptions::new().write(true).open(&fs).unwrap();
+        for length in [whole - 4096, whole / 2, 70_000, 4096, 2048, 1500, 1024, 512, 100, 0] {
+            file.set_len(length).unwrap();
+            let source = Source::open(&fs, false).unwrap();
+            assert!(used(&source).is_err(), "{name} of {length} bytes");
+        }
+    }
+}
