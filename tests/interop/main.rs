@@ -1,6 +1,7 @@
 //! ogbox against other people's programs, in both directions.
 
 mod damaged_fs;
+mod devices;
 mod imaging;
 mod metainfo;
 #[path = "../support/mod.rs"]
