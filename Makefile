@@ -6,8 +6,8 @@ CARGO  ?= cargo
 PREFIX ?= /usr/local
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
 
-# The stripped binary's limit in bytes (1.1 MiB); `make size` fails over it.
-BUDGET := 1153433
+# The stripped binary's limit in bytes (1.5 MiB with every applet); `make size` fails over it.
+BUDGET := 1572864
 
 # Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
@@ -27,11 +27,11 @@ demo: all ## the whole way in two minutes, without root: image, torrent, swarm o
 
 test: ## formatting, clippy, unit, property, cli and interop tests (SKIP=name,name leaves out what needs that tool)
 	scripts/setup test
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --target $(TARGET) --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --locked --target $(TARGET) --all-targets -- -D warnings
 	$(CARGO) build --release --locked --target $(TARGET)
 	scripts/check $(OGBOX) $(BUDGET)
-	$(CARGO) test --locked --target $(TARGET)
+	$(CARGO) test --workspace --locked --target $(TARGET)
 
 fuzz: ## each parser against made-up input, a minute each (SECONDS=60); needs nightly Rust and cargo-fuzz
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use ogbox::torrent::lanes::{Kernel, Lanes};
+use kernels::lanes::{Kernel, Lanes};
 
 /// Bytes of a message: sixteen of them fill half of a usual second-level cache.
 const CHUNK: usize = 32 << 10;

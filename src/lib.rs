@@ -15,7 +15,7 @@ pub mod storage;
 pub mod swarm;
 /// Every `unsafe`, every ioctl, every system call that rustix has no safe wrapper for.
 pub mod sys;
-/// What a torrent is: bencode, metainfo, bitfield, piece hashing.
+/// What a torrent is: bencode, metainfo, bitfield, piece hashing (its lanes are in the package `kernels`).
 pub mod torrent;
 /// Both ends of the tracker protocol: client, server, its state, its pages.
 pub mod tracker;

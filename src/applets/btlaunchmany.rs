@@ -23,6 +23,7 @@ use crate::storage::{Storage, check};
 use crate::swarm::Config;
 use crate::sys::rng::Rng;
 use crate::sys::signal::Signals;
+use crate::sys::sort::sort;
 use crate::torrent::{Bitfield, Metainfo};
 
 /// Seed every torrent of a directory.
@@ -161,7 +162,7 @@ impl Seeder<'_> {
             }
         }
         let mut new: Vec<PathBuf> = found.into_iter().filter(|path| !self.known.contains_key(path)).collect();
-        new.sort();
+        sort(&mut new);
         for path in new {
             if self.signals.ending() {
                 break;

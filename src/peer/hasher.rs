@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use kernels::lanes::sha1;
+
 use super::lock;
 use super::torrent::Torrent;
 use crate::swarm::Verified;
-use crate::torrent::lanes::sha1;
 use crate::torrent::{BLOCK, PieceHasher};
 
 /// Pieces hashed side by side at the most.

@@ -6,6 +6,7 @@ pub mod net;
 pub mod ready;
 pub mod rng;
 pub mod signal;
+pub mod sort;
 pub mod tcp;
 pub mod time;
 pub mod user;

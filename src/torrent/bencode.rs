@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use super::{Error, Fault};
+use crate::sys::sort::{sort, sort_by};
 
 /// Lists and dictionaries inside each other, the outermost included.
 pub const MAX_DEPTH: usize = 64;
@@ -258,7 +259,7 @@ fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
 /// dictionary closes.
 fn has_key_twice(dict: &[u8]) -> bool {
     let mut keys: Vec<&[u8]> = Value { raw: dict, at: 0 }.dict().into_iter().flatten().map(|(key, _)| key).collect();
-    keys.sort_unstable();
+    sort(&mut keys);
     keys.windows(2).any(|pair| pair[0] == pair[1])
 }
 
@@ -329,8 +330,7 @@ impl Encoder {
         let dict = self.out.split_off(begin);
         let value = Value { raw: &dict, at: 0 };
         let mut entries: Vec<(&[u8], Value)> = value.dict().into_iter().flatten().collect();
-        entries.reverse();
-        entries.sort_by_key(|(key, _)| *key);
+        sort_by(&mut entries, |one, other| (one.0, other.1.at()) < (other.0, one.1.at()));
         entries.dedup_by_key(|(key, _)| *key);
         self.out.push(b'd');
         for (key, value) in entries {

@@ -7,8 +7,9 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use kernels::lanes::{self, Lanes};
+
 use super::Geometry;
-use super::lanes::{self, Lanes};
 
 /// Bytes of each piece that are read at a time. With sixteen pieces that fills a second-level cache of
 /// 1 MiB; half of it costs 5 % more CPU time for system calls, a quarter 12 %, and the double saves nothing.

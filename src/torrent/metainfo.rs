@@ -13,8 +13,11 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use kernels::lanes;
+
 use super::bencode::{self, Value};
-use super::{Error, Geometry, InfoHash, lanes};
+use super::{Error, Geometry, InfoHash};
+use crate::sys::sort::sort;
 
 /// The largest metainfo file that is read, in bytes: 3 million pieces.
 pub const MAX_METAINFO: u64 = 64 << 20;
@@ -229,7 +232,7 @@ fn files(list: &Value) -> Result<Vec<FileEntry>, Error> {
     let files: Vec<FileEntry> = entries.map(|entry| file(&entry)).collect::<Result<_, Error>>()?;
     // Sorted by component, a path stands right before the paths that go through it. Pad files share names.
     let mut paths: Vec<&Path> = files.iter().filter(|file| !file.pad).map(|file| file.path.as_path()).collect();
-    paths.sort_unstable();
+    sort(&mut paths);
     match paths.windows(2).find(|pair| pair[1].starts_with(pair[0])) {
         Some(pair) if pair[0] == pair[1] => {
             Err(wrong("info.files", list, format!("has \"{}\" twice", pair[0].display())))

@@ -11,7 +11,6 @@ mod error;
 mod geometry;
 mod hash;
 mod id;
-pub mod lanes;
 mod metainfo;
 
 pub use bitfield::Bitfield;

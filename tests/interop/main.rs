@@ -1,7 +1,6 @@
 //! ogbox against other people's programs, in both directions.
 
 mod damaged_fs;
-mod devices;
 mod imaging;
 mod metainfo;
 #[path = "../support/mod.rs"]

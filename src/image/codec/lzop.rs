@@ -4,9 +4,9 @@
 //! before them, so they are compressed and expanded side by side. Filters and multi-part files, which lzop
 //! itself never writes, are refused.
 
-use super::lzo1x;
 use super::{Input, Packed, Scratch, Split};
 use crate::image::Error;
+use kernels::lzo1x;
 
 /// Bytes of plain data in a block of ours: what lzop writes, and the most that some readers take.
 pub const BLOCK: usize = 256 << 10;

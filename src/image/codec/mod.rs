@@ -5,9 +5,10 @@
 
 use std::io::{self, Read};
 
+use kernels::lzo1x;
+
 use super::Error;
 
-pub mod lzo1x;
 pub mod lzop;
 mod plain;
 

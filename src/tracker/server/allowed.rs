@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::store::Listing;
+use crate::sys::sort::sort_by;
 use crate::torrent::bencode::{self, Value};
 use crate::torrent::{InfoHash, Metainfo};
 
@@ -146,7 +147,7 @@ impl Allowed {
         }
         let mut listings: HashMap<InfoHash, Arc<Listing>> = HashMap::new();
         let mut files: Vec<(&PathBuf, &Known)> = self.files.iter().collect();
-        files.sort_unstable_by_key(|(path, _)| *path);
+        sort_by(&mut files, |one, other| one.0 < other.0);
         for (hash, listing) in files.into_iter().filter_map(|(_, known)| known.torrent.as_ref()) {
             match listings.get(hash) {
                 None => _ = listings.insert(*hash, listing.clone()),

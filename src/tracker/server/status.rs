@@ -9,6 +9,7 @@ use nanoserde::SerJson;
 
 use super::store::Store;
 use super::swarm::Peer;
+use crate::sys::sort::sort_by;
 use crate::torrent::InfoHash;
 
 /// Seconds a leecher may receive nothing before it is called stalled.
@@ -114,7 +115,8 @@ impl Status {
             let mut peers = if open(counts.info_hash) { store.swarm_peers(counts.info_hash) } else { Vec::new() };
             // Those who need looking after first; by address, so that a row keeps its place.
             let rank = |peer: &Peer| RANKS.iter().position(|one| *one == state(peer, now));
-            peers.sort_by_cached_key(|peer| (rank(peer), peer.address.socket()));
+            let place = |peer: &Peer| (rank(peer), peer.address.socket());
+            sort_by(&mut peers, |one, other| place(one) < place(other));
             torrents.push(Torrent {
                 info_hash: counts.info_hash.to_string(),
                 name: if names { name } else { String::new() },
@@ -125,7 +127,7 @@ impl Status {
                 peers: peers.iter().take(most).map(|peer| row(peer, size, now, hosts)).collect(),
             });
         }
-        torrents.sort_by(|one, other| (&one.name, &one.info_hash).cmp(&(&other.name, &other.info_hash)));
+        sort_by(&mut torrents, |one: &Torrent, other| (&one.name, &one.info_hash) < (&other.name, &other.info_hash));
         Status { torrents }
     }
 

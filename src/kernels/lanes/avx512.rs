@@ -8,7 +8,34 @@ const LANES: usize = 16;
 
 type V = __m512i;
 
-kernel!("avx512f,avx512bw", _mm512_loadu_si512, _mm512_storeu_si512);
+/// Advances each state by `blocks` blocks of its chunk.
+///
+/// # Safety
+/// AVX-512 F and BW are there, and every chunk has `blocks` blocks; there are as many states as chunks, one
+/// to sixteen.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
+    // Lanes that nobody needs do the first one's work again.
+    let chunk: [*const u8; LANES] = std::array::from_fn(|lane| chunks.get(lane).unwrap_or(&chunks[0]).as_ptr());
+    let mut words = [[0u32; LANES]; 5];
+    for (lane, state) in states.iter().enumerate() {
+        (0..5).for_each(|word| words[word][lane] = state[word]);
+    }
+    // SAFETY: the array has the vector's size, and the load needs no alignment.
+    let mut s: [V; 5] = words.map(|word| unsafe { _mm512_loadu_si512(word.as_ptr().cast()) });
+    for block in 0..blocks {
+        // SAFETY: block < blocks, so the 64 bytes are the chunk's own.
+        let mut w = unsafe { load(&chunk, block * BLOCK) };
+        rounds!(s, w);
+    }
+    for (word, vector) in words.iter_mut().zip(s) {
+        // SAFETY: the array has the vector's size, and the store needs no alignment.
+        unsafe { _mm512_storeu_si512(word.as_mut_ptr().cast(), vector) };
+    }
+    for (lane, state) in states.iter_mut().enumerate() {
+        (0..5).for_each(|word| state[word] = words[word][lane]);
+    }
+}
 
 /// The sixteen words of the block at `offset` of each chunk, transposed: one word of all chunks a vector.
 /// A block is a line of the cache and is loaded whole: sixteen streams at the same distance would push

@@ -33,7 +33,8 @@ fn the_examples_of_the_standard_come_out() {
         let mut out = [[0; 20]; 4];
         Lanes::with(kernel, 4).finish(&messages, &mut out);
         for (digest, (_, expected)) in out.iter().zip(examples) {
-            assert_eq!(crate::torrent::InfoHash(*digest).to_string(), expected, "{kernel:?}");
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, expected, "{kernel:?}");
         }
     }
 }

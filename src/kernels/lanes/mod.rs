@@ -6,7 +6,7 @@
 //! which transpose blocks in registers, and its round functions. `sha1_smol` is the portable path, and the
 //! oracle of the tests.
 //!
-//! Besides `sys` this is the only room with `unsafe`: vector loads from pointers, and the one call of a
+//! Besides ogbox's `sys` this is the only room with `unsafe`: vector loads from pointers, and the one call of a
 //! function whose instructions the CPU was found to have.
 #![allow(unsafe_code)]
 
@@ -59,42 +59,6 @@ macro_rules! rounds {
         twenty!(parity, 0xca62_c1d6, 60);
         $s = [add($s[0], a), add($s[1], b), add($s[2], c), add($s[3], d), add($s[4], e)];
     }};
-}
-
-/// The function that a vector file is for, from the vector type `V`, its `LANES` and `load` in scope, and the
-/// two instructions that move a vector from and to memory.
-#[cfg(target_arch = "x86_64")]
-macro_rules! kernel {
-    ($features:literal, $load:ident, $store:ident) => {
-        /// Advances each state by `blocks` blocks of its chunk.
-        ///
-        /// # Safety
-        /// The CPU has the instructions; every chunk has `blocks` blocks; there are as many states as chunks, at
-        /// least one and at most `LANES`.
-        #[target_feature(enable = $features)]
-        pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
-            // Lanes that nobody needs do the first one's work again.
-            let chunk: [*const u8; LANES] = std::array::from_fn(|lane| chunks.get(lane).unwrap_or(&chunks[0]).as_ptr());
-            let mut words = [[0u32; LANES]; 5];
-            for (lane, state) in states.iter().enumerate() {
-                (0..5).for_each(|word| words[word][lane] = state[word]);
-            }
-            // SAFETY: the array has the vector's size, and the load needs no alignment.
-            let mut s: [V; 5] = words.map(|word| unsafe { $load(word.as_ptr().cast()) });
-            for block in 0..blocks {
-                // SAFETY: block < blocks, so the 64 bytes are the chunk's own.
-                let mut w = unsafe { load(&chunk, block * BLOCK) };
-                rounds!(s, w);
-            }
-            for (word, vector) in words.iter_mut().zip(s) {
-                // SAFETY: the array has the vector's size, and the store needs no alignment.
-                unsafe { $store(word.as_mut_ptr().cast(), vector) };
-            }
-            for (lane, state) in states.iter_mut().enumerate() {
-                (0..5).for_each(|word| state[word] = words[word][lane]);
-            }
-        }
-    };
 }
 
 #[cfg(target_arch = "x86_64")]
