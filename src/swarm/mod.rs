@@ -138,7 +138,7 @@ pub enum Action {
 pub enum Offence {
     /// Named a piece or a range that the torrent does not have.
     OutOfRange,
-    /// Sent a bitfield of the wrong length, with spare bits set, or not as its first message.
+    /// Sent a bitfield of the wrong length or with spare bits set.
     BadBitfield,
     /// Asked for a longer block than we serve.
     RequestTooLong,
@@ -450,12 +450,22 @@ impl Swarm {
         Ok(())
     }
 
-    /// The peer has the pieces of `have`; only as its first message (BEP 3; have-all and have-none of BEP 6).
+    /// The peer has the pieces of `have` (BEP 3; have-all and have-none of BEP 6).
+    ///
+    /// It should come first and once. aria2 sends it again where many haves would be longer; then what is new in
+    /// it counts, and what is left out stays: nobody loses pieces.
     pub fn bitfield(&mut self, now: Duration, key: PeerKey, have: Bitfield) -> Result<(), Offence> {
         let Some(at) = self.find(key) else { return Ok(()) };
         let peer = &mut self.peers[at].1;
-        if peer.spoke || have.len() != self.geometry.pieces() {
+        if have.len() != self.geometry.pieces() {
             return Err(Offence::BadBitfield);
+        }
+        if peer.spoke {
+            let missed: Vec<u32> = match peer.have.is_full() {
+                true => Vec::new(),
+                false => have.iter_ones().filter(|&piece| !peer.have.get(piece)).collect(),
+            };
+            return missed.into_iter().try_for_each(|piece| self.have_piece(now, key, piece));
         }
         peer.spoke = true;
         peer.counted_as_seed = have.is_full();

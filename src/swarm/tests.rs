@@ -291,7 +291,27 @@ fn what_does_not_fit_the_torrent_is_an_offence() {
     assert_eq!(swarm.arrived(now, key, block(9, 0, BLOCK)), Err(Offence::OutOfRange));
     assert_eq!(swarm.bitfield(now, key, Bitfield::new(5)), Err(Offence::BadBitfield));
     assert_eq!(swarm.bitfield(now, key, Bitfield::new(4)), Ok(()));
-    assert_eq!(swarm.bitfield(now, key, Bitfield::new(4)), Err(Offence::BadBitfield));
+}
+
+#[test]
+fn a_bitfield_sent_again_adds_what_is_new_and_takes_nothing() {
+    let geometry = geometry(4, 2, 0);
+    let mut swarm = Swarm::new(geometry, Bitfield::new(4), Config::default(), 1);
+    let now = Duration::ZERO;
+    let key = swarm.join(now, Traits::stranger(false));
+    let some = |pieces: &[u32]| {
+        let mut have = Bitfield::new(4);
+        pieces.iter().for_each(|&piece| assert!(have.set(piece)));
+        have
+    };
+    swarm.bitfield(now, key, some(&[])).unwrap();
+    swarm.have_piece(now, key, 1).unwrap();
+    swarm.bitfield(now, key, some(&[0, 3])).unwrap();
+    let at = swarm.find(key).expect("still here");
+    assert_eq!(swarm.peers[at].1.have, some(&[0, 1, 3]));
+    assert_eq!(swarm.peers[at].1.useful, 3);
+    swarm.bitfield(now, key, some(&[0, 1, 2, 3])).unwrap();
+    assert!(swarm.peers[at].1.have.is_full());
 }
 
 #[test]
