@@ -1,6 +1,7 @@
 //! Tells trackers of the torrents of a session and the session of the peers they name: the shell around
 //! [`Announcer`], one thread for all torrents.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -43,6 +44,8 @@ struct Entry {
 #[derive(Clone)]
 struct Us {
     peer_id: PeerId,
+    /// The local address that trackers are asked from.
+    address: IpAddr,
     port: u16,
     key: u32,
     numwant: u32,
@@ -76,7 +79,7 @@ impl Announcing {
     ) -> Announcing {
         let peer_id = session.id();
         let key = u32::from_be_bytes(*peer_id.0.last_chunk().unwrap_or(&[0; 4]));
-        let us = Us { peer_id, port: session.port(), key, numwant, ip };
+        let us = Us { peer_id, address: session.address(), port: session.port(), key, numwant, ip };
         let shared = Arc::new(Shared {
             entries: Mutex::default(),
             wake: Condvar::new(),
@@ -132,8 +135,8 @@ fn lock(entries: &Mutex<Vec<Entry>>) -> MutexGuard<'_, Vec<Entry>> {
 }
 
 fn run(shared: &Shared, user_agent: &str) {
-    let patient = Client::new(user_agent, PATIENCE);
-    let parting = Client::new(user_agent, PARTING);
+    let patient = Client::new(user_agent, shared.us.address, PATIENCE);
+    let parting = Client::new(user_agent, shared.us.address, PARTING);
     loop {
         let ending = shared.ending.load(Ordering::Relaxed);
         let mut entries = lock(&shared.entries);

@@ -122,6 +122,11 @@ impl Session {
         self.shared.id
     }
 
+    /// The local address that peers connect to, and that connections are made from; unspecified: any.
+    pub fn address(&self) -> IpAddr {
+        self.shared.bind
+    }
+
     /// The port that peers connect to.
     pub fn port(&self) -> u16 {
         self.shared.port

@@ -8,11 +8,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
+use ureq::unversioned::resolver::DefaultResolver;
+
 pub use super::error::Error;
 use super::message::{self, MAX_PEERS};
 pub use super::message::{AnnounceReply, AnnounceRequest, Event, ScrapeEntry};
 use super::udp;
 use crate::torrent::InfoHash;
+
+mod dialer;
 
 /// Bytes of the longest reply that is read.
 const MAX_BODY: u64 = 1 << 20;
@@ -25,12 +29,14 @@ const FIRST_RETRANSMISSION: Duration = Duration::from_secs(1);
 pub struct Client {
     agent: ureq::Agent,
     timeout: Duration,
+    from: IpAddr,
 }
 
 impl Client {
-    /// A client that calls itself `user_agent` and waits at most `timeout` for each answer, name lookup included.
-    pub fn new(user_agent: &str, timeout: Duration) -> Client {
-        let agent = ureq::Agent::config_builder()
+    /// A client that calls itself `user_agent`, asks from the local address `from` (unspecified: any) and waits
+    /// at most `timeout` for each answer, name lookup included.
+    pub fn new(user_agent: &str, from: IpAddr, timeout: Duration) -> Client {
+        let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
             .timeout_resolve(Some(timeout))
             .timeout_connect(Some(timeout))
@@ -44,9 +50,9 @@ impl Client {
             .input_buffer_size(16 << 10)
             .output_buffer_size(8 << 10)
             .user_agent(user_agent)
-            .build()
-            .new_agent();
-        Client { agent, timeout }
+            .build();
+        let agent = ureq::Agent::with_parts(config, dialer::Dialer(from), DefaultResolver::default());
+        Client { agent, timeout, from }
     }
 
     /// Announces at `url` (`http://` or `udp://`).
@@ -147,7 +153,7 @@ impl Client {
         for address in tracker.to_socket_addrs().map_err(failed)? {
             let transaction = RandomState::new().hash_one(address) as u32;
             let conversation = || {
-                let socket = connected(address)?;
+                let socket = connected(self.from, address)?;
                 let connect = udp::Request::Connect { transaction };
                 match exchange(&socket, address, &connect, transaction, deadline)? {
                     udp::Reply::Connect { connection, .. } => {
@@ -183,13 +189,14 @@ fn udp_host(url: &str) -> Result<Option<&str>, Error> {
     }
 }
 
-/// A socket that hears `tracker` only.
-fn connected(tracker: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr = match tracker {
+/// A socket that hears `tracker` only, and asks it from `from` where that is of the same family.
+fn connected(from: IpAddr, tracker: SocketAddr) -> io::Result<UdpSocket> {
+    let local: IpAddr = match tracker {
+        _ if from.is_ipv4() == tracker.is_ipv4() => from,
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0))?;
+    let socket = UdpSocket::bind((local, 0))?;
     socket.connect(tracker)?;
     Ok(socket)
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -65,7 +65,7 @@ impl Tracker {
             ip: None,
             tracker_id: None,
         };
-        let client = Client::new("test/1", Duration::from_secs(10));
+        let client = Client::new("test/1", Ipv4Addr::UNSPECIFIED.into(), Duration::from_secs(10));
         client.announce(&format!("http://{}/announce", self.at), &request).map(|reply| reply.peers.len())
     }
 

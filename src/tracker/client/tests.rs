@@ -24,7 +24,7 @@ fn request() -> AnnounceRequest {
 }
 
 fn client() -> Client {
-    Client::new("test/1", Duration::from_secs(5))
+    Client::new("test/1", Ipv4Addr::UNSPECIFIED.into(), Duration::from_secs(5))
 }
 
 /// Answers one connection with `reply` and gives the head of the request.
@@ -80,7 +80,7 @@ fn a_body_beyond_the_limit_is_refused() {
 fn a_silent_tracker_costs_the_timeout_and_no_more() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let client = Client::new("test/1", Duration::from_millis(300));
+    let client = Client::new("test/1", Ipv4Addr::UNSPECIFIED.into(), Duration::from_millis(300));
     let urls =
         [format!("http://{}/announce", listener.local_addr().unwrap()), format!("udp://{}", udp.local_addr().unwrap())];
     for url in urls {
@@ -167,4 +167,29 @@ fn a_udp_refusal_is_a_refusal() {
     });
     assert_eq!(client().announce(&url, &request()), Err(Error::Refused { reason: "no".into(), retry_in: None }));
     server.join().unwrap();
+}
+
+#[test]
+fn a_tracker_sees_the_address_that_the_client_asks_from() {
+    let from = Ipv4Addr::new(127, 3, 2, 1);
+    let client = Client::new("test/1", from.into(), Duration::from_secs(5));
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/announce", listener.local_addr().unwrap());
+    let asking = thread::spawn({
+        let client = client.clone();
+        move || client.announce(&url, &request())
+    });
+    let (stream, seen) = listener.accept().unwrap();
+    assert_eq!(seen.ip(), from);
+    drop(stream);
+    asking.join().unwrap().unwrap_err();
+
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let url = format!("udp://{}/announce", socket.local_addr().unwrap());
+    let asking = thread::spawn(move || client.announce(&url, &request()));
+    let (_, seen) = socket.recv_from(&mut [0; 64]).unwrap();
+    assert_eq!(seen.ip(), from);
+    drop(socket);
+    asking.join().unwrap().unwrap_err();
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -168,7 +168,7 @@ fn announce(hash: InfoHash, n: u8) -> AnnounceRequest {
 }
 
 fn client() -> Client {
-    Client::new("test/1", Duration::from_secs(10))
+    Client::new("test/1", Ipv4Addr::UNSPECIFIED.into(), Duration::from_secs(10))
 }
 
 #[test]
