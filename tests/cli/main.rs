@@ -2,6 +2,7 @@
 
 mod bttrack;
 mod ctorrent_files;
+mod demo;
 mod multicall;
 mod setup;
 #[path = "../support/mod.rs"]

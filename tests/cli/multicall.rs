@@ -140,3 +140,11 @@ fn an_argument_that_is_not_utf8_is_named_and_refused() {
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(text(&refused.stderr), "ogbox: argument 2 is not UTF-8: caf\u{fffd}.img\n");
 }
+
+#[test]
+fn the_readme_has_the_applets_that_ogbox_lists() {
+    let (_, section) = include_str!("../../README.md").split_once("\n## Applets\n").expect("a section of applets");
+    let section = section.lines().take_while(|line| !line.starts_with("## "));
+    let table: Vec<&str> = section.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(table, names());
+}

@@ -1,8 +1,10 @@
 //! ogbox against other people's programs, in both directions.
 
+mod clients;
 mod damaged_fs;
 mod imaging;
 mod metainfo;
 #[path = "../support/mod.rs"]
 mod support;
+mod swarm;
 mod windows_fs;

@@ -1,0 +1,145 @@
+//! The programs of a swarm and the command lines with which they share one machine: each on a loopback
+//! address of its own, no discovery but the tracker, no limits.
+//!
+//! What it takes, found by trying: Debian's ctorrent keeps its bitfield beside the torrent, so each one gets
+//! a copy of its own; it tells the tracker the address of `-i`, and it cuts a connection on which more is
+//! asked than it expects, as aria2 does on a fast link: these two fetch from one another only a little, and
+//! need ours to become whole. aria2 talks to the tracker from the address of `--interface`.
+//! opentracker reads its whitelist after a chroot to the working directory, as nobody when it was root.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::{Lab, Program, applet, eventually, free_port, listens};
+
+/// The file that is shared has the same name everywhere.
+pub const NAME: &str = "payload.img";
+
+/// The place of a tracker: a torrent names it before it runs, and it has to know the torrent.
+pub struct Tracker {
+    /// What a torrent names.
+    pub url: String,
+    address: SocketAddrV4,
+}
+
+impl Tracker {
+    /// A place on host 1 of the lab.
+    pub fn planned(lab: &Lab) -> Tracker {
+        let address = SocketAddrV4::new(lab.host(1), free_port(lab.host(1)));
+        Tracker { url: format!("http://{address}/announce"), address }
+    }
+
+    /// Starts our bttrack, which allows what is in the directory `allowed`.
+    pub fn bttrack(&self, lab: &Lab, allowed: &Path) -> Program {
+        let mut command = applet("bttrack");
+        command.args(["--port", &self.address.port().to_string(), "--bind", &self.address.ip().to_string()]);
+        command.arg("--dfile").arg(lab.path("dstate")).arg("--allowed_dir").arg(allowed);
+        command.args(["--reannounce_interval", "5"]);
+        self.start(lab, "bttrack", &mut command)
+    }
+
+    /// Starts Debian's opentracker, which allows `info_hash` (40 hex digits) and nothing else; gives the
+    /// directory of its whitelist as well.
+    pub fn opentracker(&self, lab: &Lab, info_hash: &str) -> (Program, TempDir) {
+        // Not in the lab: nobody may not look into the home of whoever runs the tests.
+        let whitelist = tempfile::tempdir().expect("make a directory for the whitelist");
+        fs::set_permissions(whitelist.path(), fs::Permissions::from_mode(0o755)).expect("open it to nobody");
+        let list = whitelist.path().join("whitelist");
+        fs::write(&list, format!("{info_hash}\n")).expect("write the whitelist");
+        let port = self.address.port().to_string();
+        let mut command = Command::new("opentracker");
+        command.current_dir("/").args(["-i", &self.address.ip().to_string(), "-p", &port, "-P", &port, "-w"]).arg(list);
+        (self.start(lab, "opentracker", &mut command), whitelist)
+    }
+
+    fn start(&self, lab: &Lab, name: &str, command: &mut Command) -> Program {
+        let program = lab.start(name, command);
+        listens(self.address, 10);
+        program
+    }
+}
+
+/// Whose program a peer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// `ogbox ctorrent`.
+    Ours,
+    /// Debian's ctorrent.
+    Ctorrent,
+    /// Debian's aria2.
+    Aria2,
+}
+
+/// One peer of a swarm.
+pub struct Peer {
+    program: Program,
+    client: Client,
+    dir: PathBuf,
+}
+
+impl Peer {
+    /// Starts `client` on host `n` of the lab; it seeds when `whole` (a file) is given, else it fetches.
+    pub fn start(lab: &Lab, n: u8, client: Client, torrent: &Path, whole: Option<&Path>) -> Peer {
+        let name = format!("{client:?}-{n}");
+        let dir = lab.make_dir(&name);
+        fs::hard_link(torrent, dir.join("torrent")).expect("give a peer the torrent");
+        if let Some(whole) = whole {
+            fs::hard_link(whole, dir.join(NAME)).expect("give a seeder its file");
+        }
+        let mut command = match client {
+            Client::Ours => ctorrent(applet("ctorrent"), lab.host(n)),
+            Client::Ctorrent => ctorrent(Command::new("ctorrent"), lab.host(n)),
+            Client::Aria2 => aria2(lab.host(n), &dir, whole.is_some()),
+        };
+        let program = lab.start(&name, command.current_dir(&dir).arg("torrent"));
+        Peer { program, client, dir }
+    }
+
+    /// Ends it and gives the file that it leaves. Ours ends in order, within 10 seconds; Debian's ctorrent
+    /// has taken minutes to take its leave and is spared that.
+    pub fn leave(mut self) -> PathBuf {
+        if self.client == Client::Ours {
+            let status = self.program.interrupt();
+            assert!(status.success(), "ended by SIGINT with {status}");
+        }
+        self.dir.join(NAME)
+    }
+
+    /// Waits until it says that it has the whole file.
+    pub fn wait_until_whole(&mut self, seconds: u64) {
+        match self.client {
+            Client::Ours | Client::Ctorrent => self.program.wait_for_line("Download complete.", seconds),
+            Client::Aria2 => eventually("aria2 has the whole file", seconds, || {
+                assert!(self.program.runs(), "aria2 ended too soon");
+                self.dir.join("hook.ran").exists()
+            }),
+        }
+    }
+}
+
+/// `program` is somebody's ctorrent.
+fn ctorrent(mut program: Command, host: Ipv4Addr) -> Command {
+    program.args(["-e", "1", "-s", NAME, "-i", &host.to_string(), "-p", &free_port(host).to_string()]);
+    program
+}
+
+fn aria2(host: Ipv4Addr, dir: &Path, seeds: bool) -> Command {
+    let mut program = Command::new("aria2c");
+    program.args(["--no-conf", "--enable-dht=false", "--bt-enable-lpd=false", "--enable-peer-exchange=false"]);
+    program.args(["--disable-ipv6=true", "--file-allocation=none", "--seed-ratio=0.0", "--bt-max-peers=0", "--dir=."]);
+    program.args(["--console-log-level=warn", "--summary-interval=0", "--show-console-readout=false"]);
+    program.args([format!("--interface={host}"), format!("--listen-port={}", free_port(host))]);
+    if seeds {
+        program.args(["--bt-seed-unverified=true", "--check-integrity=false"]);
+    }
+    let hook = dir.join("hook");
+    fs::write(&hook, "#!/bin/sh\ntouch \"$0.ran\"\n").expect("write aria2's hook");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("make the hook run");
+    program.arg(format!("--on-bt-download-complete={}", hook.display()));
+    program
+}
