@@ -20,6 +20,7 @@ use crate::sys::signal::Signals;
 use crate::sys::user::become_user;
 use crate::tracker::server::Server;
 use crate::tracker::server::allowed::Source;
+use crate::tracker::server::announce::MOST_PEERS;
 use crate::tracker::server::config::{Config, OverrideIp, ScrapeAllowed};
 use crate::tracker::server::store::Rules;
 
@@ -63,7 +64,7 @@ struct Track {
     /// number of peers to send in an info message when the client names none (defaults to 50)
     #[argh(option, default = "50", from_str_fn(whole))]
     response_size: u32,
-    /// maximum number of peers to give with any one request (defaults to 200)
+    /// maximum number of peers to give with any one request, at most 1024 (defaults to 200)
     #[argh(option, default = "200", from_str_fn(whole))]
     max_give: u32,
     /// no meaning here: time-outs are checked every second
@@ -302,7 +303,7 @@ impl Track {
                 reannounce: self.reannounce_interval.max(1),
                 life: self.timeout_downloaders_interval.saturating_mul(2).max(3 * longest_wait),
                 usual_peers: self.response_size as usize,
-                most_peers: self.max_give.max(self.response_size) as usize,
+                most_peers: (self.max_give.max(self.response_size) as usize).min(MOST_PEERS),
                 keep_dead: self.keep_dead,
             },
             source,

@@ -260,7 +260,7 @@ impl Reply {
                 out.extend_from_slice(&connection.to_be_bytes());
             }
             Reply::Announce { transaction, interval, leechers, seeders, peers } => {
-                words(out, &[ANNOUNCE, *transaction, *interval, *leechers, *seeders]);
+                announce_reply(out, *transaction, *interval, *leechers, *seeders);
                 peers.iter().for_each(|peer| compact::write(*peer, out));
             }
             Reply::Scrape { transaction, counts } => {
@@ -273,6 +273,11 @@ impl Reply {
             }
         }
     }
+}
+
+/// Appends the reply to an announce up to where the peers begin.
+pub fn announce_reply(out: &mut Vec<u8>, transaction: u32, interval: u32, leechers: u32, seeders: u32) {
+    words(out, &[ANNOUNCE, transaction, interval, leechers, seeders]);
 }
 
 fn words(out: &mut Vec<u8>, words: &[u32]) {

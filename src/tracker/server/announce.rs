@@ -13,6 +13,9 @@ use crate::tracker::compact;
 use crate::tracker::message::Event;
 use crate::tracker::query;
 
+/// Peers of one reply at most: they are packed on the stack, without an allocation.
+pub const MOST_PEERS: usize = 1024;
+
 /// What the query of an announce says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
@@ -166,10 +169,15 @@ pub fn reply(answer: &Answer, peers: &[(Address, PeerId)], form: Form, asker: Ip
 }
 
 fn compact_peers(reply: &mut Dict, peers: &[(Address, PeerId)]) {
-    let sockets = || peers.iter().map(|(address, _)| address.socket());
-    let (mut v4, mut v6) = (Vec::with_capacity(peers.len() * compact::V4), Vec::new());
-    sockets().for_each(|socket| compact::write(socket, if socket.is_ipv4() { &mut v4 } else { &mut v6 }));
-    reply.bytes("peers", v4);
+    let v4 = peers.iter().filter_map(|(address, _)| address.compact_v4());
+    let mut packed = [[0; compact::V4]; MOST_PEERS];
+    let mut count = 0;
+    for (place, peer) in packed.iter_mut().zip(v4) {
+        *place = peer;
+        count += 1;
+    }
+    reply.bytes("peers", packed[..count].as_flattened());
+    let v6: Vec<u8> = peers.iter().filter_map(|(address, _)| address.compact_v6()).flatten().collect();
     if !v6.is_empty() {
         reply.bytes("peers6", v6);
     }

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::http::decimal;
 use crate::sys::time::{self, Calendar};
 
 /// Bytes gathered before they are written without waiting for the time.
@@ -39,8 +40,10 @@ impl Log {
     /// The file cannot be opened.
     pub fn open(path: Option<&Path>) -> io::Result<Log> {
         let file = path.map(append_to).transpose()?;
-        let log =
-            Log { path: path.map(Path::to_owned), inner: Mutex::new(Inner { file, waiting: Vec::new(), dropped: 0 }) };
+        let log = Log {
+            path: path.map(Path::to_owned),
+            inner: Mutex::new(Inner { file, waiting: Vec::with_capacity(2 * FULL), dropped: 0 }),
+        };
         if path.is_some() {
             log.note(&format!("# Log Started:  {}", iso(time::unix_seconds())));
         }
@@ -107,8 +110,8 @@ impl Inner {
             Err(_) => self.dropped += self.waiting.len() as u64,
         }
         self.waiting.clear();
-        // One burst must not keep its memory for ever.
-        self.waiting.shrink_to(FULL);
+        // One burst must not keep its memory for ever; what is usual must not be mapped anew each time.
+        self.waiting.shrink_to(2 * FULL);
     }
 }
 
@@ -167,9 +170,16 @@ pub struct Request<'a> {
 /// Appends the line of a request to `out`.
 pub fn request(request: &Request, stamp: &str, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "{} - - {stamp} \"", request.ip);
+    let _ = write!(out, "{}", request.ip);
+    out.extend_from_slice(b" - - ");
+    out.extend_from_slice(stamp.as_bytes());
+    out.extend_from_slice(b" \"");
     escape(request.line, out);
-    let _ = write!(out, "\" {} {} \"", request.code, request.length);
+    out.extend_from_slice(b"\" ");
+    decimal(request.code.into(), out);
+    out.push(b' ');
+    decimal(request.length as u64, out);
+    out.extend_from_slice(b" \"");
     escape(request.referer.unwrap_or(b"-"), out);
     out.extend_from_slice(b"\" \"");
     escape(request.agent.unwrap_or(b"-"), out);
@@ -178,12 +188,13 @@ pub fn request(request: &Request, stamp: &str, out: &mut Vec<u8>) {
 
 /// Appends `bytes`, with everything that could forge a line or speak to a terminal as `\xNN`.
 fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    for &byte in bytes {
-        match byte {
-            b'"' | b'\\' | 0..0x20 | 0x7f => _ = write!(out, "\\x{byte:02x}"),
-            _ => out.push(byte),
-        }
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f)) {
+        out.extend_from_slice(&rest[..at]);
+        let _ = write!(out, "\\x{:02x}", rest[at]);
+        rest = &rest[at + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]

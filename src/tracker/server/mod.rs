@@ -135,36 +135,46 @@ impl Server {
             let doing = doing.to_owned();
             move |error: io::Error| Error::Local { doing, why: error.to_string() }
         };
-        let mut threads = Vec::new();
-        for _ in 0..self.shared.service.config.workers.max(1) {
-            let mut worker = Worker::new(self.shared.clone()).map_err(local("wait for connections"))?;
-            let shared = self.shared.clone();
-            let name = thread::Builder::new().name("worker".into()).stack_size(256 << 10);
-            let run = move || {
-                // No input should be able to; if one is, it costs a request and not the tracker.
-                while catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
-                    shared.service.log.note("**warning** a request made a thread panic");
-                }
-            };
-            threads.push(name.spawn(run).map_err(local("start a thread"))?);
-        }
+        let shared = self.shared.clone();
         let (allowed, lists) = (self.allowed.take(), std::mem::take(&mut self.lists));
-        if allowed.is_some() || !lists.is_empty() {
-            let shared = self.shared.clone();
-            let name = thread::Builder::new().name("allowed".into()).stack_size(256 << 10);
-            threads.push(name.spawn(move || keep_looking(allowed, lists, &shared)).map_err(local("start a thread"))?);
-        }
-        self.keep_house(ending, hangup);
-        self.shared.ending.store(true, Ordering::Relaxed);
-        for thread in threads {
-            // A thread that panicked outside a request has said so itself.
-            let _ = thread.join();
-        }
+        let ended = thread::scope(|threads| {
+            let start = |name: &str| thread::Builder::new().name(name.into()).stack_size(256 << 10);
+            let begun = (|| {
+                let workers = shared.service.config.workers.max(1);
+                for at in 0..workers {
+                    // Half of them read datagrams, so that a flood of these leaves somebody for connections.
+                    let mut worker =
+                        Worker::new(&shared, at < workers.div_ceil(2)).map_err(local("wait for connections"))?;
+                    let log = &shared.service.log;
+                    // No input should make it panic; if one does, it costs a request and not the tracker.
+                    let run = move || {
+                        loop {
+                            match catch_unwind(AssertUnwindSafe(|| worker.run())) {
+                                Ok(Ok(())) => return,
+                                Ok(Err(error)) => return log.note(&format!("**warning** a thread gives up: {error}")),
+                                Err(_) => log.note("**warning** a request made a thread panic"),
+                            }
+                        }
+                    };
+                    start("worker").spawn_scoped(threads, run).map_err(local("start a thread"))?;
+                }
+                if allowed.is_some() || !lists.is_empty() {
+                    let look = || keep_looking(allowed, lists, &shared);
+                    start("allowed").spawn_scoped(threads, look).map_err(local("start a thread"))?;
+                }
+                Ok(())
+            })();
+            if begun.is_ok() {
+                self.keep_house(ending, hangup);
+            }
+            shared.ending.store(true, Ordering::Relaxed);
+            begun
+        });
         self.save();
         let log = &self.shared.service.log;
         log.note(&log::shutting_down());
         log.flush();
-        Ok(())
+        ended
     }
 
     fn keep_house(&mut self, ending: &dyn Fn() -> bool, hangup: &dyn Fn() -> bool) {

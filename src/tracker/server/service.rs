@@ -3,8 +3,10 @@
 //! A refusal to track is a 200 with a `failure reason`, because clients do not read the body of another
 //! status; what is malformed is a 400 in plain text.
 
+use std::borrow::Cow;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -23,7 +25,6 @@ use super::swarm::Address;
 use super::{page, publish};
 use crate::sys::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
-use crate::tracker::message::Event;
 use crate::tracker::{query, udp};
 
 /// The 404 of the namesake.
@@ -44,18 +45,18 @@ pub struct Made {
     pub code: u16,
     reason: &'static str,
     kind: &'static str,
-    headers: String,
+    headers: Cow<'static, str>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Made {
     fn new(code: u16, reason: &'static str, kind: &'static str, body: impl Into<Vec<u8>>) -> Made {
-        Made { code, reason, kind, headers: String::new(), body: body.into() }
+        Made { code, reason, kind, headers: Cow::Borrowed(""), body: body.into() }
     }
 
-    fn with(mut self, headers: &str) -> Made {
-        self.headers.push_str(headers);
+    fn with(mut self, headers: impl Into<Cow<'static, str>>) -> Made {
+        self.headers += headers.into();
         self
     }
 
@@ -87,9 +88,10 @@ impl Made {
 #[derive(Default)]
 pub struct Scratch {
     peers: Vec<(Address, PeerId)>,
-    sockets: Vec<SocketAddr>,
     /// A body that was sent.
     pub body: Vec<u8>,
+    /// What a datagram was, for the log.
+    pub line: Vec<u8>,
 }
 
 /// Which list of addresses.
@@ -235,7 +237,7 @@ impl Service {
         const JUST_NOW: &str = "Cache-Control: no-store\r\n";
         if let (Some(target), b"/" | b"/index.html") = (&self.config.infopage_redirect, head.path) {
             let location = format!("Location: {}\r\n", target.replace(['\r', '\n'], ""));
-            return Made::new(302, "Found", PLAIN, "look there\n").with(&location);
+            return Made::new(302, "Found", PLAIN, "look there\n").with(location);
         }
         let named = query::pairs(head.query).filter(|(name, _)| *name == b"open").take(MOST_OPEN);
         let open: Vec<InfoHash> = named.filter_map(|(_, hash)| std::str::from_utf8(hash).ok()?.parse().ok()).collect();
@@ -347,7 +349,7 @@ impl Service {
                     .map(|letter| if letter.is_control() || "\"\\".contains(letter) { '_' } else { letter })
                     .collect();
                 Made::new(200, "OK", "application/x-bittorrent", bytes)
-                    .with(&format!("Content-Disposition: attachment; filename=\"{name}\"\r\n"))
+                    .with(format!("Content-Disposition: attachment; filename=\"{name}\"\r\n"))
             }
             _ => Made::alas(),
         }
@@ -373,8 +375,8 @@ impl Service {
         })
     }
 
-    /// Answers a datagram of `asker`, an address that is not IPv4 mapped, into `out`; gives what to log of it.
-    /// Nothing is answered to what is no request.
+    /// Answers a datagram of `asker`, an address that is not IPv4 mapped, into `out` and
+    /// says in `scratch.line` what it was; false, and no answer, when it is no request.
     pub fn answer_udp(
         &self,
         packet: &[u8],
@@ -382,12 +384,14 @@ impl Service {
         now: u32,
         scratch: &mut Scratch,
         out: &mut Vec<u8>,
-    ) -> Option<String> {
+    ) -> bool {
         out.clear();
-        let request = udp::Request::read(packet)?;
+        scratch.line.clear();
+        let Some(request) = udp::Request::read(packet) else { return false };
         if !self.admits(asker.ip()) {
             udp::Reply::Error { transaction: request.transaction(), reason: IP_REFUSED.to_owned() }.write(out);
-            return Some("UDP refused".to_owned());
+            scratch.line.extend_from_slice(b"UDP refused");
+            return true;
         }
         let refuse = |transaction, reason: &str, out: &mut Vec<u8>| {
             udp::Reply::Error { transaction, reason: reason.to_owned() }.write(out);
@@ -396,12 +400,13 @@ impl Service {
             udp::Request::Connect { transaction } => {
                 udp::Reply::Connect { transaction, connection: self.connection(asker, now / CONNECTION_LIFE) }
                     .write(out);
-                Some("UDP connect".to_owned())
+                scratch.line.extend_from_slice(b"UDP connect");
             }
             udp::Request::Announce { connection, transaction, announce } => {
                 if !self.is_connection(connection, asker, now) {
                     refuse(transaction, "connection id unknown or expired", out);
-                    return Some("UDP announce without connection".to_owned());
+                    scratch.line.extend_from_slice(b"UDP announce without connection");
+                    return true;
                 }
                 let said = Some(IpAddr::V4(announce.ip)).filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
                 let takes_word = self.config.override_ip == OverrideIp::Everybody || is_local(asker.ip());
@@ -419,39 +424,37 @@ impl Service {
                 scratch.peers.clear();
                 match self.store.announce(&question, now, &mut scratch.peers) {
                     Ok(answer) => {
-                        let mut peers = std::mem::take(&mut scratch.sockets);
-                        peers.clear();
-                        let sockets = scratch.peers.iter().map(|(address, _)| address.socket());
-                        peers.extend(sockets.filter(|peer| peer.is_ipv4() == asker.is_ipv4()).take(room));
-                        let reply = udp::Reply::Announce {
-                            transaction,
-                            interval: answer.interval,
-                            leechers: answer.leechers,
-                            seeders: answer.seeders,
-                            peers,
-                        };
-                        reply.write(out);
-                        if let udp::Reply::Announce { peers, .. } = reply {
-                            scratch.sockets = peers;
+                        count(&self.counters.announces);
+                        udp::announce_reply(out, transaction, answer.interval, answer.leechers, answer.seeders);
+                        let peers = scratch.peers.iter().map(|(address, _)| address);
+                        match asker.is_ipv4() {
+                            true => {
+                                peers.filter_map(|peer| peer.compact_v4()).take(room).for_each(|peer| out.extend(peer))
+                            }
+                            false => {
+                                peers.filter_map(|peer| peer.compact_v6()).take(room).for_each(|peer| out.extend(peer))
+                            }
                         }
                     }
-                    Err(why) => refuse(transaction, &why, out),
+                    Err(why) => {
+                        count(&self.counters.refusals);
+                        refuse(transaction, &why, out);
+                    }
                 }
-                count(&self.counters.announces);
-                let event = match announce.event {
-                    Event::None => "",
-                    event => event.name().unwrap_or_default(),
-                };
-                Some(format!("UDP announce {} {event}", announce.info_hash))
+                let event = announce.event.name().unwrap_or_default();
+                // Writing to a Vec cannot fail.
+                let _ = write!(scratch.line, "UDP announce {} {event}", announce.info_hash);
             }
             udp::Request::Scrape { connection, transaction, hashes } => {
                 if !self.is_connection(connection, asker, now) {
                     refuse(transaction, "connection id unknown or expired", out);
-                    return Some("UDP scrape without connection".to_owned());
+                    scratch.line.extend_from_slice(b"UDP scrape without connection");
+                    return true;
                 }
                 if self.config.scrape == ScrapeAllowed::None {
                     refuse(transaction, "specific scrape function is not available with this tracker.", out);
-                    return Some("UDP scrape".to_owned());
+                    scratch.line.extend_from_slice(b"UDP scrape");
+                    return true;
                 }
                 count(&self.counters.scrapes);
                 let found = self.store.scrape(Some(&hashes));
@@ -462,9 +465,10 @@ impl Service {
                     counts.map_or([0; 3], |one| [one.seeders, one.completed, one.leechers])
                 });
                 udp::Reply::Scrape { transaction, counts: counts.collect() }.write(out);
-                Some("UDP scrape".to_owned())
+                scratch.line.extend_from_slice(b"UDP scrape");
             }
         }
+        true
     }
 
     /// A connection id is a keyed hash of the asker's address and the time: nothing is kept of those who ask, and
@@ -500,3 +504,6 @@ fn is_local(ip: IpAddr) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

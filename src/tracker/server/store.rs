@@ -181,8 +181,8 @@ impl Store {
         let Announce { info_hash, address, id, left, event, .. } = *announce;
         let mut shard = self.shard(info_hash);
         let Shard { entries, rng } = &mut *shard;
-        let listing = entries.get(&info_hash).and_then(|entry| entry.listing.clone());
-        match listing.as_deref() {
+        let listing = entries.get(&info_hash).and_then(|entry| entry.listing.as_deref());
+        match listing {
             None if self.rules.closed => return Err(NOT_AUTHORIZED.to_owned()),
             Some(Listing { failure: Some(failure), .. }) => return Err(failure.clone()),
             _ => {}
@@ -206,8 +206,8 @@ impl Store {
             });
         }
         // Who does not listen, or finds no room, is told of the others all the same.
-        let known = entries.get(&info_hash).is_some_and(|entry| entry.swarm.get(address).is_some());
-        let keeps = address.port() != 0 && (known || self.peers() < MAX_PEERS);
+        let known = || entries.get(&info_hash).is_some_and(|entry| entry.swarm.get(address).is_some());
+        let keeps = address.port() != 0 && (self.peers() < MAX_PEERS || known());
         let mut passer_by = Entry::default();
         let entry = match keeps {
             true => entries.entry(info_hash).or_default(),
@@ -218,10 +218,9 @@ impl Store {
         }
         let interval = self.interval(entry, left == 0, now, rng);
         if keeps {
-            let completed = event == Event::Completed;
-            if entry.swarm.update(Update { address, id, left, completed, now, interval }, rng) && !known {
-                self.peers.fetch_add(1, Ordering::Relaxed);
-            }
+            let (before, completed) = (entry.swarm.len(), event == Event::Completed);
+            entry.swarm.update(Update { address, id, left, completed, now, interval }, rng);
+            self.peers.fetch_add(entry.swarm.len() - before, Ordering::Relaxed);
             self.changed();
         }
         let wanted = announce.wanted.unwrap_or(self.rules.usual_peers).min(self.rules.most_peers);

@@ -9,13 +9,14 @@
 //! a swarm that fits into the reply is given whole.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::sys::rng::Rng;
 use crate::torrent::PeerId;
 
 /// A peer's address and port in 18 bytes, IPv4 as mapped IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub struct Address {
     ip: [u8; 16],
     port: u16,
@@ -38,9 +39,21 @@ impl Address {
         }
     }
 
-    /// The bytes of the address, IPv4 mapped.
-    pub fn v6(self) -> [u8; 16] {
-        self.ip
+    /// Its compact form (BEP 23), if it is an IPv4 address.
+    pub fn compact_v4(self) -> Option<[u8; 6]> {
+        let ([a, b, c, d], [high, low]) = (self.v4()?, self.port.to_be_bytes());
+        Some([a, b, c, d, high, low])
+    }
+
+    /// Its compact form (BEP 7), if it is an IPv6 address.
+    pub fn compact_v6(self) -> Option<[u8; 18]> {
+        if self.v4().is_some() {
+            return None;
+        }
+        let mut bytes = [0; 18];
+        bytes[..16].copy_from_slice(&self.ip);
+        bytes[16..].copy_from_slice(&self.port.to_be_bytes());
+        Some(bytes)
     }
 
     /// TCP port.
@@ -51,6 +64,23 @@ impl Address {
     fn room(self) -> RoomKey {
         let host_bits = if self.v4().is_some() { 8 } else { 64 };
         u128::from_be_bytes(self.ip) >> host_bits << host_bits
+    }
+}
+
+// Compared and hashed as numbers: what is derived for arrays calls memcmp, which musl has a slow one of.
+impl PartialEq for Address {
+    fn eq(&self, other: &Address) -> bool {
+        u128::from_ne_bytes(self.ip) == u128::from_ne_bytes(other.ip) && self.port == other.port
+    }
+}
+
+impl Eq for Address {}
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ip = u128::from_ne_bytes(self.ip);
+        state.write_u64(ip as u64);
+        state.write_u64(((ip >> 64) as u64) ^ (u64::from(self.port) << 48));
     }
 }
 

@@ -9,7 +9,6 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::buffer::spare_capacity;
@@ -92,8 +91,8 @@ enum Next {
 }
 
 /// A thread's own things.
-pub struct Worker {
-    shared: Arc<Shared>,
+pub struct Worker<'a> {
+    shared: &'a Shared,
     epoll: OwnedFd,
     connections: Vec<Option<Connection>>,
     free: Vec<u32>,
@@ -110,19 +109,19 @@ pub struct Worker {
     garbage: u32,
 }
 
-impl Worker {
-    /// A worker that waits on the shared sockets.
+impl<'a> Worker<'a> {
+    /// A worker that waits on the shared listeners and, if `datagrams`, on the UDP sockets.
     ///
     /// # Errors
     /// What epoll gave.
-    pub fn new(shared: Arc<Shared>) -> io::Result<Worker> {
+    pub fn new(shared: &'a Shared, datagrams: bool) -> io::Result<Worker<'a>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // One worker is woken for a new connection, not all.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
         for (at, listener) in shared.listeners.iter().enumerate() {
             epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER | at as u64), flags)?;
         }
-        for (at, socket) in shared.datagrams.iter().enumerate() {
+        for (at, socket) in shared.datagrams.iter().enumerate().filter(|_| datagrams) {
             epoll::add(&epoll, socket, epoll::EventData::new_u64(DATAGRAMS | at as u64), flags)?;
         }
         let now = shared.service.store.now();
@@ -184,7 +183,7 @@ impl Worker {
     }
 
     fn accept(&mut self, listener: usize) {
-        let shared = self.shared.clone();
+        let shared = self.shared;
         let Some(listener) = shared.listeners.get(listener) else { return };
         for _ in 0..TURN {
             let (socket, peer) = match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
@@ -348,7 +347,7 @@ impl Worker {
 
     /// Appends replies to the requests at the front of `input` to `output` until it is large.
     fn answer_some(&mut self, connection: &mut Connection, input: &[u8], output: &mut Vec<u8>) -> usize {
-        let shared = self.shared.clone();
+        let shared = self.shared;
         let mut taken = 0;
         while taken < input.len() && output.len() < OUTPUT && !connection.closing {
             match Head::read(&input[taken..]) {
@@ -468,7 +467,7 @@ impl Worker {
     }
 
     fn answer_datagrams(&mut self, socket: usize) {
-        let shared = self.shared.clone();
+        let shared = self.shared;
         let Some(socket) = shared.datagrams.get(socket) else { return };
         let mut packet = [0; MAX_PACKET + 1];
         let mut output = std::mem::take(&mut self.output);
@@ -479,21 +478,17 @@ impl Worker {
                 Err(_) => break,
             };
             let asker = SocketAddr::new(from.ip().to_canonical(), from.port());
-            let what = shared.service.answer_udp(&packet[..length], asker, self.now, &mut self.scratch, &mut output);
-            if what.is_some() {
+            let answered =
+                shared.service.answer_udp(&packet[..length], asker, self.now, &mut self.scratch, &mut output);
+            if answered {
                 // A reply that is lost is asked for again.
                 let _ = socket.send_to(&output, from);
-            } else if self.garbage == self.now {
+            } else if std::mem::replace(&mut self.garbage, self.now) == self.now {
                 continue;
-            } else {
-                self.garbage = self.now;
             }
-            let (line, code, length) = match &what {
-                Some(what) => (what.trim_end(), 200, output.len()),
-                None => ("UDP garbage", 400, 0),
-            };
-            let request =
-                log::Request { ip: asker.ip(), line: line.as_bytes(), code, length, referer: None, agent: None };
+            let (line, code) =
+                if answered { (self.scratch.line.trim_ascii_end(), 200) } else { (&b"UDP garbage"[..], 400) };
+            let request = log::Request { ip: asker.ip(), line, code, length: output.len(), referer: None, agent: None };
             log::request(&request, self.stamp.at(self.clock), &mut self.lines);
         }
         self.output = output;
