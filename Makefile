@@ -37,11 +37,12 @@ fuzz: ## each parser against made-up input, a minute each (SECONDS=60); needs ni
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
 		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(SECONDS),60) || exit; done
 
-bench: all ## beside partclone, mktorrent, aria2, libtorrent and ctorrent
+bench: all ## beside partclone, mktorrent, aria2, libtorrent, ctorrent and opentracker
 	scripts/setup bench
 	scripts/bench image
 	scripts/bench create
 	scripts/bench swarm
+	scripts/bench-tracker
 
 size: all ## the binary's size by crate and by room; fails over the BUDGET
 	scripts/size table $(OGBOX) $(BUDGET)

@@ -1,0 +1,161 @@
+//! Load for trackers, ours and others: what `scripts/bench-tracker` measures with.
+//!
+//!     announce_load udp ADDRESS INFO-HASH SECONDS
+//!         announces of ever new peers over UDP, 128 at a time; prints answers a second
+//!     announce_load burst ADDRESS CLIENTS SECONDS INFO-HASH...
+//!         so many clients, each with a connection of its own, spread over the time; prints how many were
+//!         answered and how long the slowest and the median waited, counted from the moment each was due
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ogbox::torrent::{InfoHash, PeerId};
+use ogbox::tracker::message::{AnnounceReply, AnnounceRequest, Event};
+use ogbox::tracker::udp::{Announce, MAX_PACKET, Reply, Request};
+
+/// UDP announces under way at a time.
+const WINDOW: u32 = 128;
+/// Threads of a burst: more clients than that never wait for each other's connect.
+const THREADS: usize = 64;
+
+fn main() -> io::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let wrong = |what: &str| io::Error::other(format!("{what}; usage is at the head of this file"));
+    let address = |at: usize| args.get(at).and_then(|text| text.parse::<SocketAddr>().ok());
+    let number = |at: usize| args.get(at).and_then(|text| text.parse::<u32>().ok());
+    let hash = |text: &String| text.parse::<InfoHash>().map_err(|error| wrong(&error.to_string()));
+    match (args.first().map(String::as_str), address(1)) {
+        (Some("udp"), Some(tracker)) => {
+            let text = args.get(2).ok_or_else(|| wrong("no info-hash"))?;
+            udp(tracker, hash(text)?, number(3).ok_or_else(|| wrong("no time"))?)
+        }
+        (Some("burst"), Some(tracker)) => {
+            let (Some(clients), Some(seconds)) = (number(2), number(3)) else { return Err(wrong("no numbers")) };
+            let hashes: Vec<InfoHash> = args.iter().skip(4).map(hash).collect::<Result<_, _>>()?;
+            if hashes.is_empty() {
+                return Err(wrong("no info-hash"));
+            }
+            burst(tracker, clients as usize, Duration::from_secs(seconds.into()), hashes);
+            Ok(())
+        }
+        _ => Err(wrong("udp or burst, and an address")),
+    }
+}
+
+/// A peer id that no other number has.
+fn peer_id(number: u32) -> PeerId {
+    let mut id = *b"-XX0000-000000000000";
+    id[8..].copy_from_slice(format!("{number:012}").as_bytes());
+    PeerId(id)
+}
+
+fn udp(tracker: SocketAddr, info_hash: InfoHash, seconds: u32) -> io::Result<()> {
+    let socket = UdpSocket::bind((if tracker.is_ipv4() { "0.0.0.0" } else { "::" }, 0))?;
+    socket.connect(tracker)?;
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let (mut packet, mut buffer) = (Vec::with_capacity(MAX_PACKET), [0; 2048]);
+    Request::Connect { transaction: 1 }.write(&mut packet);
+    socket.send(&packet)?;
+    let length = socket.recv(&mut buffer)?;
+    let Some(Reply::Connect { connection, .. }) = Reply::read(&buffer[..length], tracker.ip()) else {
+        return Err(io::Error::other("no connection id"));
+    };
+    let (mut sent, mut answered, mut refused) = (0u32, 0u32, 0u32);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(seconds.into()) {
+        while sent - answered < WINDOW {
+            let announce = Announce {
+                info_hash,
+                peer_id: peer_id(sent % 100_000),
+                downloaded: 0,
+                left: u64::from(sent % 2),
+                uploaded: 0,
+                event: Event::None,
+                ip: [0, 0, 0, 0].into(),
+                key: 0,
+                numwant: Some(30),
+                port: 1024 + (sent % 60_000) as u16,
+            };
+            packet.clear();
+            Request::Announce { connection, transaction: sent, announce }.write(&mut packet);
+            socket.send(&packet)?;
+            sent += 1;
+        }
+        match socket.recv(&mut buffer) {
+            Ok(_) => {
+                answered += 1;
+                // The action of the reply: 3 is an error.
+                refused += u32::from(buffer[..4] == [0, 0, 0, 3]);
+            }
+            // What was lost is not waited for.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sent = answered,
+            Err(error) => return Err(error),
+        }
+    }
+    println!("{:.0} answers/s, {refused} of {answered} refusals", f64::from(answered) / begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn burst(tracker: SocketAddr, clients: usize, time: Duration, hashes: Vec<InfoHash>) {
+    let (next, waits) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let hashes = Arc::new(hashes);
+    let begin = Instant::now() + Duration::from_millis(100);
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (next, waits, hashes) = (next.clone(), waits.clone(), hashes.clone());
+            thread::spawn(move || {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= clients {
+                        return;
+                    }
+                    let due = begin + time.mul_f64(n as f64 / clients as f64);
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    if announce(tracker, hashes[n % hashes.len()], n as u32).is_ok()
+                        && let Ok(mut waits) = waits.lock()
+                    {
+                        waits.push(due.elapsed());
+                    }
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        // A client that panicked was not answered, and is counted so.
+        let _ = thread.join();
+    }
+    let mut waits = waits.lock().map(|waits| waits.clone()).unwrap_or_default();
+    waits.sort_unstable();
+    let milliseconds = |at: usize| waits.get(at).map_or(f64::NAN, |wait| wait.as_secs_f64() * 1000.0);
+    let (answered, all) = (waits.len(), begin.elapsed().as_secs_f64());
+    let (median, slowest) = (milliseconds(answered / 2), milliseconds(answered.saturating_sub(1)));
+    println!("{answered} of {clients} answered in {all:.2} s; median {median:.1} ms, slowest {slowest:.1} ms");
+}
+
+fn announce(tracker: SocketAddr, info_hash: InfoHash, n: u32) -> io::Result<()> {
+    let request = AnnounceRequest {
+        info_hash,
+        peer_id: peer_id(n),
+        port: 1024 + (n % 60_000) as u16,
+        uploaded: 0,
+        downloaded: 0,
+        left: u64::from(n % 50),
+        event: Event::Started,
+        numwant: 50,
+        key: n,
+        ip: None,
+        tracker_id: None,
+    };
+    let mut stream = TcpStream::connect_timeout(&tracker, Duration::from_secs(10))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let target = request.url("/announce");
+    stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: tracker\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply)?;
+    let body = reply.windows(4).position(|part| part == b"\r\n\r\n").map_or(&reply[..0], |end| &reply[end + 4..]);
+    AnnounceReply::parse(body, "").map(drop).map_err(io::Error::other)
+}
