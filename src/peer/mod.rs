@@ -9,6 +9,7 @@ mod extension;
 mod hasher;
 mod limiter;
 mod link;
+mod nudge;
 mod session;
 mod torrent;
 pub mod wire;

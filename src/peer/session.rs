@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::hasher::Queue;
 use super::limiter::Limiter;
+use super::nudge::Nudge;
 use super::torrent::{Setting, Torrent};
 use super::{connection, lock, spawn};
 use crate::storage::Storage;
@@ -64,6 +65,8 @@ pub struct Shared {
     pub handshakes: AtomicUsize,
     torrents: Mutex<HashMap<InfoHash, Arc<Torrent>>>,
     stop: AtomicBool,
+    /// Given when there is somebody new to dial.
+    nudge: Arc<Nudge>,
 }
 
 impl Shared {
@@ -101,6 +104,7 @@ impl Session {
             handshakes: AtomicUsize::new(0),
             torrents: Mutex::default(),
             stop: AtomicBool::new(false),
+            nudge: Arc::default(),
         });
         let hashing = Arc::new(Queue::new());
         let (accepting, ticking, queue) = (shared.clone(), shared.clone(), hashing.clone());
@@ -142,6 +146,7 @@ impl Session {
             seed,
             zero: self.zero,
             hashing: self.hashing.clone(),
+            nudge: self.shared.nudge.clone(),
             log: self.options.log.clone(),
         };
         let torrent = Arc::new(Torrent::new(metainfo, storage, have, setting));
@@ -219,6 +224,6 @@ fn tick(shared: &Arc<Shared>) {
                 spawn("peer", move || connection::dial(&shared, &dialled, address));
             }
         }
-        thread::sleep(TICK);
+        shared.nudge.pause(TICK);
     }
 }

@@ -9,6 +9,7 @@ use super::extension;
 use super::hasher::Queue;
 use super::link::Link;
 use super::lock;
+use super::nudge::Nudge;
 use super::wire::Message;
 use crate::storage::Storage;
 use crate::swarm::{Action, Block, Config, PeerKey, Roster, Swarm, Totals, Verified};
@@ -34,6 +35,7 @@ pub struct Torrent {
     changed: Condvar,
     zero: Instant,
     hashing: Arc<Queue>,
+    nudge: Arc<Nudge>,
     max_peers: usize,
     log: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -47,6 +49,7 @@ pub struct Setting {
     /// The moment that the session's time counts from.
     pub zero: Instant,
     pub hashing: Arc<Queue>,
+    pub nudge: Arc<Nudge>,
     pub log: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -83,6 +86,7 @@ impl Torrent {
             changed: Condvar::new(),
             zero: setting.zero,
             hashing: setting.hashing,
+            nudge: setting.nudge,
             max_peers: setting.max_peers,
             log: setting.log,
         }
@@ -136,8 +140,10 @@ impl Torrent {
     /// Somebody told of these addresses.
     pub fn add_addresses(&self, addresses: &[SocketAddr]) {
         let mut state = lock(&self.state);
-        for address in addresses {
-            state.roster.add(*address);
+        let news = addresses.iter().filter(|address| state.roster.add(**address)).count();
+        drop(state);
+        if news > 0 {
+            self.nudge.give();
         }
     }
 

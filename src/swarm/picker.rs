@@ -17,7 +17,7 @@ pub const SNUB: Duration = Duration::from_secs(8);
 /// pause until its next turn.
 const AHEAD: f64 = 0.15;
 /// Bytes to ask for ahead before a peer's rate is known, and at the least.
-const AHEAD_LEAST: u64 = 24 * BLOCK as u64;
+const AHEAD_LEAST: u64 = 16 * BLOCK as u64;
 /// One request lasts this long at the most, so that other messages do not wait behind it.
 const REQUEST_TIME: f64 = 0.008;
 /// Peers that the same block is asked of in the endgame.
