@@ -1,6 +1,7 @@
 //! Tells trackers of the torrents of a session and the session of the peers they name: the shell around
 //! [`Announcer`], one thread for all torrents.
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -20,6 +21,12 @@ const PARTING: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(200);
 /// A leecher with fewer connections than this asks for more peers early.
 const FEW: usize = 5;
+
+/// Tells standard error a line, from any thread: of peers that were dropped, of trackers that refuse.
+pub fn complain(line: &str) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
 
 /// What the last announce of a torrent gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

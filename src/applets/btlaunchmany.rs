@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use argh::FromArgs;
 
-use super::announcing::Announcing;
+use super::announcing::{Announcing, complain};
 use super::options::{Grammar, Parsed, parse};
 use super::{Exit, Failure, Io, Outcome};
 use crate::peer::{Options, Session, Torrent};
@@ -91,11 +90,6 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         writeln!(io.out, "{}: uploaded {} bytes", path.display(), torrent.status().totals.uploaded)?;
     }
     Ok(Exit::OK)
-}
-
-fn complain(line: &str) {
-    // Nobody is left to tell when standard error is closed.
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn start(options: &LaunchMany) -> std::io::Result<Session> {

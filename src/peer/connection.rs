@@ -138,11 +138,23 @@ fn talk(
         let _ = write_loop(&shared, &torrent, &link, key);
         link.close();
     });
+    let _joined = Joined { torrent, link: &link, key };
     let mut reader = Reader { shared, torrent, link: &link, key, stored: Vec::new() };
-    let end = if started { reader.run(reading) } else { End::Refused("there are no more threads") };
-    link.close();
-    torrent.leave(key, &link);
-    end
+    if started { reader.run(reading) } else { End::Refused("there are no more threads") }
+}
+
+/// A place in the swarm, given up however the connection's thread ends.
+struct Joined<'a> {
+    torrent: &'a Arc<Torrent>,
+    link: &'a Link,
+    key: PeerKey,
+}
+
+impl Drop for Joined<'_> {
+    fn drop(&mut self) {
+        self.link.close();
+        self.torrent.leave(self.key, self.link);
+    }
 }
 
 fn report(torrent: &Torrent, address: SocketAddr, end: End) {

@@ -4,7 +4,7 @@
 //! is `Download complete.`. Unlike there, `-X` also runs when nothing had to be downloaded.
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::{Exit, Io, Outcome, Run, give_up, info};
 use crate::applets::Failure;
-use crate::applets::announcing::{Announcing, Told};
+use crate::applets::announcing::{Announcing, Told, complain};
 use crate::applets::progress::{Progress, Style};
 use crate::peer::{Options, Session, Status, Torrent};
 use crate::storage::{Found, Storage, check};
@@ -65,12 +65,6 @@ pub fn run(options: &Run, io: &mut Io) -> Outcome {
         Some(why) => Err(Failure::new(1, why)),
         None => Ok(Exit::OK),
     }
-}
-
-/// A line for standard error from any thread.
-fn complain(line: &str) {
-    // Nobody is left to tell when standard error is closed.
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn tiers(options: &Run, metainfo: &Metainfo) -> Result<Vec<Vec<String>>, Failure> {
