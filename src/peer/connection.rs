@@ -10,7 +10,7 @@ use super::link::{Link, write_loop};
 use super::session::Shared;
 use super::torrent::{State, Torrent};
 use super::wire::{self, HANDSHAKE, Handshake, Message};
-use super::{extension, lock, spawn};
+use super::{extension, lock, pex, spawn};
 use crate::swarm::{Block, Offence, PeerKey, Verdict};
 use crate::sys;
 use crate::torrent::{Bitfield, InfoHash};
@@ -289,21 +289,26 @@ impl Reader<'_> {
                 Ok(())
             }
             Message::Extended(extension::HANDSHAKE, payload) => {
-                self.learn(state, payload);
+                self.learn(state, now, payload);
+                Ok(())
+            }
+            Message::Extended(pex::ID, payload) => {
+                self.torrent.hear_of_peers(state, now, self.link, payload);
                 Ok(())
             }
             Message::Extended(..) => Ok(()),
         }
     }
 
-    fn learn(&self, state: &mut State, payload: &[u8]) {
+    fn learn(&self, state: &mut State, now: Duration, payload: &[u8]) {
         // A peer whose handshake is unreadable is a stranger, as it was before.
         let Ok(theirs) = extension::Handshake::decode(payload) else { return };
         state.swarm.learn(self.key, theirs.max_request.unwrap_or(0), theirs.queue.unwrap_or(250));
+        lock(&self.link.gossip).learn(now, theirs.pex);
         if let Some(port) = theirs.port
             && !self.link.dialled
         {
-            let listens = SocketAddr::new(self.link.address.ip(), port);
+            let listens = SocketAddr::new(self.link.address.ip().to_canonical(), port);
             *lock(&self.link.listens) = Some(listens);
             state.roster.connected(listens);
         }

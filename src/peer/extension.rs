@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::pex;
 use crate::swarm::{FRIEND_REQUEST, REQUEST_QUEUE, STRANGER_REQUEST};
 use crate::torrent::bencode::{self, Encoder};
 
@@ -23,14 +24,20 @@ pub struct Handshake {
     pub upload_only: bool,
     /// Our address as it sees it (`yourip`).
     pub your_ip: Option<IpAddr>,
+    /// The id under which it takes addresses of peers (BEP 11); 0: no longer.
+    pub pex: Option<u8>,
 }
 
 impl Handshake {
-    /// Our handshake for a peer at `address`.
-    pub fn ours(port: u16, upload_only: bool, address: SocketAddr) -> Vec<u8> {
+    /// Our handshake for a peer at `address`; `pex`: we take addresses of peers.
+    pub fn ours(port: u16, upload_only: bool, pex: bool, address: SocketAddr) -> Vec<u8> {
         let mut out = Encoder::new();
         out.dict(|dict| {
-            dict.dict("m", |_| {});
+            dict.dict("m", |names| {
+                if pex {
+                    names.int(pex::NAME, i64::from(pex::ID));
+                }
+            });
             dict.int(MAX_REQUEST, i64::from(FRIEND_REQUEST));
             dict.int("p", i64::from(port));
             dict.int("reqq", i64::from(REQUEST_QUEUE));
@@ -54,6 +61,7 @@ impl Handshake {
         let (value, _) = bencode::decode_prefix(payload)?;
         let number = |key: &[u8]| value.get(key).and_then(|value| value.int());
         let your_ip = value.get(b"yourip").and_then(|value| value.bytes());
+        let pex = value.get(b"m").and_then(|names| names.get(pex::NAME.as_bytes())).and_then(|id| id.int());
         Ok(Handshake {
             queue: number(b"reqq").and_then(|queue| u32::try_from(queue).ok()),
             port: number(b"p").and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0),
@@ -65,6 +73,7 @@ impl Handshake {
                 let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
                 v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
             }),
+            pex: pex.and_then(|id| u8::try_from(id).ok()),
         })
     }
 }
@@ -76,7 +85,7 @@ mod tests {
 
     #[test]
     fn our_own_handshake_is_understood() {
-        let bytes = Handshake::ours(2706, true, SocketAddr::from(([10, 0, 0, 7], 4000)));
+        let bytes = Handshake::ours(2706, true, true, SocketAddr::from(([10, 0, 0, 7], 4000)));
         let read = Handshake::decode(&bytes).expect("our own handshake is bencoded");
         let expected = Handshake {
             queue: Some(REQUEST_QUEUE),
@@ -84,8 +93,11 @@ mod tests {
             max_request: Some(FRIEND_REQUEST),
             upload_only: true,
             your_ip: Some(IpAddr::from([10, 0, 0, 7])),
+            pex: Some(pex::ID),
         };
         assert_eq!(read, expected);
+        let silent = Handshake::ours(2706, true, false, SocketAddr::from(([10, 0, 0, 7], 4000)));
+        assert_eq!(Handshake::decode(&silent).expect("bencode"), Handshake { pex: None, ..expected });
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::lock;
+use super::pex::Gossip;
 use super::session::Shared;
 use super::torrent::Torrent;
 use super::wire::{Message, PIECE_HEADER};
@@ -33,6 +34,8 @@ pub struct Link {
     pub fast: bool,
     /// Speaks BEP 10.
     pub extended: bool,
+    /// Who was told of whom.
+    pub gossip: Mutex<Gossip>,
     outbox: Mutex<Outbox>,
     wake: Condvar,
 }
@@ -55,8 +58,8 @@ impl Link {
         extended: bool,
     ) -> Link {
         let listens = Mutex::new(dialled.then_some(address));
-        let (outbox, wake) = (Mutex::default(), Condvar::new());
-        Link { stream, address, listens, peer_id, dialled, fast, extended, outbox, wake }
+        let (gossip, outbox, wake) = (Mutex::default(), Mutex::default(), Condvar::new());
+        Link { stream, address, listens, peer_id, dialled, fast, extended, gossip, outbox, wake }
     }
 
     /// Queues a message; the connection of a peer that does not read is closed.

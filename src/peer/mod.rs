@@ -10,7 +10,10 @@ mod hasher;
 mod limiter;
 mod link;
 mod nudge;
+mod pex;
 mod session;
+#[cfg(test)]
+mod tests;
 mod torrent;
 pub mod wire;
 

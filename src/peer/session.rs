@@ -35,6 +35,8 @@ pub struct Options {
     pub max_peers: usize,
     /// Bytes a second that may be sent, and received; 0: no limit.
     pub limits: (u64, u64),
+    /// Tell peers of one another, and hear of others from them (BEP 11), but for private torrents.
+    pub pex: bool,
     /// How each swarm behaves.
     pub swarm: Config,
     /// Told of peers that are dropped, and why.
@@ -49,6 +51,7 @@ impl Default for Options {
             prefix: concat!("-OG", "0100-").to_owned(),
             max_peers: 100,
             limits: (0, 0),
+            pex: true,
             swarm: Config::default(),
             log: Arc::new(|_| {}),
         }
@@ -143,6 +146,7 @@ impl Session {
         let setting = Setting {
             config: self.options.swarm.clone(),
             max_peers: self.options.max_peers,
+            pex: self.options.pex,
             seed,
             zero: self.zero,
             hashing: self.hashing.clone(),

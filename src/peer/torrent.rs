@@ -8,15 +8,19 @@ use std::time::{Duration, Instant};
 use super::extension;
 use super::hasher::Queue;
 use super::link::Link;
-use super::lock;
 use super::nudge::Nudge;
 use super::wire::Message;
+use super::{lock, pex};
 use crate::storage::Storage;
 use crate::swarm::{Action, Block, Config, PeerKey, Roster, Swarm, Totals, Verified};
 use crate::torrent::{Bitfield, Geometry, InfoHash, Metainfo};
 
 /// Connections of one torrent from one address: a lab behind one router, not a flood.
 const PER_ADDRESS: usize = 64;
+/// Peers told of others in one tick: the mutex is held meanwhile.
+const TOLD: usize = 16;
+/// Addresses waiting to be tried that make more of them from peers unwelcome: trackers still have room.
+const SPARE: usize = 1024;
 
 /// What is under the torrent's mutex.
 pub struct State {
@@ -25,6 +29,28 @@ pub struct State {
     links: HashMap<PeerKey, Arc<Link>>,
     failure: Option<String>,
     closed: bool,
+}
+
+impl State {
+    /// Tells peers whose time has come of those that are connected and accept connections.
+    fn tell_of_peers(&self, now: Duration) {
+        let due = || self.links.values().filter(|link| lock(&link.gossip).is_due(now)).take(TOLD);
+        if due().next().is_none() {
+            return;
+        }
+        let contact = |(key, link): (&PeerKey, &Arc<Link>)| {
+            let whole = if self.swarm.is_peer_whole(*key) { pex::WHOLE } else { 0 };
+            let reachable = if link.dialled { pex::REACHABLE } else { 0 };
+            (*lock(&link.listens)).map(|address| (address, whole | reachable))
+        };
+        let connected: Vec<(SocketAddr, u8)> = self.links.iter().filter_map(contact).collect();
+        for link in due() {
+            let listens = *lock(&link.listens);
+            if let Some((id, exchange)) = lock(&link.gossip).tell(now, &connected, listens) {
+                link.send(Message::Extended(id, &exchange.encode()));
+            }
+        }
+    }
 }
 
 /// A torrent that a session downloads or seeds.
@@ -37,6 +63,7 @@ pub struct Torrent {
     hashing: Arc<Queue>,
     nudge: Arc<Nudge>,
     max_peers: usize,
+    pex: bool,
     log: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -44,6 +71,8 @@ pub struct Torrent {
 pub struct Setting {
     pub config: Config,
     pub max_peers: usize,
+    /// Peers are told of one another unless the torrent is private.
+    pub pex: bool,
     /// Seed of the swarm's random choices.
     pub seed: u64,
     /// The moment that the session's time counts from.
@@ -80,6 +109,7 @@ impl Torrent {
         let roster = Roster::new(setting.seed);
         let state = State { swarm, roster, links: HashMap::new(), failure: None, closed: false };
         Torrent {
+            pex: setting.pex && !metainfo.private,
             metainfo,
             storage,
             state: Mutex::new(state),
@@ -239,7 +269,7 @@ impl Torrent {
             // The bitfield has to be the first message.
             self.carry_out(state);
             if link.extended {
-                let payload = extension::Handshake::ours(port, state.swarm.is_whole(), link.address);
+                let payload = extension::Handshake::ours(port, state.swarm.is_whole(), self.pex, link.address);
                 link.send(Message::Extended(extension::HANDSHAKE, &payload));
             }
             Ok(key)
@@ -265,10 +295,27 @@ impl Torrent {
             if state.closed {
                 return None;
             }
+            if self.pex {
+                state.tell_of_peers(now);
+            }
             let whole = state.swarm.is_whole();
             let connections = state.links.len();
             state.roster.next_dial(now, connections, whole)
         })
+    }
+
+    /// What the peer of `link` says of others (BEP 11).
+    pub(super) fn hear_of_peers(&self, state: &mut State, now: Duration, link: &Link, payload: &[u8]) {
+        if !self.pex || !lock(&link.gossip).may_hear(now) || state.roster.spare() >= SPARE {
+            return;
+        }
+        // What cannot be read is as good as not said.
+        let Ok(exchange) = pex::Exchange::decode(payload) else { return };
+        for (address, _) in exchange.added {
+            if pex::is_plausible(address, link.address.ip()) {
+                state.roster.add(address);
+            }
+        }
     }
 
     fn carry_out(self: &Arc<Self>, state: &mut State) {

@@ -119,11 +119,6 @@ impl Roster {
     pub fn spare(&self) -> usize {
         self.entries.values().filter(|entry| entry.state != State::Connected).count()
     }
-
-    /// Addresses that are connected, for telling others (BEP 11).
-    pub fn connected_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.entries.iter().filter(|(_, entry)| entry.state == State::Connected).map(|(address, _)| *address)
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@
 
 pub mod announcer;
 pub mod client;
-pub mod compact;
 mod error;
 pub mod message;
 pub mod query;
 pub mod server;
 pub mod udp;
 
+pub use crate::torrent::compact;
 pub use error::Error;

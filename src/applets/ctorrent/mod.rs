@@ -141,6 +141,12 @@ struct Run {
     /// command to run when everything is here; &t, &d, &w: torrent, data, directory
     #[argh(option, short = 'X')]
     exec: Option<String>,
+    /// hear of further peers from peers, and tell them of others; the default
+    #[argh(switch, long = "pex")]
+    _pex: bool,
+    /// do not
+    #[argh(switch)]
+    no_pex: bool,
     /// metainfo file
     #[argh(positional)]
     torrent: Vec<PathBuf>,

@@ -86,6 +86,7 @@ fn start(options: &Run) -> io::Result<Session> {
         prefix: options.prefix.clone(),
         max_peers: options.max_peers.max(1),
         limits: (options.up << 10, options.down << 10),
+        pex: !options.no_pex,
         swarm: Config::default(),
         log: Arc::new(complain),
     })

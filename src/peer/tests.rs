@@ -1,0 +1,110 @@
+//! Sessions of one process that meet on loopback.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Options, Session, Torrent};
+use crate::storage::Storage;
+use crate::sys::rng::Rng;
+use crate::torrent::create::{self, Source};
+use crate::torrent::{Bitfield, Metainfo};
+
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+/// The longest that a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory with `payload` in it, and what describes that.
+struct Scene {
+    dir: tempfile::TempDir,
+    metainfo: Metainfo,
+}
+
+impl Scene {
+    fn new(seed: u64, mib: usize, private: bool) -> Scene {
+        let dir = tempfile::tempdir().expect("make a directory");
+        let mut rng = Rng::new(seed ^ u64::from(std::process::id()) << 32);
+        let bytes: Vec<u8> = (0..mib << 17).flat_map(|_| rng.bits().to_le_bytes()).collect();
+        std::fs::write(dir.path().join("payload"), bytes).expect("write the payload");
+        let source = Source::open(&dir.path().join("payload")).expect("open the payload");
+        let options = create::Options { piece_length: Some(64 << 10), private, ..create::Options::default() };
+        let described = source.describe(&options, 1, &|_| {}).expect("describe the payload");
+        Scene { metainfo: Metainfo::parse(&described).expect("understand the description"), dir }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn seed(&self, session: &Session) -> Arc<Torrent> {
+        let storage = Storage::open(&self.metainfo, &self.path("payload")).expect("open the payload");
+        session.add(self.metainfo.clone(), storage, Bitfield::full(self.metainfo.geometry.pieces()))
+    }
+
+    fn fetch(&self, session: &Session, name: &str) -> Arc<Torrent> {
+        let (storage, _) = Storage::create(&self.metainfo, &self.path(name)).expect("make a file");
+        session.add(self.metainfo.clone(), storage, Bitfield::new(self.metainfo.geometry.pieces()))
+    }
+
+    fn assert_is_payload(&self, name: &str) {
+        let read = |path: &Path| std::fs::read(path).expect("read a file");
+        assert!(read(&self.path(name)) == read(&self.path("payload")), "{name} is not the payload");
+    }
+}
+
+fn session(options: Options) -> Session {
+    Session::start(Options { bind: LOOPBACK, ..options }).expect("start a session")
+}
+
+fn address(session: &Session) -> SocketAddr {
+    SocketAddr::new(LOOPBACK, session.port())
+}
+
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn connections(torrent: &Torrent) -> usize {
+    let (whole, others) = torrent.status().peers;
+    whole + others
+}
+
+#[test]
+fn a_peer_hears_of_another_from_a_third_and_downloads_from_it() {
+    let scene = Scene::new(1, 6, false);
+    // Slow, so that nobody is whole before they have heard of one another.
+    let seeder = session(Options { limits: (1 << 20, 0), ..Options::default() });
+    let (middle, end) = (session(Options::default()), session(Options::default()));
+    scene.seed(&seeder);
+    let (passing, fetching) = (scene.fetch(&middle, "passing"), scene.fetch(&end, "fetched"));
+    passing.add_addresses(&[address(&seeder)]);
+    fetching.add_addresses(&[address(&middle)]);
+    eventually("the end is connected to both", || connections(&fetching) == 2);
+    drop(middle);
+    assert!(!fetching.status().whole, "it was whole before it could show from whom it fetches");
+    eventually("the end is whole", || fetching.status().whole);
+    scene.assert_is_payload("fetched");
+}
+
+#[test]
+fn of_a_private_torrent_and_without_the_exchange_nobody_hears() {
+    for (private, pex) in [(true, true), (false, false)] {
+        let scene = Scene::new(2, 4, private);
+        let options = || Options { limits: (256 << 10, 0), pex, ..Options::default() };
+        let (seeder, middle, end) = (session(options()), session(options()), session(options()));
+        scene.seed(&seeder);
+        let (passing, fetching) = (scene.fetch(&middle, "passing"), scene.fetch(&end, "fetched"));
+        passing.add_addresses(&[address(&seeder)]);
+        fetching.add_addresses(&[address(&middle)]);
+        eventually("the middle is connected to both", || connections(&passing) == 2);
+        // Three times what it takes to hear of somebody and connect.
+        std::thread::sleep(Duration::from_secs(4));
+        let status = fetching.status();
+        assert_eq!((connections(&fetching), status.spare), (1, 0), "private: {private}, exchange: {pex}");
+    }
+}
