@@ -3,6 +3,7 @@
 mod bttrack;
 mod ctorrent_files;
 mod demo;
+mod hostile;
 mod multicall;
 mod setup;
 #[path = "../support/mod.rs"]
