@@ -185,7 +185,7 @@ impl Seeder<'_> {
             return Err(format!("is a duplicate torrent for {}", first.display()));
         }
         let storage = Storage::open(&metainfo, &data_of(path)).map_err(|e| e.to_string())?;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = crate::sys::cpus::count();
         let have: Bitfield = check(&storage, &metainfo, threads, &|_| {});
         if !have.is_full() {
             return Err(format!("its data is not what it describes ({} of {} pieces are)", have.count(), have.len()));

@@ -8,7 +8,6 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
@@ -294,7 +293,7 @@ impl Track {
         };
         // No longer than this is anybody told to wait, whatever the option says.
         let longest_wait = self.reannounce_interval.clamp(1, 300);
-        let processors = available_parallelism().map_or(1, |number| number.get().min(4));
+        let processors = crate::sys::cpus::count().min(4);
         Ok(Config {
             listen: self.listen()?,
             udp: self.udp,

@@ -125,7 +125,7 @@ impl<D, E> Drop for Bell<'_, D, E> {
 
 /// How many workers keep all cores busy: one more, for when one waits for a disk or its turn.
 pub fn workers() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from) + 1
+    crate::sys::cpus::count() + 1
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The room nearest to the kernel: all `unsafe` outside the piece hasher's lanes is here.
 
 pub mod block;
+pub mod cpus;
 pub mod io;
 pub mod net;
 pub mod ready;

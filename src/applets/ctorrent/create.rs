@@ -56,7 +56,7 @@ fn make(content: &str, out: &str, description: &Options, options: &Create, io: &
         return Err(format!("file \"{out}\" already exists."));
     }
     let source = Source::open(Path::new(content)).map_err(|error| error.to_string())?;
-    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads = options.threads.unwrap_or_else(crate::sys::cpus::count);
     let bytes = match options.progress {
         Some(style) => {
             let progress = Progress::start("hash", source.length(), style);

@@ -135,7 +135,7 @@ fn existing(
 /// Hashes what is here, on all processors.
 fn hash(metainfo: &Metainfo, storage: &Storage, io: &mut Io) -> Result<Bitfield, Failure> {
     io.out.flush()?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = crate::sys::cpus::count();
     let progress = Progress::start("Check exist", metainfo.geometry.length(), Style::Auto);
     let have = check(storage, metainfo, threads, &|bytes| progress.advance(bytes));
     drop(progress);
