@@ -12,7 +12,7 @@ BUDGET := 1572864
 # Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: all help demo test fuzz bench size baseline bloat install uninstall clean
+.PHONY: all help demo test fuzz bench sim size baseline bloat install uninstall clean
 
 all: ## build the binary, target/x86_64-unknown-linux-musl/release/ogbox
 	scripts/setup build
@@ -43,6 +43,10 @@ bench: all ## beside partclone, mktorrent, aria2, libtorrent, ctorrent and opent
 	scripts/bench create
 	scripts/bench swarm
 	scripts/bench-tracker
+
+sim: ## the swarm in virtual time: 10, 100 and 1,000 peers (ARGS="--size 4 --peers 100", --all for 5,000 too)
+	CARGO_PROFILE_BENCH_OPT_LEVEL=3 CARGO_PROFILE_BENCH_LTO=thin \
+		$(CARGO) bench --locked --target $(TARGET) --bench sim -- $(ARGS)
 
 size: all ## the binary's size by crate and by room; fails over the BUDGET
 	scripts/size table $(OGBOX) $(BUDGET)

@@ -94,11 +94,14 @@ pub struct Config {
     pub upload: bool,
     /// The longest request to make of our own kind, bytes.
     pub max_request: u32,
+    /// How long one request may last at the rate of whom it is made of, seconds, so that other messages do not
+    /// wait behind it.
+    pub request_time: f64,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { slots: None, turns: 4, upload: true, max_request: FRIEND_REQUEST }
+        Config { slots: None, turns: 4, upload: true, max_request: FRIEND_REQUEST, request_time: 0.008 }
     }
 }
 
@@ -481,7 +484,7 @@ impl Swarm {
     /// The peer asks for a block.
     pub fn request(&mut self, now: Duration, key: PeerKey, block: Block) -> Result<(), Offence> {
         self.check_range(block)?;
-        if block.length > FRIEND_REQUEST {
+        if block.length > self.config.max_request.max(FRIEND_REQUEST) {
             return Err(Offence::RequestTooLong);
         }
         let Some(at) = self.find(key) else { return Ok(()) };

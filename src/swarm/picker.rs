@@ -18,8 +18,6 @@ pub const SNUB: Duration = Duration::from_secs(8);
 const AHEAD: f64 = 0.15;
 /// Bytes to ask for ahead before a peer's rate is known, and at the least.
 const AHEAD_LEAST: u64 = 16 * BLOCK as u64;
-/// One request lasts this long at the most, so that other messages do not wait behind it.
-const REQUEST_TIME: f64 = 0.008;
 /// Peers that the same block is asked of in the endgame.
 const ENDGAME_ASKERS: u8 = 2;
 /// Bytes to ask one peer for ahead in the endgame.
@@ -137,7 +135,7 @@ impl Swarm {
         }
         let rate = peer.down.per_second(now);
         let ahead = if peer.snubbed { u64::from(BLOCK) } else { ((rate * AHEAD) as u64).max(AHEAD_LEAST) };
-        let most = ((rate * REQUEST_TIME) as u32).clamp(BLOCK, peer.traits.max_request) / BLOCK;
+        let most = ((rate * self.config.request_time) as u32).clamp(BLOCK, peer.traits.max_request) / BLOCK;
         while self.peers[at].1.requested < ahead
             && self.peers[at].1.requests.len() < self.peers[at].1.traits.queue as usize
         {
