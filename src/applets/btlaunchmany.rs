@@ -46,6 +46,12 @@ struct LaunchMany {
     /// send at most this many KiB a second; 0: no limit
     #[argh(option, default = "0")]
     max_upload_rate: u64,
+    /// look for peers on the local network by multicast; the default
+    #[argh(switch, long = "lsd")]
+    _lsd: bool,
+    /// do not
+    #[argh(switch)]
+    no_lsd: bool,
     /// directory of the .torrent files
     #[argh(positional)]
     directory: PathBuf,
@@ -102,6 +108,7 @@ fn start(options: &LaunchMany) -> std::io::Result<Session> {
         ports,
         max_peers: MAX_PEERS,
         limits: (options.max_upload_rate << 10, 0),
+        lsd: !options.no_lsd,
         swarm: Config::default(),
         log: Arc::new(complain),
         ..Options::default()

@@ -9,6 +9,7 @@ mod extension;
 mod hasher;
 mod limiter;
 mod link;
+mod lsd;
 mod nudge;
 mod pex;
 mod session;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::hasher::Queue;
 use super::limiter::Limiter;
+use super::lsd::Discovery;
 use super::nudge::Nudge;
 use super::torrent::{Setting, Torrent};
 use super::{connection, lock, spawn};
@@ -22,6 +23,9 @@ use crate::torrent::{Bitfield, InfoHash, Metainfo, PeerId};
 const TICK: Duration = Duration::from_millis(100);
 /// Incoming connections whose handshake is not done yet; more are closed at once.
 const HANDSHAKES: usize = 256;
+
+/// Takes lines for whoever looks after the session.
+pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How a session is to be.
 pub struct Options {
@@ -37,10 +41,12 @@ pub struct Options {
     pub limits: (u64, u64),
     /// Tell peers of one another, and hear of others from them (BEP 11), but for private torrents.
     pub pex: bool,
+    /// Look for peers on the local network by multicast (BEP 14), but for private torrents.
+    pub lsd: bool,
     /// How each swarm behaves.
     pub swarm: Config,
     /// Told of peers that are dropped, and why.
-    pub log: Arc<dyn Fn(&str) + Send + Sync>,
+    pub log: Log,
 }
 
 impl Default for Options {
@@ -52,6 +58,7 @@ impl Default for Options {
             max_peers: 100,
             limits: (0, 0),
             pex: true,
+            lsd: false,
             swarm: Config::default(),
             log: Arc::new(|_| {}),
         }
@@ -112,9 +119,10 @@ impl Session {
         let hashing = Arc::new(Queue::new());
         let (accepting, ticking, queue) = (shared.clone(), shared.clone(), hashing.clone());
         let door = listener.clone();
+        let seeking = options.lsd.then(|| options.log.clone());
         let mut session = Session { shared, hashing, listener, threads: Vec::new(), options, zero: Instant::now() };
         session.run("accept", move || accept(&accepting, &door))?;
-        session.run("tick", move || tick(&ticking))?;
+        session.run("tick", move || tick(&ticking, seeking))?;
         session.run("hash", move || queue.run())?;
         Ok(session)
     }
@@ -219,9 +227,22 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
-fn tick(shared: &Arc<Shared>) {
+/// Does what goes by time; `seeking` is told why the local network is of no use, and none when nobody asked for it.
+fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
+    let zero = Instant::now();
+    let complain = |error: io::Error| {
+        if let Some(log) = &seeking {
+            log(&format!("look for peers on the local network: {error}"));
+        }
+    };
+    let cookie = u64::from_be_bytes(*shared.id.0.last_chunk().unwrap_or(&[0; 8]));
+    let open = || Discovery::open(shared.bind, shared.port, cookie).map_err(complain).ok();
+    let mut discovery = seeking.as_ref().and_then(|_| open());
     while !shared.stop.load(Ordering::Relaxed) {
         let torrents: Vec<_> = lock(&shared.torrents).values().cloned().collect();
+        if let Some(Err(error)) = discovery.as_mut().map(|discovery| discovery.turn(zero.elapsed(), &torrents)) {
+            complain(error);
+        }
         for torrent in torrents {
             while let Some(address) = torrent.tick() {
                 let (shared, dialled) = (shared.clone(), torrent.clone());

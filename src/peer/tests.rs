@@ -108,3 +108,26 @@ fn of_a_private_torrent_and_without_the_exchange_nobody_hears() {
         assert_eq!((connections(&fetching), status.spare), (1, 0), "private: {private}, exchange: {pex}");
     }
 }
+
+#[test]
+fn two_that_know_of_nobody_find_each_other_on_the_local_network() {
+    let scene = Scene::new(3, 1, false);
+    let options = || Options { pex: false, lsd: true, log: Arc::new(|line| panic!("{line}")), ..Options::default() };
+    let (seeder, leecher) = (session(options()), session(options()));
+    scene.seed(&seeder);
+    let fetching = scene.fetch(&leecher, "fetched");
+    eventually("the leecher is whole", || fetching.status().whole);
+    scene.assert_is_payload("fetched");
+}
+
+#[test]
+fn a_private_torrent_is_not_announced_on_the_local_network() {
+    let scene = Scene::new(4, 1, true);
+    let options = || Options { lsd: true, ..Options::default() };
+    let (seeder, leecher) = (session(options()), session(options()));
+    scene.seed(&seeder);
+    let fetching = scene.fetch(&leecher, "fetched");
+    // Ten times what it takes two that may.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!((connections(&fetching), fetching.status().spare), (0, 0));
+}

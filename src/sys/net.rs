@@ -1,15 +1,13 @@
 //! Sockets with the options that std does not set.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, listen as listen_on, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen as listen_on, socket_with, sockopt};
 
 /// Connections that may wait to be accepted: a room that starts in one second must fit.
 const BACKLOG: i32 = 1024;
@@ -21,7 +19,7 @@ const USER_TIMEOUT: u32 = 20_000;
 /// # Errors
 /// What socket(2), bind(2) or listen(2) gave.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = new_socket(&address)?;
+    let socket = new_socket(&address, SocketType::STREAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, false)?;
@@ -39,7 +37,7 @@ pub fn dial(from: IpAddr, address: SocketAddr, timeout: Duration) -> io::Result<
     if from.is_unspecified() || from.is_ipv4() != address.is_ipv4() {
         return TcpStream::connect_timeout(&address, timeout);
     }
-    let socket = new_socket(&address)?;
+    let socket = new_socket(&address, SocketType::STREAM)?;
     bind(&socket, &SocketAddr::new(from, 0))?;
     rustix::io::ioctl_fionbio(&socket, true)?;
     match connect(&socket, &address) {
@@ -72,7 +70,25 @@ pub fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     Ok(())
 }
 
-fn new_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+/// A socket that never waits and gets what is sent to the multicast `group` on the interface of the local address
+/// `interface` (unspecified: the one that the routes name), and sends to it from there, no further than one network.
+/// Others may share the port.
+///
+/// # Errors
+/// What setsockopt(2) or bind(2) gave: the interface has no multicast, the port is taken by one who does not share.
+pub fn multicast(group: SocketAddrV4, interface: Ipv4Addr) -> io::Result<UdpSocket> {
+    let socket = new_socket(&group.into(), SocketType::DGRAM)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    // Bound to the group, it does not get what is sent to the port of a local address.
+    bind(&socket, &group)?;
+    sockopt::set_ip_add_membership(&socket, group.ip(), &interface)?;
+    sockopt::set_ip_multicast_if(&socket, &interface)?;
+    sockopt::set_ip_multicast_ttl(&socket, 1)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    Ok(socket.into())
+}
+
+fn new_socket(address: &SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?)
+    Ok(socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
 }

@@ -84,7 +84,8 @@ impl Scene {
                 command
             }
         };
-        command.args(["-e", "1", "-i", &at.ip().to_string(), "-p", &at.port().to_string(), "-b"]);
+        // Multicast on loopback would reach the labs of other tests as well.
+        command.args(["--no-lsd", "-e", "1", "-i", &at.ip().to_string(), "-p", &at.port().to_string(), "-b"]);
         command.arg(self.lab.path(&format!("bitfield-{n}"))).arg("-s").arg(&file).arg(&self.torrent);
         let program = self.lab.start(&format!("peer-{n}"), &mut command);
         Peer { program, at, file }

@@ -92,7 +92,7 @@ impl Peer {
             fs::hard_link(whole, dir.join(NAME)).expect("give a seeder its file");
         }
         let mut command = match client {
-            Client::Ours => ctorrent(applet("ctorrent"), lab.host(n)),
+            Client::Ours => ours(lab.host(n)),
             Client::Ctorrent => ctorrent(Command::new("ctorrent"), lab.host(n)),
             Client::Aria2 => aria2(lab.host(n), &dir, whole.is_some()),
         };
@@ -120,6 +120,13 @@ impl Peer {
             }),
         }
     }
+}
+
+/// Multicast on loopback would reach the labs of other tests as well.
+fn ours(host: Ipv4Addr) -> Command {
+    let mut program = ctorrent(applet("ctorrent"), host);
+    program.arg("--no-lsd");
+    program
 }
 
 /// `program` is somebody's ctorrent.

@@ -147,6 +147,12 @@ struct Run {
     /// do not
     #[argh(switch)]
     no_pex: bool,
+    /// look for peers on the local network by multicast; the default
+    #[argh(switch, long = "lsd")]
+    _lsd: bool,
+    /// do not
+    #[argh(switch)]
+    no_lsd: bool,
     /// metainfo file
     #[argh(positional)]
     torrent: Vec<PathBuf>,

@@ -87,6 +87,7 @@ fn start(options: &Run) -> io::Result<Session> {
         max_peers: options.max_peers.max(1),
         limits: (options.up << 10, options.down << 10),
         pex: !options.no_pex,
+        lsd: !options.no_lsd,
         swarm: Config::default(),
         log: Arc::new(complain),
     })

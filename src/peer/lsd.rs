@@ -1,0 +1,232 @@
+//! Local service discovery, BEP 14: peers of one network find one another by multicast, without a tracker.
+//!
+//! IPv4 only (239.192.152.143:6771), and only as far as one network reaches (TTL 1). A session that is bound to an
+//! address speaks and listens on that address's interface, so one on loopback never leaves the machine.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::torrent::Torrent;
+use crate::sys;
+use crate::torrent::InfoHash;
+
+/// Where everybody listens.
+const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 192, 152, 143), 6771);
+/// The longest datagram, bytes; BEP 14: below 1400.
+const DATAGRAM: usize = 1400;
+/// Info-hashes of one datagram: each takes a line of 52 bytes, the other lines take less than 150.
+const HASHES: usize = (DATAGRAM - 150) / 52;
+/// Pause between two announces of the same.
+const PAUSE: Duration = Duration::from_secs(300);
+/// Pause between two announces when there is something new.
+const LEAST: Duration = Duration::from_secs(60);
+/// Datagrams read in one turn; more wait for the next.
+const TURN: usize = 64;
+
+/// One datagram: who has which torrents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The port that the sender accepts connections on; not 0.
+    pub port: u16,
+    /// What the sender knows its own datagrams by.
+    pub cookie: Option<String>,
+    /// Torrents that it has or wants.
+    pub info_hashes: Vec<InfoHash>,
+}
+
+impl Search {
+    /// The datagram.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut text = format!("BT-SEARCH * HTTP/1.1\r\nHost: {GROUP}\r\nPort: {}\r\n", self.port);
+        for info_hash in &self.info_hashes {
+            text += &format!("Infohash: {info_hash}\r\n");
+        }
+        if let Some(cookie) = &self.cookie {
+            text += &format!("cookie: {cookie}\r\n");
+        }
+        text += "\r\n\r\n";
+        text.into_bytes()
+    }
+
+    /// Reads a datagram; none when it is something else, or names no port or no torrent.
+    pub fn parse(datagram: &[u8]) -> Option<Search> {
+        let text = std::str::from_utf8(datagram).ok()?;
+        let mut lines = text.split('\n').map(str::trim);
+        if !lines.next()?.starts_with("BT-SEARCH * HTTP/1.") {
+            return None;
+        }
+        let mut search = Search::default();
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            let (name, value) = (name.trim_end(), value.trim_start());
+            if name.eq_ignore_ascii_case("port") {
+                search.port = value.parse().ok()?;
+            } else if name.eq_ignore_ascii_case("cookie") {
+                search.cookie = Some(value.to_owned());
+            } else if name.eq_ignore_ascii_case("infohash")
+                && let Ok(info_hash) = value.parse()
+            {
+                search.info_hashes.push(info_hash);
+            }
+        }
+        (search.port != 0 && !search.info_hashes.is_empty()).then_some(search)
+    }
+}
+
+/// When to announce.
+#[derive(Debug, Default)]
+struct Schedule {
+    last: Option<Duration>,
+    announced: HashSet<InfoHash>,
+}
+
+impl Schedule {
+    /// It is time to announce `torrents`; takes it that they then are.
+    fn is_due(&mut self, now: Duration, torrents: &[InfoHash]) -> bool {
+        let new = torrents.iter().any(|info_hash| !self.announced.contains(info_hash));
+        let pause = if new { LEAST } else { PAUSE };
+        if torrents.is_empty() || self.last.is_some_and(|last| now < last + pause) {
+            return false;
+        }
+        self.last = Some(now);
+        self.announced = torrents.iter().copied().collect();
+        true
+    }
+}
+
+/// A session's ear and mouth on the local network.
+pub struct Discovery {
+    socket: UdpSocket,
+    loopback: bool,
+    port: u16,
+    cookie: String,
+    schedule: Schedule,
+    /// Sending failed before; it was said.
+    failed: bool,
+}
+
+impl Discovery {
+    /// Listens on the network of the local address `bind` for a session that accepts connections on `port`;
+    /// `cookie` is nobody else's.
+    ///
+    /// # Errors
+    /// There is no way for multicast, or somebody has the port for himself.
+    pub fn open(bind: IpAddr, port: u16, cookie: u64) -> io::Result<Discovery> {
+        let interface = match bind {
+            IpAddr::V4(ip) => ip,
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::UNSPECIFIED,
+            IpAddr::V6(_) => return Err(io::Error::other("it is for IPv4 addresses")),
+        };
+        let socket = sys::net::multicast(GROUP, interface)?;
+        let cookie = format!("{cookie:016x}");
+        let schedule = Schedule::default();
+        Ok(Discovery { socket, loopback: interface.is_loopback(), port, cookie, schedule, failed: false })
+    }
+
+    /// Hears who is there and announces `torrents` when it is time; never waits.
+    ///
+    /// # Errors
+    /// Sending failed, for the first time; it goes on nevertheless.
+    pub fn turn(&mut self, now: Duration, torrents: &[Arc<Torrent>]) -> io::Result<()> {
+        self.listen(torrents);
+        let public = torrents.iter().filter(|torrent| !torrent.metainfo().private);
+        let info_hashes: Vec<InfoHash> = public.map(|torrent| torrent.info_hash()).collect();
+        if !self.schedule.is_due(now, &info_hashes) {
+            return Ok(());
+        }
+        for part in info_hashes.chunks(HASHES) {
+            let search = Search { port: self.port, cookie: Some(self.cookie.clone()), info_hashes: part.to_vec() };
+            if let Err(error) = self.socket.send_to(&search.encode(), GROUP)
+                && !std::mem::replace(&mut self.failed, true)
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&self, torrents: &[Arc<Torrent>]) {
+        let mut datagram = [0; DATAGRAM];
+        for _ in 0..TURN {
+            let Ok((length, from)) = self.socket.recv_from(&mut datagram) else { return };
+            // A socket also gets what others on this machine have joined the group for, on other interfaces.
+            if from.ip().is_loopback() != self.loopback {
+                continue;
+            }
+            let Some(search) = Search::parse(&datagram[..length]) else { continue };
+            if search.cookie.as_ref() == Some(&self.cookie) {
+                continue;
+            }
+            let named = |torrent: &&Arc<Torrent>| search.info_hashes.contains(&torrent.info_hash());
+            for torrent in torrents.iter().filter(named).filter(|torrent| !torrent.metainfo().private) {
+                torrent.add_addresses(&[SocketAddr::new(from.ip(), search.port)]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hash(first: u8) -> InfoHash {
+        InfoHash(std::array::from_fn(|at| if at == 0 { first } else { 0xab }))
+    }
+
+    proptest! {
+        #[test]
+        fn a_search_survives_the_wire_within_a_datagram(
+            port in 1u16.., cookie in any::<u64>(), hashes in prop::collection::vec(any::<[u8; 20]>(), 1..=HASHES),
+        ) {
+            let info_hashes = hashes.into_iter().map(InfoHash).collect();
+            let search = Search { port, cookie: Some(format!("{cookie:016x}")), info_hashes };
+            let datagram = search.encode();
+            prop_assert!(datagram.len() < DATAGRAM);
+            prop_assert_eq!(Search::parse(&datagram), Some(search));
+        }
+
+        #[test]
+        fn no_datagram_makes_it_panic(tail in prop::collection::vec(any::<u8>(), 0..200), text in "(\\PC|[\r\n:])*") {
+            let _ = Search::parse(&tail);
+            let _ = Search::parse(format!("BT-SEARCH * HTTP/1.1\r\n{text}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn headers_come_in_any_case_and_order_and_what_is_unknown_is_passed_over() {
+        let (one, other) = (hash(1).to_string().to_uppercase(), hash(2));
+        let datagram = format!(
+            "BT-SEARCH * HTTP/1.1\r\nINFOHASH: {one}\r\nX-Odd: 1\r\nno header\r\nport:6881\ninfohash: ab\r\n\
+             Infohash: {other}\r\n\r\n\r\n"
+        );
+        let expected = Search { port: 6881, cookie: None, info_hashes: vec![hash(1), hash(2)] };
+        assert_eq!(Search::parse(datagram.as_bytes()), Some(expected));
+    }
+
+    #[test]
+    fn what_names_no_port_or_no_torrent_is_nothing() {
+        let hash = hash(1);
+        for datagram in [
+            format!("BT-SEARCH * HTTP/1.1\r\nPort: 0\r\nInfohash: {hash}\r\n\r\n"),
+            format!("BT-SEARCH * HTTP/1.1\r\nPort: 65536\r\nInfohash: {hash}\r\n\r\n"),
+            format!("BT-SEARCH * HTTP/1.1\r\nInfohash: {hash}\r\n\r\n"),
+            "BT-SEARCH * HTTP/1.1\r\nPort: 1\r\n\r\n".to_owned(),
+            format!("M-SEARCH * HTTP/1.1\r\nPort: 1\r\nInfohash: {hash}\r\n\r\n"),
+        ] {
+            assert_eq!(Search::parse(datagram.as_bytes()), None, "{datagram}");
+        }
+    }
+
+    #[test]
+    fn what_is_new_is_announced_after_a_minute_at_the_earliest_and_all_of_it_every_five() {
+        let mut schedule = Schedule::default();
+        let mut due = |now, torrents: &[InfoHash]| schedule.is_due(Duration::from_secs(now), torrents);
+        assert!(!due(0, &[]));
+        assert!(due(1, &[hash(1)]) && !due(2, &[hash(1)]));
+        assert!(!due(60, &[hash(1), hash(2)]) && due(61, &[hash(1), hash(2)]));
+        assert!(!due(360, &[hash(2)]) && due(361, &[hash(2)]));
+    }
+}
