@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::partial::{self, Partial};
+use super::peer::{Held, Request};
 use super::rarity::Rarity;
-use super::{Action, Block, Held, Offence, PeerKey, Request, Swarm};
+use super::{Action, Block, Offence, PeerKey, Swarm};
 use crate::sys::rng::Rng;
 use crate::torrent::{BLOCK, Bitfield, Geometry};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
+use crate::torrent::BLOCK;
 
 /// What travels on a connection.
 #[derive(Clone, Debug)]
@@ -320,7 +321,8 @@ fn a_flood_of_blocks_that_nobody_asked_for_ends_the_connection() {
     let mut swarm = Swarm::new(geometry, Bitfield::new(4), Config::default(), 1);
     let key = swarm.join(Duration::ZERO, Traits::stranger(false));
     let block = Block { piece: 0, begin: 0, length: BLOCK };
-    let outcomes: Vec<_> = (0..UNASKED_ALLOWED + 1).map(|_| swarm.arrived(Duration::ZERO, key, block)).collect();
+    let outcomes: Vec<_> =
+        (0..blocks::UNASKED_ALLOWED + 1).map(|_| swarm.arrived(Duration::ZERO, key, block)).collect();
     assert_eq!(outcomes.last(), Some(&Err(Offence::Unasked)));
     assert!(outcomes.iter().rev().skip(1).all(|outcome| *outcome == Ok(Verdict::Ignore)));
 }
