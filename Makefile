@@ -2,7 +2,7 @@
 
 TARGET := x86_64-unknown-linux-musl
 OGBOX  := target/$(TARGET)/release/ogbox
-CARGO  ?= cargo
+export CARGO ?= cargo
 PREFIX ?= /usr/local
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
 
@@ -16,7 +16,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
 all: ## build the binary, target/x86_64-unknown-linux-musl/release/ogbox
 	scripts/setup build
-	$(CARGO) build --release --locked --target $(TARGET)
+	scripts/build
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ test: ## formatting, clippy, unit, property, cli and interop tests (SKIP=name,na
 	scripts/setup test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --target $(TARGET) --all-targets -- -D warnings
-	$(CARGO) build --release --locked --target $(TARGET)
+	scripts/build
 	scripts/check $(OGBOX) $(BUDGET)
 	$(CARGO) test --workspace --locked --target $(TARGET)
 
