@@ -6,17 +6,26 @@
 
 use argh::{ArgsInfo, FlagInfoKind, FromArgs};
 
-/// Options that may stand without a value, meaning 1; they are ours and not the namesakes'.
-type Switches<'a> = &'a [&'a str];
+/// What an applet's command line has beside the options of its struct.
+pub struct Dialect {
+    /// Options that may stand without a value, meaning 1; they are ours and not the namesakes'.
+    pub switches: &'static [&'static str],
+    /// Options of the namesakes that are taken, whatever their value, and mean nothing here.
+    pub ignored: &'static [&'static str],
+    /// Words that are no options, at the most.
+    pub most_words: usize,
+}
 
-/// Reads `args` into the options struct `T`.
+/// Reads `args` into the options struct `T`, with a line for the user on each option that is ignored.
 ///
 /// # Errors
 /// What the namesakes say of it: unknown key, value missing or of the wrong format, too many words.
-pub fn parse<T: FromArgs + ArgsInfo>(args: &[String], switches: Switches, most_words: usize) -> Result<T, String> {
+pub fn parse<T: FromArgs + ArgsInfo>(args: &[String], dialect: &Dialect) -> Result<(T, Vec<String>), String> {
+    let &Dialect { switches, most_words, .. } = dialect;
     let info = T::get_args_info();
     let mut options: Vec<(String, &str)> = Vec::new();
     let mut words: Vec<&str> = Vec::new();
+    let mut ignored: Vec<String> = Vec::new();
     let mut args = args.iter().map(String::as_str).peekable();
     while let Some(word) = args.next() {
         let Some(name) = word.strip_prefix("--") else {
@@ -28,6 +37,13 @@ pub fn parse<T: FromArgs + ArgsInfo>(args: &[String], switches: Switches, most_w
             _ if switches.contains(&name) => "1",
             _ => return Err("parameter passed in at end with no value".to_owned()),
         };
+        if dialect.ignored.contains(&name) {
+            let line = format!("--{name} has no meaning here and is ignored");
+            if !ignored.contains(&line) {
+                ignored.push(line);
+            }
+            continue;
+        }
         let dashed = format!("--{}", name.replace('_', "-"));
         if !info.flags.iter().any(|flag| flag.long == dashed && matches!(flag.kind, FlagInfoKind::Option { .. })) {
             return Err(format!("unknown key --{name}"));
@@ -44,18 +60,19 @@ pub fn parse<T: FromArgs + ArgsInfo>(args: &[String], switches: Switches, most_w
         line.push("--");
         line.extend(&words);
     }
-    T::from_args(&[""], &line).map_err(|early| {
+    let read = T::from_args(&[""], &line).map_err(|early| {
         let said = early.output.trim_end();
         let wrong = options.iter().find_map(|(name, value)| {
             let why = said.strip_prefix(&format!("Error parsing option '{name}' with value '{value}': "))?;
             Some(format!("wrong format of {} - {why}", underscored(name)))
         });
         wrong.unwrap_or_else(|| said.to_owned())
-    })
+    });
+    Ok((read?, ignored))
 }
 
 /// The list of options that the namesakes print when there are no arguments.
-pub fn list<T: ArgsInfo>() -> String {
+pub fn list<T: ArgsInfo>(ignored: &[&str]) -> String {
     let mut out = String::new();
     for flag in T::get_args_info().flags.iter().filter(|flag| matches!(flag.kind, FlagInfoKind::Option { .. })) {
         out.push_str(&underscored(flag.long));
@@ -74,6 +91,11 @@ pub fn list<T: ArgsInfo>() -> String {
             column += 1 + word.chars().count();
         }
         out.push_str("\n\n");
+    }
+    for name in ignored {
+        out.push_str("--");
+        out.push_str(name);
+        out.push_str(" <arg>\n          no meaning here\n\n");
     }
     out
 }
@@ -120,9 +142,11 @@ mod tests {
         words: Vec<String>,
     }
 
+    const DIALECT: Dialect = Dialect { switches: &["open"], ignored: &["old_way"], most_words: 1 };
+
     fn read(line: &str) -> Result<Options, String> {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        parse(&args, &["open"], 1)
+        parse(&args, &DIALECT).map(|(options, _)| options)
     }
 
     fn said(line: &str) -> String {
@@ -159,8 +183,16 @@ mod tests {
     }
 
     #[test]
+    fn what_means_nothing_here_is_taken_and_told_once() {
+        let args = ["--old_way", "1", "--port", "7", "--old_way", "--x"].map(str::to_owned);
+        let (options, ignored) = parse::<Options>(&args, &DIALECT).unwrap();
+        assert_eq!((options.port, ignored), (7, vec!["--old_way has no meaning here and is ignored".to_owned()]));
+        assert_eq!(said("--old_way"), "parameter passed in at end with no value");
+    }
+
+    #[test]
     fn the_list_names_each_option_with_what_it_does() {
-        let list = list::<Options>();
+        let list = list::<Options>(DIALECT.ignored);
         assert!(
             list.starts_with("--port <arg>\n          port to listen on (defaults to 80)\n\n--look_interval <arg>\n"),
             "{list}"

@@ -5,18 +5,16 @@
 //! print the options, and a wrong command line is told on standard output with exit code 0. Unlike them it
 //! tracks nothing without `--allowed_dir` or `--allowed_list`, unless `--open` says so.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
 
-use super::bittornado::{self, boolean, real, whole};
+use super::bittornado::{self, Dialect, boolean, real, whole};
+use super::daemon::{PidFile, give_up_root, tell_ready};
 use super::{Exit, Failure, Io, Outcome};
-use crate::sys::ready;
 use crate::sys::signal::Signals;
-use crate::sys::user::become_user;
 use crate::tracker::server::Server;
 use crate::tracker::server::allowed::Source;
 use crate::tracker::server::announce::MOST_PEERS;
@@ -25,6 +23,30 @@ use crate::tracker::server::store::Rules;
 
 /// Connections kept open at most: a few hundred bytes each, and as much again in the kernel.
 const MOST_CONNECTIONS: usize = 32_768;
+
+/// Options of the namesakes that have no meaning here: an IPv6 socket always takes IPv4 connections, time-outs are
+/// checked every second, nobody is connected back to, nothing is fetched, trackers do not exchange peers, SIGHUP
+/// always reopens the log.
+const IGNORED: &[&str] = &[
+    "ipv6_binds_v4",
+    "close_with_rst",
+    "timeout_check_interval",
+    "nat_check",
+    "log_nat_checks",
+    "min_time_between_cache_refreshes",
+    "multitracker_enabled",
+    "multitracker_allowed",
+    "multitracker_reannounce_interval",
+    "multitracker_maxpeers",
+    "aggregate_forward",
+    "aggregator",
+    "hupmonitor",
+    "http_timeout",
+    "dedicated_seed_id",
+    "twisted",
+];
+
+const DIALECT: Dialect = Dialect { switches: &["open"], ignored: IGNORED, most_words: 0 };
 
 /// BitTorrent tracker.
 #[derive(FromArgs, ArgsInfo)]
@@ -41,15 +63,9 @@ struct Track {
     /// whether to listen on IPv6 beside IPv4 when --bind does not say where (defaults to 1)
     #[argh(option, default = "true", from_str_fn(boolean))]
     ipv6_enabled: bool,
-    /// no meaning here: an IPv6 socket always takes IPv4 connections
-    #[argh(option)]
-    ipv6_binds_v4: Option<String>,
     /// seconds within which a request must be whole; idle connections are closed after as many (defaults to 15)
     #[argh(option, default = "15", from_str_fn(whole))]
     socket_timeout: u32,
-    /// no meaning here
-    #[argh(option)]
-    close_with_rst: Option<String>,
     /// seconds between saving dfile (defaults to 300)
     #[argh(option, default = "300", from_str_fn(whole))]
     save_dfile_interval: u32,
@@ -66,21 +82,9 @@ struct Track {
     /// maximum number of peers to give with any one request, at most 1024 (defaults to 200)
     #[argh(option, default = "200", from_str_fn(whole))]
     max_give: u32,
-    /// no meaning here: time-outs are checked every second
-    #[argh(option)]
-    timeout_check_interval: Option<String>,
-    /// no meaning here: nobody is connected back to
-    #[argh(option)]
-    nat_check: Option<String>,
-    /// no meaning here
-    #[argh(option)]
-    log_nat_checks: Option<String>,
     /// seconds between two writes of the log (defaults to 3.0)
     #[argh(option, default = "3.0", from_str_fn(real))]
     min_time_between_log_flushes: f64,
-    /// no meaning here: there is no cache of peers
-    #[argh(option)]
-    min_time_between_cache_refreshes: Option<String>,
     /// only allow downloads for .torrents in this directory and those below it
     #[argh(option, default = "String::new()")]
     allowed_dir: String,
@@ -105,30 +109,6 @@ struct Track {
     /// don't allow connections from IPs specified in the given file; a line is xxx:xxx:ip1-ip2, or as above
     #[argh(option, default = "String::new()")]
     banned_ips: String,
-    /// no meaning here: trackers do not exchange peers
-    #[argh(option)]
-    multitracker_enabled: Option<String>,
-    /// no meaning here
-    #[argh(option)]
-    multitracker_allowed: Option<String>,
-    /// no meaning here
-    #[argh(option)]
-    multitracker_reannounce_interval: Option<String>,
-    /// no meaning here
-    #[argh(option)]
-    multitracker_maxpeers: Option<String>,
-    /// no meaning here
-    #[argh(option)]
-    aggregate_forward: Option<String>,
-    /// no meaning here
-    #[argh(option)]
-    aggregator: Option<String>,
-    /// no meaning here: SIGHUP always reopens the log
-    #[argh(option)]
-    hupmonitor: Option<String>,
-    /// no meaning here: nothing is fetched
-    #[argh(option)]
-    http_timeout: Option<String>,
     /// whether to display an info page when the tracker's root dir is loaded (defaults to 1)
     #[argh(option, default = "true", from_str_fn(boolean))]
     show_infopage: bool,
@@ -158,15 +138,9 @@ struct Track {
     /// scrape access allowed (can be none, specific or full; defaults to full)
     #[argh(option, default = "ScrapeAllowed::Full", from_str_fn(scrape_allowed))]
     scrape_allowed: ScrapeAllowed,
-    /// no meaning here
-    #[argh(option)]
-    dedicated_seed_id: Option<String>,
     /// only allow peers that accept a compact response (defaults to 0, as before BitTornado 0.4)
     #[argh(option, default = "false", from_str_fn(boolean))]
     compact_reqd: bool,
-    /// no meaning here
-    #[argh(option)]
-    twisted: Option<String>,
     /// file to write the process id to
     #[argh(option, default = "String::new()")]
     pid: String,
@@ -196,43 +170,30 @@ struct Track {
 /// Runs the tracker until SIGTERM or SIGINT.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     if args.is_empty() || matches!(args, [help] if help == "--help" || help == "-h") {
-        write!(io.out, "{}", bittornado::list::<Track>())?;
+        write!(io.out, "{}", bittornado::list::<Track>(IGNORED))?;
         return Ok(Exit::OK);
     }
-    let read = bittornado::parse::<Track>(args, &["open"], 0).and_then(|options| {
+    let read = bittornado::parse::<Track>(args, &DIALECT).and_then(|(options, ignored)| {
         let dfile = options.dfile.clone().ok_or("Option --dfile is required.")?;
-        Ok((options, dfile))
+        Ok((options, dfile, ignored))
     });
-    let (options, dfile) = match read {
+    let (options, dfile, ignored) = match read {
         Ok(read) => read,
         Err(why) => {
             writeln!(io.out, "error: {why}\nrun with no arguments for parameter explanations")?;
             return Ok(Exit::OK);
         }
     };
-    for line in options.remarks() {
+    for line in ignored.into_iter().chain(options.remarks()) {
         writeln!(io.err, "bttrack: {line}")?;
     }
     let signals = Signals::catch_ends()?;
     signals.catch_hangup()?;
     let server = Server::new(options.config(dfile)?).map_err(|error| Failure::new(1, error))?;
-    if !options.pid.is_empty() {
-        let written = fs::write(&options.pid, format!("{}\n", std::process::id()));
-        written.map_err(|error| Failure::new(1, format!("write process id to {}: {error}", options.pid)))?;
-    }
-    if !options.user.is_empty() {
-        let became = become_user(&options.user);
-        became.map_err(|error| Failure::new(1, format!("become user {}: {error}", options.user)))?;
-    }
-    let ready = || ready::notify().and_then(|()| options.ready_fd.map_or(Ok(()), ready::write_line_end));
-    if let Err(error) = ready() {
-        writeln!(io.err, "bttrack: say that it is ready: {error}")?;
-    }
+    let _pid = PidFile::write(&options.pid)?;
+    give_up_root(&options.user)?;
+    tell_ready("bttrack", options.ready_fd, io)?;
     let ended = server.run(&|| signals.ending(), &|| signals.take_hangup());
-    if !options.pid.is_empty() {
-        // Whoever reads it next finds the process gone anyway.
-        let _ = fs::remove_file(&options.pid);
-    }
     ended.map_err(|error| Failure::new(1, error))?;
     Ok(Exit::OK)
 }
@@ -240,27 +201,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
 impl Track {
     /// What the user is to be told of the options given.
     fn remarks(&self) -> Vec<String> {
-        let given = [
-            ("ipv6_binds_v4", &self.ipv6_binds_v4),
-            ("close_with_rst", &self.close_with_rst),
-            ("timeout_check_interval", &self.timeout_check_interval),
-            ("nat_check", &self.nat_check),
-            ("log_nat_checks", &self.log_nat_checks),
-            ("min_time_between_cache_refreshes", &self.min_time_between_cache_refreshes),
-            ("multitracker_enabled", &self.multitracker_enabled),
-            ("multitracker_allowed", &self.multitracker_allowed),
-            ("multitracker_reannounce_interval", &self.multitracker_reannounce_interval),
-            ("multitracker_maxpeers", &self.multitracker_maxpeers),
-            ("aggregate_forward", &self.aggregate_forward),
-            ("aggregator", &self.aggregator),
-            ("hupmonitor", &self.hupmonitor),
-            ("http_timeout", &self.http_timeout),
-            ("dedicated_seed_id", &self.dedicated_seed_id),
-            ("twisted", &self.twisted),
-        ];
-        let given = given.iter().filter(|(_, value)| value.is_some());
-        let mut remarks: Vec<String> =
-            given.map(|(name, _)| format!("--{name} has no meaning here and is ignored")).collect();
+        let mut remarks = Vec::new();
         if !self.allowed_list.is_empty() && !self.allowed_dir.is_empty() {
             remarks.push("**warning** allowed_dir and allowed_list options cannot be used together".to_owned());
             remarks.push("**warning** disregarding allowed_dir".to_owned());

@@ -13,6 +13,7 @@ mod bittornado;
 mod btlaunchmany;
 mod bttrack;
 mod ctorrent;
+mod daemon;
 mod image;
 mod install;
 pub mod options;

@@ -3,6 +3,7 @@
 pub mod block;
 pub mod cpus;
 pub mod io;
+pub mod log;
 pub mod net;
 pub mod ready;
 pub mod rng;
@@ -11,3 +12,4 @@ pub mod sort;
 pub mod tcp;
 pub mod time;
 pub mod user;
+pub mod watch;

@@ -33,18 +33,17 @@ pub mod service;
 pub mod status;
 pub mod store;
 pub mod swarm;
-pub mod watch;
 pub mod worker;
 
 use self::allowed::Allowed;
 use self::config::Config;
 use self::dfile::Loaded;
-use self::log::Log;
 use self::ranges::ListFile;
 use self::service::{Service, Which};
-use self::watch::Watch;
 use self::worker::{Shared, Worker};
 use super::Error;
+use crate::sys::log::{self as daemon, Log};
+use crate::sys::watch::Watch;
 
 /// Connections that may wait to be accepted; the kernel's somaxconn may make it less.
 const BACKLOG: i32 = 4096;
@@ -172,7 +171,7 @@ impl Server {
         });
         self.save();
         let log = &self.shared.service.log;
-        log.note(&log::shutting_down());
+        log.note(&daemon::shutting_down());
         log.flush();
         ended
     }
@@ -224,7 +223,7 @@ impl Server {
 /// Looks at what may be tracked whenever it changes, and now and then unasked.
 fn keep_looking(mut allowed: Option<Allowed>, mut lists: Vec<(Which, ListFile)>, shared: &Shared) {
     let service = &shared.service;
-    let mut watch = Watch::new()
+    let mut watch = Watch::new(false)
         .inspect_err(|error| service.log.note(&format!("**warning** directories are not watched: {error}")))
         .ok();
     let mut last = None;

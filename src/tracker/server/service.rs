@@ -17,12 +17,12 @@ use super::allowed::Source;
 use super::announce::{self, Form, Query};
 use super::config::{Config, OverrideIp, ScrapeAllowed};
 use super::http::{Head, Malformed, Method, Reply};
-use super::log::{self, Log};
 use super::ranges::Ranges;
 use super::status::{self, Status};
 use super::store::{Announce, Listing, Store};
 use super::swarm::Address;
 use super::{page, publish};
+use crate::sys::log::{Log, iso};
 use crate::sys::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
 use crate::tracker::{query, udp};
@@ -260,7 +260,7 @@ impl Service {
             }
             _ => {
                 let accepted = head.header("accept-language").and_then(|text| std::str::from_utf8(text).ok());
-                let clock = log::iso(unix_seconds());
+                let clock = iso(unix_seconds());
                 let status = status(&|hash| open.contains(&hash), MOST_ROWS);
                 let open: Vec<String> = open.iter().map(InfoHash::to_string).collect();
                 let link = self.config.allow_get;

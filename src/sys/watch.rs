@@ -12,20 +12,33 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
+const FLAGS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR);
+
 /// Directories that are watched.
 #[derive(Debug)]
 pub struct Watch {
     inotify: OwnedFd,
+    flags: WatchFlags,
     watched: HashSet<PathBuf>,
 }
 
 impl Watch {
-    /// Nothing is watched yet.
+    /// Nothing is watched yet. `writes`: files that are being written to count as changes, not only those that have
+    /// been.
     ///
     /// # Errors
     /// The kernel has no inotify, or no more of it for this user.
-    pub fn new() -> io::Result<Watch> {
-        Ok(Watch { inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?, watched: HashSet::new() })
+    pub fn new(writes: bool) -> io::Result<Watch> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let flags = if writes { FLAGS | WatchFlags::MODIFY } else { FLAGS };
+        Ok(Watch { inotify, flags, watched: HashSet::new() })
     }
 
     /// Watches exactly `directories`; true when there was a new one, in which something may have changed between
@@ -41,15 +54,7 @@ impl Watch {
     }
 
     fn add(&self, directory: &Path) -> io::Result<()> {
-        let flags = WatchFlags::CREATE
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO
-            | WatchFlags::DELETE
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
-        inotify::add_watch(&self.inotify, directory, flags)?;
+        inotify::add_watch(&self.inotify, directory, self.flags)?;
         Ok(())
     }
 
@@ -83,7 +88,7 @@ mod tests {
     #[test]
     fn what_happens_in_a_watched_directory_is_told_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let mut watch = Watch::new().unwrap();
+        let mut watch = Watch::new(false).unwrap();
         assert!(watch.only(&[dir.path().to_owned()]));
         assert!(!watch.only(&[dir.path().to_owned()]), "nothing new to watch");
         assert!(!watch.wait(Duration::ZERO));
@@ -100,7 +105,7 @@ mod tests {
         let inner = dir.path().join("inner");
         let both = [dir.path().to_owned(), inner.clone()];
         fs::create_dir(&inner).unwrap();
-        let mut watch = Watch::new().unwrap();
+        let mut watch = Watch::new(false).unwrap();
         watch.only(&both);
         fs::remove_dir(&inner).unwrap();
         assert!(watch.wait(Duration::from_secs(5)));
