@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::link::{Link, write_loop};
 use super::session::Shared;
-use super::torrent::{State, Torrent};
+use super::torrent::{self, State, Torrent};
 use super::wire::{self, HANDSHAKE, Handshake, Message};
 use super::{extension, lock, pex, spawn};
 use crate::swarm::{Block, Offence, PeerKey, Verdict};
@@ -19,6 +19,11 @@ use crate::torrent::{Bitfield, InfoHash};
 const PATIENCE: Duration = Duration::from_secs(8);
 /// A peer that says nothing for this long, not even a keep-alive, is gone (BEP 3: two minutes and some).
 const SILENCE: Duration = Duration::from_secs(150);
+/// The same while it owes us blocks. More than the pause between two keep-alives of our own kind: one that only
+/// waits for its turn to send is not dropped.
+const STALLED: Duration = Duration::from_secs(75);
+/// How often a silent peer is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 /// Bytes received at once at the most.
 const RECEIVE: usize = 256 << 10;
 /// When less room is left behind what has come, that is moved to the front.
@@ -57,10 +62,12 @@ pub fn dial(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) {
             if forget { state.roster.forget(address) } else { state.roster.gone(now, address, failed, false) }
         },
     );
-    report(torrent, address, end);
+    report(shared, address, end);
 }
 
 const OURSELVES: &str = "it is ourselves";
+/// Refusals that nobody needs to hear of: any swarm is full of them.
+const USUAL: [&str; 4] = [OURSELVES, torrent::CLOSED, torrent::ENOUGH, torrent::TWICE];
 
 fn dial_and_talk(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) -> End {
     let open = || -> Result<(TcpStream, Handshake), End> {
@@ -83,12 +90,12 @@ pub fn answer(shared: &Arc<Shared>, mut stream: TcpStream, address: SocketAddr) 
     let mut torrent = None;
     let greeted = greet(shared, &mut stream, &mut torrent);
     shared.handshakes.fetch_sub(1, Ordering::Relaxed);
-    let Some(torrent) = torrent else { return };
-    let end = match greeted {
-        Ok(theirs) => talk(shared, &torrent, stream, address, theirs, false),
-        Err(end) => end,
+    let end = match (torrent, greeted) {
+        (Some(torrent), Ok(theirs)) => talk(shared, &torrent, stream, address, theirs, false),
+        (_, Err(end)) => end,
+        (None, Ok(_)) => return,
     };
-    report(&torrent, address, end);
+    report(shared, address, end);
 }
 
 /// Reads a handshake and answers it. Ours goes out as soon as the info-hash is known: a tracker that only looks
@@ -157,13 +164,13 @@ impl Drop for Joined<'_> {
     }
 }
 
-fn report(torrent: &Torrent, address: SocketAddr, end: End) {
+fn report(shared: &Shared, address: SocketAddr, end: End) {
     match end {
         End::Io | End::Storage => {}
-        End::Wire(error) => torrent.log(&format!("{address}: dropped: {error}")),
-        End::Offence(offence) => torrent.log(&format!("{address}: dropped: {offence}")),
-        // Nothing to tell: this happens all the time.
-        End::Refused(_) => {}
+        End::Wire(error) => (shared.log)(&format!("{address}: dropped: {error}")),
+        End::Offence(offence) => (shared.log)(&format!("{address}: dropped: {offence}")),
+        End::Refused(why) if USUAL.contains(&why) => {}
+        End::Refused(why) => (shared.log)(&format!("{address}: refused: {why}")),
     }
 }
 
@@ -181,9 +188,10 @@ impl Reader<'_> {
         let bitfield = self.torrent.geometry().pieces().div_ceil(8) as usize;
         let mut buffer = vec![0; RECEIVE.max(wire::max_frame(bitfield) + 4)];
         let (mut start, mut end) = (0, 0);
-        if stream.set_read_timeout(Some(SILENCE)).is_err() {
+        if stream.set_read_timeout(Some(LOOK)).is_err() {
             return End::Io;
         }
+        let mut silent = Duration::ZERO;
         loop {
             if start == end {
                 (start, end) = (0, 0);
@@ -194,10 +202,18 @@ impl Reader<'_> {
             match stream.read(&mut buffer[end..]) {
                 Ok(0) => return End::Io,
                 Ok(received) => {
+                    silent = Duration::ZERO;
                     end += received;
                     self.shared.down.pass(received as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && silent < SILENCE => {
+                    silent += LOOK;
+                    if silent >= STALLED && self.torrent.with(|state, _| state.swarm.is_owed(self.key)) {
+                        return End::Offence(Offence::Stalled);
+                    }
+                    continue;
+                }
                 Err(_) => return End::Io,
             }
             match self.take_in(&buffer[..end], start, bitfield) {

@@ -14,8 +14,8 @@ use crate::swarm::{Block, PeerKey};
 use crate::sys;
 use crate::torrent::PeerId;
 
-/// Messages that may wait for a peer that does not read, bytes.
-const BACKLOG: usize = 1 << 20;
+/// Messages that may wait for a peer that does not read, bytes: with what a reader holds, what a connection can cost.
+const BACKLOG: usize = 256 << 10;
 /// Silence after which a keep-alive is sent (BEP 3: two minutes at most).
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 

@@ -73,6 +73,8 @@ pub struct Shared {
     pub up: Limiter,
     pub down: Limiter,
     pub handshakes: AtomicUsize,
+    /// Told of connections that were refused or dropped, and why.
+    pub log: Log,
     torrents: Mutex<HashMap<InfoHash, Arc<Torrent>>>,
     stop: AtomicBool,
     /// Given when there is somebody new to dial.
@@ -112,6 +114,7 @@ impl Session {
             up: Limiter::new(options.limits.0),
             down: Limiter::new(options.limits.1),
             handshakes: AtomicUsize::new(0),
+            log: options.log.clone(),
             torrents: Mutex::default(),
             stop: AtomicBool::new(false),
             nudge: Arc::default(),

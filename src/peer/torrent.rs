@@ -19,6 +19,12 @@ use crate::torrent::{Bitfield, Geometry, InfoHash, Metainfo};
 const PER_ADDRESS: usize = 64;
 /// Peers told of others in one tick: the mutex is held meanwhile.
 const TOLD: usize = 16;
+/// Why a connection is refused: the torrent ends, …
+pub const CLOSED: &str = "the torrent is closed";
+/// … no more connections are wanted, …
+pub const ENOUGH: &str = "there are connections enough";
+/// … or two peers dialled each other at once.
+pub const TWICE: &str = "it is connected already";
 /// Addresses waiting to be tried that make more of them from peers unwelcome: trackers still have room.
 const SPARE: usize = 1024;
 
@@ -241,13 +247,13 @@ impl Torrent {
         self.with(|state, now| {
             let ip = link.address.ip();
             if state.closed {
-                return Err("the torrent is closed");
+                return Err(CLOSED);
             }
             if state.roster.is_banned(ip) {
                 return Err("its address is banned");
             }
             if state.links.len() >= self.max_peers {
-                return Err("there are connections enough");
+                return Err(ENOUGH);
             }
             if state.links.values().filter(|other| other.address.ip() == ip).count() >= PER_ADDRESS {
                 return Err("its address has connections enough");
@@ -257,7 +263,7 @@ impl Torrent {
                 // dialled by the smaller peer id stays.
                 let keep_dialled = own < link.peer_id;
                 if other.dialled == link.dialled || other.dialled == keep_dialled {
-                    return Err("it is connected already");
+                    return Err(TWICE);
                 }
                 other.close();
             }

@@ -130,6 +130,11 @@ impl Swarm {
         self.find(key).is_some_and(|at| self.peers[at].1.have.is_full())
     }
 
+    /// The peer has been asked for blocks that it has not sent.
+    pub fn is_owed(&self, key: PeerKey) -> bool {
+        self.find(key).is_some_and(|at| !self.peers[at].1.requests.is_empty())
+    }
+
     /// A connection to a peer is up and both handshakes are done.
     pub fn join(&mut self, now: Duration, traits: Traits) -> PeerKey {
         let key = PeerKey(self.next_key);

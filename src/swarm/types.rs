@@ -118,6 +118,8 @@ pub enum Offence {
     RequestFlood,
     /// Sent blocks that nobody asked it for.
     Unasked,
+    /// Sent nothing at all while it owed us blocks.
+    Stalled,
     /// Gave data that fail the piece's hash.
     BadData,
     /// Has nothing that we lack, nor we that it lacks.
@@ -132,6 +134,7 @@ impl std::fmt::Display for Offence {
             Offence::RequestTooLong => "asked for a longer block than is served",
             Offence::RequestFlood => "left too many requests unanswered",
             Offence::Unasked => "sent blocks that it was not asked for",
+            Offence::Stalled => "sent nothing for long, though blocks were asked of it",
             Offence::BadData => "sent data that fail the hash of their piece",
             Offence::Useless => "is whole, and so are we",
         })

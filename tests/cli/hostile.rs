@@ -236,14 +236,18 @@ fn who_breaks_the_protocol_is_dropped_for_a_reason_and_the_download_goes_on() {
 #[test]
 fn what_is_no_handshake_or_of_another_torrent_ends_a_connection_and_so_does_silence() {
     let scene = Scene::new(2);
-    let leecher = scene.leecher();
+    let mut leecher = scene.leecher();
     let silent = Hostile::connect(leecher.at);
     let mut garbage = Hostile::connect(leecher.at);
     garbage.put(&[0x47; 4096]);
+    let from = garbage.0.local_addr().expect("an address");
     garbage.assert_dropped();
+    leecher.program.wait_for_line(&format!("{from}: dropped: "), PATIENCE);
     let mut stranger = Hostile::connect(leecher.at);
     stranger.put(&[b"\x13BitTorrent protocol", &[0; 8][..], &[9; 20], &[b'x'; 20]].concat());
+    let from = stranger.0.local_addr().expect("an address");
     stranger.assert_dropped();
+    leecher.program.wait_for_line(&format!("{from}: refused: it wants another torrent"), PATIENCE);
     silent.assert_dropped();
     scene.assert_unharmed(leecher, scene.seeder());
 }
