@@ -3,3 +3,4 @@
 
 pub mod lanes;
 pub mod lzo1x;
+pub mod md5;
