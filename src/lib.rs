@@ -5,6 +5,8 @@
 
 /// One file a command: its options, its help, its exit codes. Wires rooms together.
 pub mod applets;
+/// OpenGnsys' conventions: disk numbers, REPO and CACHE, error codes, messages, logs, locks.
+pub mod engine;
 /// Partition imaging: used-block maps, the partclone container, compressors, save, restore.
 pub mod image;
 /// The wire: messages, handshake, extensions, connections (threads), discovery.

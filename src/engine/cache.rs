@@ -1,0 +1,124 @@
+//! Where the local cache is: OpenGnsys' ogFindCache.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::partition::{self, Kind};
+use super::{Device, Engine, fs};
+use crate::sys::block;
+
+/// The label of the cache's file system, and its partition's name in a GPT.
+const LABEL: &str = "CACHE";
+/// Its partition's types in an MBR.
+const MBR_TYPES: [u8; 2] = [0xca, 0xa7];
+
+impl Engine {
+    /// The cache's partition: the one whose file system is labelled CACHE, else the one named so, else the one of
+    /// the cache's type. The first found counts.
+    pub fn cache_device(&self) -> Option<Device> {
+        self.cache.get_or_init(|| self.find_cache()).clone()
+    }
+
+    fn find_cache(&self) -> Option<Device> {
+        let linked = |by: &str| self.device_of(&Path::new("/dev/disk").join(by).join(LABEL)).ok();
+        if let Some(device) = linked("by-label") {
+            return Some(device);
+        }
+        let disks = self.disks().ok()?;
+        let partitions = || disks.iter().flatten().filter(|device| device.partition.is_some());
+        let labelled = |device: &&Device| fs::recognise(&device.path).is_some_and(|found| found.label == LABEL);
+        if let Some(device) = partitions().find(labelled).cloned().or_else(|| linked("by-partlabel")) {
+            return Some(device);
+        }
+        let kinds: [fn(&partition::Entry) -> bool; 2] =
+            [|entry| entry.name == LABEL, |entry| matches!(entry.kind, Kind::Mbr(kind) if MBR_TYPES.contains(&kind))];
+        kinds.iter().find_map(|is_cache| {
+            disks.iter().find_map(|disk| {
+                let entry = table(disk.first()?).into_iter().find(is_cache)?;
+                disk.iter().find(|device| device.partition == Some(entry.number)).cloned()
+            })
+        })
+    }
+
+    /// Where the cache is when it is no partition: below OGBOX_ROOT a directory will do.
+    pub fn cache_directory(&self) -> Option<PathBuf> {
+        let directory = self.env.path("OGCAC");
+        (self.env.is_moved() && directory.is_dir()).then_some(directory)
+    }
+
+    /// Whether this machine has a cache.
+    pub fn has_cache(&self) -> bool {
+        self.cache_device().is_some() || self.cache_directory().is_some()
+    }
+}
+
+/// A disk's partition table; none where it cannot be read.
+fn table(disk: &Device) -> Vec<partition::Entry> {
+    let read = || {
+        let size = disk.size().ok()?;
+        let file = File::open(&disk.path).ok()?;
+        let sector = block::sector_size(&file).unwrap_or(512);
+        partition::table(&file, size, u64::from(sector)).ok()
+    };
+    read().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use super::super::tests::moved;
+
+    /// An engine with the disks sda (MBR, whose fourth partition is of type `ca`) and sdb (GPT, whose second is
+    /// called CACHE if `named`), all of them files.
+    fn two_disks(named: bool) -> (tempfile::TempDir, super::Engine) {
+        let (dir, engine) = moved(&[]);
+        let list = "8 0 0 sda\n8 1 0 sda1\n8 4 0 sda4\n8 16 0 sdb\n8 17 0 sdb1\n8 18 0 sdb2\n";
+        std::fs::write(dir.path().join("proc/partitions"), list).unwrap();
+        let name = if named { "CACHE" } else { "Data" };
+        let script = format!(
+            "cd {}/dev; truncate -s 1M sda1 sda4 sdb1 sdb2; truncate -s 32M sda sdb; \
+             printf 'label: dos\\nsize=4M, type=7\\n4: type=ca\\n' | sfdisk -q sda; \
+             printf 'label: gpt\\nsize=4M, name=Linux\\nname={name}\\n' | sfdisk -q sdb",
+            dir.path().display()
+        );
+        let path = "/usr/sbin:/sbin:/usr/bin:/bin";
+        assert!(Command::new("sh").env("PATH", path).args(["-ec", &script]).status().unwrap().success());
+        (dir, engine)
+    }
+
+    fn found(engine: &super::Engine) -> Option<(usize, Option<u32>)> {
+        engine.cache_device().map(|device| (device.disk, device.partition))
+    }
+
+    #[test]
+    fn a_label_wins_over_a_name_and_that_over_a_type() {
+        assert_eq!(found(&two_disks(false).1), Some((1, Some(4))));
+        let (_named, engine) = two_disks(true);
+        assert_eq!(found(&engine), Some((2, Some(2))));
+        let (dir, engine) = two_disks(true);
+        let script = format!("mkfs.ext2 -q -F -L CACHE {}/dev/sdb1", dir.path().display());
+        assert!(
+            Command::new("sh")
+                .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+                .args(["-c", &script])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(found(&engine), Some((2, Some(1))));
+        let (dir, engine) = two_disks(true);
+        std::fs::create_dir_all(dir.path().join("dev/disk/by-label")).unwrap();
+        symlink("../../sda1", dir.path().join("dev/disk/by-label/CACHE")).unwrap();
+        assert_eq!(found(&engine), Some((1, Some(1))));
+    }
+
+    #[test]
+    fn without_a_cache_none_is_found_but_a_directory_serves_below_another_root() {
+        let (dir, engine) = moved(&[]);
+        assert!(!engine.has_cache());
+        std::fs::create_dir(dir.path().join("opt/opengnsys/cache")).unwrap();
+        assert!(engine.has_cache() && engine.cache_device().is_none());
+    }
+}

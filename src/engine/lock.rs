@@ -1,0 +1,183 @@
+//! Exclusive use. An image is locked by a file beside it, which the server and other machines see; a partition or
+//! disk by a file in /var/lock, which only this machine's scripts see.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Code, Device, Engine, Error, beside};
+
+/// What stands in a device's lock that a process holds: scripts leave theirs empty. Such a lock is the process's
+/// for as long as it also holds flock(2) on it, so that a process that was killed locks nobody out.
+const HELD: &str = "ogbox\n";
+
+/// Exclusive use of an image, partition or disk, given up when it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    /// Open for flock's sake.
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Nobody is left to tell when it fails; it may have been taken away by force (ogUnlock).
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Engine {
+    /// Whether somebody uses an image alone.
+    pub fn image_is_locked(&self, image: &Path) -> bool {
+        beside::with(image, ".lock").exists()
+    }
+
+    /// Takes an image for exclusive use.
+    ///
+    /// # Errors
+    /// [`Code::Locked`]: somebody has it. [`Code::NotWrite`]: no file can be made beside it.
+    pub fn lock_image(&self, image: &Path) -> Result<Lock, Error> {
+        let path = beside::with(image, ".lock");
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => Ok(Lock { path, _file: file }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(self.image_locked(image)),
+            Err(error) => Err(Error::new(Code::NotWrite, format!("create {}: {error}", path.display()))),
+        }
+    }
+
+    /// That an image is somebody else's.
+    pub fn image_locked(&self, image: &Path) -> Error {
+        let (image, lock) = (image.display(), beside::with(image, ".lock"));
+        let why = format!("{image} is in use; if by nobody (a machine was switched off), delete {}", lock.display());
+        Error::new(Code::Locked, why)
+    }
+
+    /// The file whose being there locks `device`.
+    pub fn device_lock(&self, device: &Device) -> PathBuf {
+        self.lock_named(&device.name)
+    }
+
+    fn lock_named(&self, name: &str) -> PathBuf {
+        self.env.rooted("/var/lock").join(format!("lock-dev-{}", name.replace('/', "-")))
+    }
+
+    /// Whether somebody uses `device`, or the disk that it is on, alone.
+    pub fn is_locked(&self, device: &Device) -> bool {
+        let disk = self.disks().ok().and_then(|disks| Some(disks.get(device.disk - 1)?.first()?.name.clone()));
+        [Some(device.name.clone()), disk].into_iter().flatten().any(|name| {
+            let path = self.lock_named(&name);
+            path.exists() && !matches!(take_over(&path), Ok(Some(_)))
+        })
+    }
+
+    /// Takes a partition or disk for exclusive use.
+    ///
+    /// # Errors
+    /// [`Code::Locked`]: somebody has it. [`Code::NotWrite`]: /var/lock cannot be written to.
+    pub fn lock_device(&self, device: &Device) -> Result<Lock, Error> {
+        let path = self.device_lock(device);
+        let locked = || {
+            let what = device.path.display();
+            let why = format!("{what} is in use; if by nobody, delete {}", path.display());
+            Error::new(Code::Locked, why)
+        };
+        if self.is_locked(device) {
+            return Err(locked());
+        }
+        match make(&path) {
+            Ok(Some(file)) => Ok(Lock { path, _file: file }),
+            Ok(None) => Err(locked()),
+            Err(error) => Err(Error::new(Code::NotWrite, format!("create {}: {error}", path.display()))),
+        }
+    }
+}
+
+/// Makes the lock `path`, or takes over one that was left; none when somebody has it.
+fn make(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(mut file) => {
+            // Until it says so, it looks like a script's: whoever sees it now keeps out.
+            flock(&file, FlockOperation::LockExclusive)?;
+            file.write_all(HELD.as_bytes())?;
+            Ok(Some(file))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => take_over(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the lock `path` if a process that is no more left it.
+fn take_over(path: &Path) -> io::Result<Option<File>> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(None);
+    }
+    let mut said = String::new();
+    Read::by_ref(&mut file).take(64).read_to_string(&mut said)?;
+    // Its holder may have deleted it between our opening and our locking it, and another made a new one.
+    let same = path.metadata()?.ino() == file.metadata()?.ino();
+    Ok((same && said == HELD).then_some(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::moved;
+    use super::*;
+
+    fn disk() -> (tempfile::TempDir, Engine, Device, Device) {
+        let (dir, engine) = moved(&[]);
+        std::fs::write(dir.path().join("proc/partitions"), "8 0 0 sda\n8 1 0 sda1\n").unwrap();
+        for name in ["sda", "sda1"] {
+            std::fs::write(dir.path().join("dev").join(name), "").unwrap();
+        }
+        let (sda, sda1) = (engine.device("1", None).unwrap(), engine.device("1", Some("1")).unwrap());
+        (dir, engine, sda, sda1)
+    }
+
+    #[test]
+    fn a_partition_is_locked_until_its_lock_is_dropped() {
+        let (dir, engine, _, sda1) = disk();
+        let lock = engine.lock_device(&sda1).unwrap();
+        assert!(dir.path().join("var/lock/lock-dev-sda1").exists());
+        assert!(engine.is_locked(&sda1));
+        assert_eq!(engine.lock_device(&sda1).unwrap_err().code, Code::Locked);
+        drop(lock);
+        assert!(!engine.is_locked(&sda1));
+        assert!(engine.lock_device(&sda1).is_ok());
+        assert!(!dir.path().join("var/lock/lock-dev-sda1").exists());
+    }
+
+    #[test]
+    fn a_disk_locks_its_partitions() {
+        let (_dir, engine, sda, sda1) = disk();
+        let _lock = engine.lock_device(&sda).unwrap();
+        assert!(engine.is_locked(&sda1));
+        assert_eq!(engine.lock_device(&sda1).unwrap_err().code, Code::Locked);
+    }
+
+    #[test]
+    fn a_scripts_lock_holds_and_that_of_a_killed_process_does_not() {
+        let (_dir, engine, _, sda1) = disk();
+        std::fs::write(engine.device_lock(&sda1), "").unwrap();
+        assert_eq!(engine.lock_device(&sda1).unwrap_err().code, Code::Locked);
+        std::fs::write(engine.device_lock(&sda1), HELD).unwrap();
+        assert!(!engine.is_locked(&sda1));
+        assert!(engine.lock_device(&sda1).is_ok());
+    }
+
+    #[test]
+    fn an_image_is_locked_by_the_file_beside_it() {
+        let (dir, engine) = moved(&[]);
+        let image = dir.path().join("x.img");
+        let lock = engine.lock_image(&image).unwrap();
+        assert!(dir.path().join("x.img.lock").exists() && engine.image_is_locked(&image));
+        assert_eq!(engine.lock_image(&image).unwrap_err().code, Code::Locked);
+        drop(lock);
+        assert!(!engine.image_is_locked(&image));
+        let nowhere = engine.lock_image(&dir.path().join("nowhere/x.img"));
+        assert_eq!(nowhere.unwrap_err().code, Code::NotWrite);
+    }
+}

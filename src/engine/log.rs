@@ -1,0 +1,255 @@
+//! What is said and where it is kept: ogEcho, ogRaiseError and ogHelp of OpenGnsys' System.lib and String.lib.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::{IpAddr, UdpSocket};
+use std::path::PathBuf;
+
+use super::{Code, Engine, Error};
+use crate::sys::time;
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// As it stands.
+    Plain,
+    /// With name, level and time.
+    Info,
+    /// With name, level and time.
+    Warning,
+    /// With name, level and time.
+    Error,
+}
+
+impl Level {
+    /// ogEcho's word for it.
+    pub fn of(word: &str) -> Option<Level> {
+        match word.to_ascii_lowercase().as_str() {
+            "help" => Some(Level::Plain),
+            "info" => Some(Level::Info),
+            "warning" => Some(Level::Warning),
+            "error" => Some(Level::Error),
+            _ => None,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Level::Plain => "help",
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        }
+    }
+}
+
+/// The logs that a line goes to beside the screen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// OGLOGFILE, which the server keeps.
+    pub log: bool,
+    /// OGLOGCOMMAND, the output of the command that runs.
+    pub command: bool,
+    /// OGLOGSESSION, what the person before the screen is shown.
+    pub session: bool,
+}
+
+impl Targets {
+    /// The screen alone.
+    pub const NONE: Targets = Targets { log: false, command: false, session: false };
+    /// OGLOGFILE and OGLOGSESSION, as scripts tell their steps.
+    pub const LOG_SESSION: Targets = Targets { log: true, command: false, session: true };
+
+    /// Adds the log that ogEcho calls `word`; false when it is no log's name.
+    pub fn add(&mut self, word: &str) -> bool {
+        match word.to_ascii_lowercase().as_str() {
+            "log" => self.log = true,
+            "command" => self.command = true,
+            "session" => self.session = true,
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl Engine {
+    /// Tells `text` on `out` and in the logs (ogEcho): plain, or as `OpenGnsys info: 2026-01-31 10:00:00 text`, which
+    /// OGLOGFILE then has in any case unless DEBUG=no. Logs that cannot be written to are left out.
+    pub fn echo(&self, out: &mut dyn Write, targets: Targets, level: Level, text: &str) {
+        let line = match level {
+            Level::Plain => format!("{text}\n"),
+            level => {
+                let t = time::local(time::unix_seconds());
+                let (year, month, day) = (t.year, t.month, t.day);
+                let (hour, minute, second) = (t.hour, t.minute, t.second);
+                let time = format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
+                format!("OpenGnsys {}: {time} {text}\n", level.word())
+            }
+        };
+        // One write a line, so that lines of several processes do not mix; nobody is left to tell when it fails.
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        let log = targets.log || (level != Level::Plain && !self.env.get("DEBUG").eq_ignore_ascii_case("no"));
+        let paths = [
+            (log, self.log_file()),
+            (targets.command, self.env.path("OGLOGCOMMAND")),
+            (targets.session, self.env.path("OGLOGSESSION")),
+        ];
+        for (_, path) in paths.iter().filter(|(wanted, _)| *wanted) {
+            if let Ok(mut file) = OpenOptions::new().append(true).create(true).open(path) {
+                let _ = file.write_all(line.as_bytes());
+            }
+        }
+    }
+
+    /// Tells a line as it stands: `engine.say(out, Targets::LOG_SESSION, "[10] …")`.
+    pub fn say(&self, out: &mut dyn Write, targets: Targets, text: &str) {
+        self.echo(out, targets, Level::Plain, text);
+    }
+
+    /// Tells an error on `err` and in the logs, as ogRaiseError does; gives the exit code.
+    pub fn raise(&self, err: &mut dyn Write, targets: Targets, error: &Error) -> u8 {
+        let text = self.text(error.code.message());
+        let detail = if error.detail.is_empty() { String::new() } else { format!(" \"{}\"", error.detail) };
+        self.echo(err, targets, Level::Error, &format!("{}: {text}{detail}", self.chain()));
+        error.code as u8
+    }
+
+    /// This command, and the script that called it: `ogRestoreImage<-restoreImage`.
+    fn chain(&self) -> String {
+        match script_of_parent() {
+            // It tells its caller's errors.
+            Some(script) if self.name == "ogRaiseError" => script,
+            Some(script) => format!("{}<-{script}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// Tells what a command does and how it is called (ogHelp); `summary` is for when no MSG_HELP_… is exported.
+    pub fn help(&self, out: &mut dyn Write, summary: &str, format: &str, examples: &[&str]) {
+        let exported = self.env.get(&format!("MSG_HELP_{}", self.name));
+        let summary = if exported.is_empty() { summary } else { exported };
+        let mut text = format!("{} {}: {summary}\n", self.text("MSG_FUNCTION"), self.name);
+        let mut line = |kind: &str, words: &str| {
+            text += format!("    {}: {} {words}", self.text(kind), self.name).trim_end();
+            text.push('\n');
+        };
+        line("MSG_FORMAT", format);
+        for example in examples {
+            line("MSG_EXAMPLE", example);
+        }
+        // A reader that went away has read enough.
+        let _ = out.write_all(text.as_bytes());
+    }
+
+    /// OGLOGFILE, which is called after this machine's address where nobody says otherwise.
+    fn log_file(&self) -> PathBuf {
+        match self.env.get("OGLOGFILE") {
+            "" => self.env.path("OGLOG").join(format!("{}.log", self.address())),
+            _ => self.env.path("OGLOGFILE"),
+        }
+    }
+
+    /// This machine's address as the lab knows it: IPV4ADDR, else the one from which the repository is reached.
+    pub fn address(&self) -> String {
+        match self.env.get("IPV4ADDR") {
+            "" => {}
+            address => return address.to_owned(),
+        }
+        let towards: IpAddr = self.env.get("ROOTREPO").parse().unwrap_or(IpAddr::from([192, 0, 2, 1]));
+        // Connecting a datagram socket sends nothing: it asks the routes.
+        let socket = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect((towards, 9)).map(|()| socket));
+        let own = socket.and_then(|socket| socket.local_addr());
+        own.map_or_else(|_| "127.0.0.1".to_owned(), |own| own.ip().to_string())
+    }
+
+    /// Whether `word` is an address of this machine.
+    pub fn is_own_address(&self, word: &str) -> bool {
+        // Only an address that one has can be bound to.
+        word.parse::<IpAddr>().is_ok_and(|address| UdpSocket::bind((address, 0)).is_ok())
+    }
+
+    /// An error unless `held`: `engine.ensure(args.len() == 4, Code::Format, "…")?`.
+    ///
+    /// # Errors
+    /// `code` about `detail`.
+    pub fn ensure(&self, held: bool, code: Code, detail: impl Into<String>) -> Result<(), Error> {
+        if held { Ok(()) } else { Err(Error::new(code, detail)) }
+    }
+}
+
+/// The base name of the script that the process which called this one runs, if it is a shell that runs one.
+fn script_of_parent() -> Option<String> {
+    let parent = rustix::process::getppid()?.as_raw_nonzero();
+    let words = std::fs::read(format!("/proc/{parent}/cmdline")).ok()?;
+    let mut words = words.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let base = |word: &str| word.rsplit('/').next().unwrap_or_default().to_owned();
+    let shell = base(&words.next()?);
+    let script = words.next().filter(|word| !word.is_empty() && !word.starts_with('-'))?;
+    ["sh", "bash", "dash", "ash"].contains(&shell.as_str()).then(|| base(&script))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::moved;
+    use super::*;
+
+    fn read(dir: &tempfile::TempDir, name: &str) -> String {
+        std::fs::read_to_string(dir.path().join(name)).unwrap_or_default()
+    }
+
+    /// Without the 20 columns of the time.
+    fn timeless(line: &str) -> String {
+        let (head, rest) = line.split_once(": ").unwrap();
+        assert!(rest.as_bytes()[..19].iter().all(|byte| byte.is_ascii_digit() || b"-: ".contains(byte)), "{line}");
+        format!("{head}: {}", &rest[20..])
+    }
+
+    #[test]
+    fn a_plain_line_goes_to_the_screen_and_the_logs_that_are_named() {
+        let (dir, engine) = moved(&[("OGLOGFILE", "/opt/opengnsys/log/10.0.0.7.log")]);
+        let mut screen = Vec::new();
+        engine.say(&mut screen, Targets::LOG_SESSION, "[40] saving");
+        engine.say(&mut screen, Targets { command: true, ..Targets::NONE }, "Total Time: 00:00:01");
+        assert_eq!(screen, b"[40] saving\nTotal Time: 00:00:01\n");
+        assert_eq!(read(&dir, "opt/opengnsys/log/10.0.0.7.log"), "[40] saving\n");
+        assert_eq!(read(&dir, "tmp/session.log"), "[40] saving\n");
+        assert_eq!(read(&dir, "tmp/command.log"), "Total Time: 00:00:01\n");
+    }
+
+    #[test]
+    fn an_error_names_command_text_and_detail_and_is_logged_unless_debug_is_no() {
+        for (debug, logged) in [("", true), ("no", false)] {
+            let (dir, engine) = moved(&[("IPV4ADDR", "10.0.0.7"), ("DEBUG", debug), ("LANG", "es_ES")]);
+            let mut screen = Vec::new();
+            let error = Error::new(Code::Partition, "1, 4");
+            assert_eq!(engine.raise(&mut screen, Targets::NONE, &error), 3);
+            let screen = String::from_utf8(screen).unwrap();
+            assert_eq!(timeless(&screen), "OpenGnsys error: ogTest: Partición errónea o desconocida \"1, 4\"\n");
+            let log = read(&dir, "opt/opengnsys/log/10.0.0.7.log");
+            assert_eq!(log, if logged { screen } else { String::new() });
+        }
+    }
+
+    #[test]
+    fn help_has_function_format_and_examples() {
+        let (_dir, engine) = moved(&[("LANG", "es_ES")]);
+        let mut screen = Vec::new();
+        engine.help(&mut screen, "prueba", "int_ndisk", &["1", "2"]);
+        assert_eq!(
+            String::from_utf8(screen).unwrap(),
+            "Función ogTest: prueba\n    Formato: ogTest int_ndisk\n    Ejemplo: ogTest 1\n    Ejemplo: ogTest 2\n"
+        );
+        let (_dir, engine) = moved(&[("MSG_HELP_ogTest", "exported")]);
+        let mut screen = Vec::new();
+        engine.help(&mut screen, "built in", "", &[]);
+        assert_eq!(String::from_utf8(screen).unwrap(), "Function ogTest: exported\n    Format: ogTest\n");
+    }
+
+    #[test]
+    fn own_addresses_are_told_from_others() {
+        let (_dir, engine) = moved(&[]);
+        assert!(engine.is_own_address("127.0.0.1"));
+        assert!(!engine.is_own_address("192.0.2.77"));
+        assert!(!engine.is_own_address("REPO"));
+    }
+}

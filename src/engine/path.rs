@@ -1,0 +1,191 @@
+//! How scripts say where a file is: `REPO /x`, `CACHE /x`, `1 2 /x` (disk, partition) or `/x` (ogGetPath).
+
+use std::path::{Path, PathBuf};
+
+use super::env::relative;
+use super::{Code, Device, Engine, Error};
+
+/// What a name is to be looked up in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The repository's images.
+    Repo,
+    /// The local cache's images.
+    Cache,
+    /// A partition.
+    Partition(Device),
+    /// This machine's own tree.
+    Root,
+}
+
+impl Engine {
+    /// Reads the words that name a file: the place, and the name in it.
+    ///
+    /// # Errors
+    /// [`Code::Format`]: they are none of the four forms. [`Code::NotFound`]: there is no such partition.
+    pub fn place(&self, words: &[&str]) -> Result<(Place, String), Error> {
+        match words {
+            [name] if name.starts_with('/') => Ok((Place::Root, (*name).to_owned())),
+            [place, name] => Ok((self.named_place(place)?, (*name).to_owned())),
+            [disk, partition, name] => Ok((Place::Partition(self.device(disk, Some(partition))?), (*name).to_owned())),
+            _ => Err(Error::new(Code::Format, words.join(" "))),
+        }
+    }
+
+    /// Reads `REPO` or `CACHE`, in any case.
+    ///
+    /// # Errors
+    /// [`Code::Format`]: it is neither.
+    pub fn named_place(&self, word: &str) -> Result<Place, Error> {
+        match word.to_ascii_uppercase().as_str() {
+            "REPO" => Ok(Place::Repo),
+            "CACHE" => Ok(Place::Cache),
+            _ => Err(Error::new(Code::Format, format!("{word} is neither REPO nor CACHE"))),
+        }
+    }
+
+    /// The directory that names of `place` are looked up in; what it is on is mounted for that.
+    ///
+    /// # Errors
+    /// [`Code::NotCache`]: this machine has no cache. [`Code::Partition`]: it cannot be mounted.
+    pub fn directory(&self, place: &Place) -> Result<PathBuf, Error> {
+        match place {
+            Place::Repo => Ok(self.env.path("OGIMG")),
+            Place::Cache => {
+                let images = Path::new(self.env.get("OGIMG")).strip_prefix("/").unwrap_or(Path::new(""));
+                let cache = match (self.cache_device(), self.cache_directory()) {
+                    (Some(device), _) => self.mount(&device)?,
+                    (None, Some(directory)) => directory,
+                    (None, None) => return Err(Error::new(Code::NotCache, self.text("MSG_NOCACHE"))),
+                };
+                Ok(cache.join(images))
+            }
+            Place::Partition(device) => self.mount(device),
+            Place::Root => Ok(PathBuf::from("/")),
+        }
+    }
+
+    /// The file or directory `name` of `place`, in whatever case it is written; none when there is none
+    /// (ogGetPath).
+    ///
+    /// # Errors
+    /// See [`Engine::directory`].
+    pub fn find(&self, place: &Place, name: &str) -> Result<Option<PathBuf>, Error> {
+        let directory = self.directory(place)?;
+        let name = match place {
+            Place::Root => self.env.rooted(name).to_string_lossy().into_owned(),
+            _ => name.to_owned(),
+        };
+        Ok(relative(&name).and_then(|path| find_below(directory, &path)))
+    }
+
+    /// Where the file `name` of `place` is or would be: its directory exists (ogGetParentPath).
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]: its directory does not exist. See also [`Engine::directory`].
+    pub fn file_to_be(&self, place: &Place, name: &str) -> Result<PathBuf, Error> {
+        let missing = || Error::new(Code::NotFound, self.describe(place, name));
+        let path = Path::new(name);
+        let base = path.file_name().ok_or_else(missing)?;
+        let parent = path.parent().unwrap_or(Path::new("")).to_string_lossy();
+        let parent = self.find(place, &parent)?.filter(|parent| parent.is_dir());
+        parent.map(|parent| parent.join(base)).ok_or_else(|| {
+            let why = format!("{}: there is no such directory", self.describe(place, &path.to_string_lossy()));
+            Error::new(Code::NotFound, why)
+        })
+    }
+
+    /// The file `name` of `place`.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]: there is none. See also [`Engine::directory`].
+    pub fn file(&self, place: &Place, name: &str) -> Result<PathBuf, Error> {
+        let found = self.find(place, name)?.filter(|path| path.is_file());
+        found.ok_or_else(|| Error::new(Code::NotFound, self.describe(place, name)))
+    }
+
+    /// The image `name` (which scripts give without its extension) of `place`.
+    ///
+    /// # Errors
+    /// As [`Engine::file`].
+    pub fn image(&self, place: &Place, name: &str) -> Result<PathBuf, Error> {
+        self.file(place, &format!("{name}.img"))
+    }
+
+    /// `place` and `name` as scripts write them.
+    pub fn describe(&self, place: &Place, name: &str) -> String {
+        match place {
+            Place::Repo => format!("REPO {name}"),
+            Place::Cache => format!("CACHE {name}"),
+            Place::Partition(device) => {
+                format!("{} {} {name}", device.disk, device.partition.unwrap_or_default())
+            }
+            Place::Root => name.to_owned(),
+        }
+    }
+}
+
+/// `path` below `directory`; a component that does not exist as it is written is looked for in any case.
+fn find_below(directory: PathBuf, path: &Path) -> Option<PathBuf> {
+    let exact = directory.join(path);
+    if exact.exists() {
+        return Some(exact);
+    }
+    path.components().try_fold(directory, |at, component| {
+        let next = at.join(component);
+        if next.exists() {
+            return Some(next);
+        }
+        let wanted = component.as_os_str().to_string_lossy().to_lowercase();
+        let entries = std::fs::read_dir(&at).ok()?.filter_map(Result::ok);
+        entries
+            .map(|entry| entry.path())
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().to_lowercase() == wanted))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::moved;
+    use super::*;
+
+    #[test]
+    fn files_are_found_by_place_and_in_any_case() {
+        let (dir, engine) = moved(&[]);
+        let images = dir.path().join("opt/opengnsys/images");
+        let cached = dir.path().join("opt/opengnsys/cache/opt/opengnsys/images");
+        std::fs::create_dir_all(images.join("Aula1")).unwrap();
+        std::fs::create_dir_all(&cached).unwrap();
+        for file in [images.join("Aula1/Win 10.img"), cached.join("Ubuntu.img")] {
+            std::fs::write(file, "").unwrap();
+        }
+        let find = |words: &[&str]| {
+            let (place, name) = engine.place(words).unwrap();
+            engine.find(&place, &name).unwrap()
+        };
+        let win = Some(images.join("Aula1/Win 10.img"));
+        assert_eq!(find(&["REPO", "/Aula1//Win 10.img/"]), win);
+        assert_eq!(find(&["repo", "aula1/WIN 10.IMG"]), win);
+        assert_eq!(find(&["/opt/opengnsys/images/aula1/win 10.img"]), win);
+        assert_eq!(find(&["Cache", "/ubuntu.img"]), Some(cached.join("Ubuntu.img")));
+        assert_eq!(find(&["REPO", "/ubuntu.img"]), None);
+        assert_eq!(find(&["REPO", "/../cache/opt/opengnsys/images/Ubuntu.img"]), None);
+        assert_eq!(find(&["REPO", "/"]), Some(images));
+    }
+
+    #[test]
+    fn what_is_no_place_is_wrong_and_what_is_missing_not_found() {
+        let (_dir, engine) = moved(&[]);
+        let code = |words: &[&str]| {
+            let found = engine.place(words).and_then(|(place, name)| engine.image(&place, &name));
+            found.map_err(|error| error.code)
+        };
+        assert_eq!(code(&["relative"]), Err(Code::Format));
+        assert_eq!(code(&["SERVER", "/x"]), Err(Code::Format));
+        assert_eq!(code(&["1", "x", "/x"]), Err(Code::Format));
+        assert_eq!(code(&["1", "1", "/x"]), Err(Code::NotFound));
+        assert_eq!(code(&["CACHE", "/x"]), Err(Code::NotCache));
+        assert_eq!(code(&["REPO", "/x"]), Err(Code::NotFound));
+        assert_eq!(code(&[]), Err(Code::Format));
+    }
+}
