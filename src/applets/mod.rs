@@ -16,6 +16,7 @@ mod ctorrent;
 mod daemon;
 mod image;
 mod install;
+mod opengnsys;
 pub mod options;
 pub mod progress;
 
@@ -76,12 +77,40 @@ pub struct Applet {
     pub run: fn(&[String], &mut Io) -> Outcome,
 }
 
+/// A line of the table for a function of OpenGnsys' engine.
+macro_rules! og {
+    ($name:literal, $function:ident::$item:ident, $summary:literal) => {
+        Applet {
+            name: $name,
+            summary: $summary,
+            run: |args, io| opengnsys::call($name, $summary, &opengnsys::$function::$item, args, io),
+        }
+    };
+}
+
 /// All applets, sorted by name.
 pub const APPLETS: &[Applet] = &[
     Applet { name: "btlaunchmany", summary: "seed every torrent of a directory", run: btlaunchmany::run },
     Applet { name: "bttrack", summary: "BitTorrent tracker", run: bttrack::run },
     Applet { name: "ctorrent", summary: "make, show, download and seed torrents", run: ctorrent::run },
     Applet { name: "image", summary: "save partitions to images, restore, verify them", run: image::run },
+    og!("ogCalculateChecksum", checksums::CALCULATE, "MD5 of a file's last MiB"),
+    og!("ogCalculateFullChecksum", checksums::CALCULATE_FULL, "MD5 of a whole file"),
+    og!("ogCompareChecksumFiles", checksums::COMPARE, "whether two files' kept checksums are equal"),
+    og!("ogDevToDisk", paths::DEV_TO_DISK, "the numbers of a device"),
+    og!("ogDiskToDev", paths::DISK_TO_DEV, "the device of a disk's or partition's number"),
+    og!("ogEcho", say::ECHO, "a line on the screen and in OpenGnsys' logs"),
+    og!("ogFindCache", paths::FIND_CACHE, "the numbers of the cache's partition"),
+    og!("ogGetFsType", paths::GET_FS_TYPE, "the type of a partition's file system"),
+    og!("ogGetParentPath", paths::GET_PARENT_PATH, "the real path of a file's directory"),
+    og!("ogGetPath", paths::GET_PATH, "the real path of a file"),
+    og!("ogIsImageLocked", locks::IS_LOCKED, "whether an image is in exclusive use"),
+    og!("ogLockImage", locks::LOCK, "take an image for exclusive use"),
+    og!("ogMakeChecksumFile", checksums::MAKE, "keep a file's checksum beside it"),
+    og!("ogMountCache", paths::MOUNT_CACHE, "mount the cache and tell where"),
+    og!("ogRaiseError", say::RAISE_ERROR, "tell an error by its number, and give it back"),
+    og!("ogUnlockImage", locks::UNLOCK, "give up exclusive use of an image"),
+    og!("ogUnmountCache", paths::UNMOUNT_CACHE, "unmount the cache"),
 ];
 
 /// Runs the applet that the process was called as, and turns what it gives into an exit code.
@@ -177,7 +206,7 @@ fn list(io: &mut Io) -> Outcome {
          Applets, each also run by a link of its name:"
     )?;
     for applet in APPLETS {
-        writeln!(io.out, "  {:<16} {}", applet.name, applet.summary)?;
+        writeln!(io.out, "  {:<26} {}", applet.name, applet.summary)?;
     }
     Ok(Exit::OK)
 }

@@ -5,6 +5,7 @@ mod ctorrent_files;
 mod demo;
 mod hostile;
 mod multicall;
+mod opengnsys;
 mod setup;
 #[path = "../support/mod.rs"]
 mod support;
