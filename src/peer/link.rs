@@ -129,9 +129,14 @@ pub fn write_loop(shared: &Shared, torrent: &Arc<Torrent>, link: &Link, key: Pee
             }
             put_header(block, &mut messages);
             shared.up.pass(u64::from(block.length));
-            sys::io::send_more(&link.stream, &messages)?;
+            if torrent.storage().is_guarded() {
+                put_block(torrent, block, &mut messages)?;
+                io::Write::write_all(&mut &link.stream, &messages)?;
+            } else {
+                sys::io::send_more(&link.stream, &messages)?;
+                send_block(torrent, link, block)?;
+            }
             messages.clear();
-            send_block(torrent, link, block)?;
         }
         if !messages.is_empty() {
             io::Write::write_all(&mut &link.stream, &messages)?;
@@ -144,6 +149,17 @@ fn put_header(block: Block, out: &mut Vec<u8>) {
     let at = out.len();
     Message::Piece { piece: block.piece, begin: block.begin, data: &[] }.encode(out);
     out[at..at + 4].copy_from_slice(&(block.length + PIECE_HEADER as u32 - 4).to_be_bytes());
+}
+
+/// Appends the block's data, which is known to be what it was when it was verified. Sent from the page cache instead,
+/// it could still change on its way.
+fn put_block(torrent: &Torrent, block: Block, out: &mut Vec<u8>) -> io::Result<()> {
+    let offset = torrent.geometry().piece_offset(block.piece) + u64::from(block.begin);
+    let at = out.len();
+    out.resize(at + block.length as usize, 0);
+    torrent.storage().read(offset, &mut out[at..]).inspect_err(|error| {
+        torrent.fail(format!("seed {}: its data is no longer what was verified: {error}", torrent.name()));
+    })
 }
 
 fn send_block(torrent: &Arc<Torrent>, link: &Link, block: Block) -> io::Result<()> {

@@ -15,6 +15,7 @@ pub use check::check;
 pub use error::Error;
 
 use crate::sys;
+use crate::sys::stamp::Stamp;
 use crate::torrent::Metainfo;
 
 /// A stretch of one file, as [`Storage::segments`] gives it.
@@ -36,12 +37,15 @@ struct Target {
     /// Where it begins in the torrent, bytes.
     start: u64,
     length: u64,
+    /// What it must go on to be, once the storage is guarded.
+    stamp: Option<Stamp>,
 }
 
 /// The files of one torrent.
 #[derive(Debug)]
 pub struct Storage {
     targets: Vec<Target>,
+    guarded: bool,
 }
 
 /// What [`Storage::create`] found.
@@ -107,6 +111,36 @@ impl Storage {
         Ok((storage, found))
     }
 
+    /// From now on the files must stay what they are now: any change to one makes what is read of it an error. Waits
+    /// until a change would show.
+    ///
+    /// # Errors
+    /// A file cannot be looked at.
+    pub fn guard(&mut self) -> Result<(), Error> {
+        for target in &mut self.targets {
+            let Some(file) = &target.file else { continue };
+            let stamp = Stamp::settled(file).map_err(|cause| Error::io("look at", &target.path, cause))?;
+            target.stamp = Some(stamp);
+        }
+        self.guarded = true;
+        Ok(())
+    }
+
+    /// Whether [`guard`](Self::guard) was called.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
+    /// What the files were when they were guarded.
+    pub fn stamps(&self) -> Vec<Stamp> {
+        self.targets.iter().filter_map(|target| target.stamp).collect()
+    }
+
+    /// Whether all files still are what they were when they were guarded.
+    pub fn is_unchanged(&self) -> bool {
+        self.targets.iter().all(|target| target.check().is_ok())
+    }
+
     fn with_targets(
         metainfo: &Metainfo,
         path: &Path,
@@ -117,10 +151,10 @@ impl Storage {
         for entry in &metainfo.files {
             let path = if metainfo.multi_file { path.join(&entry.path) } else { path.to_owned() };
             let file = if entry.pad { None } else { Some(open(&path)?) };
-            targets.push(Target { file, path, start, length: entry.length });
+            targets.push(Target { file, path, start, length: entry.length, stamp: None });
             start += entry.length;
         }
-        Ok(Storage { targets })
+        Ok(Storage { targets, guarded: false })
     }
 
     /// The stretches of files that `length` bytes from `offset` are made of, in order.
@@ -137,14 +171,19 @@ impl Storage {
     /// Reads the bytes from `offset` that fill `buffer`.
     ///
     /// # Errors
-    /// What the read gave; `UnexpectedEof` when the file is shorter than the torrent says.
+    /// What the read gave; `UnexpectedEof` when the file is shorter than the torrent says; any when it is guarded and
+    /// has changed.
     pub fn read(&self, offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
-        for segment in self.segments(offset, buffer.len() as u64) {
+        let first = self.targets.partition_point(|target| target.start + target.length <= offset);
+        let segments = self.segments(offset, buffer.len() as u64);
+        for (segment, target) in segments.zip(&self.targets[first..]) {
             let (part, rest) = buffer.split_at_mut(segment.length as usize);
             match segment.file {
                 Some(file) => file.read_exact_at(part, segment.offset)?,
                 None => part.fill(0),
             }
+            // Afterwards: a write sets the time before it alters a byte, so what was read is right.
+            target.check()?;
             buffer = rest;
         }
         Ok(())
@@ -198,6 +237,16 @@ impl Storage {
     }
 }
 
+impl Target {
+    /// Fails when the file is no longer what it was when it was guarded.
+    fn check(&self) -> io::Result<()> {
+        match (&self.file, self.stamp) {
+            (Some(file), Some(stamp)) if Stamp::of(file)? != stamp => Err(io::Error::other("it has changed")),
+            _ => Ok(()),
+        }
+    }
+}
+
 fn is_device(file: &File, path: &Path) -> Result<bool, Error> {
     let metadata = file.metadata().map_err(|cause| Error::io("look at", path, cause))?;
     let kind = metadata.file_type();
@@ -214,3 +263,6 @@ fn is_device(file: &File, path: &Path) -> Result<bool, Error> {
 fn length_of(mut file: &File, path: &Path) -> Result<u64, Error> {
     io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(|cause| Error::io("measure", path, cause))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,16 @@
 pub mod block;
 pub mod cpus;
 pub mod io;
+pub mod limits;
 pub mod log;
 pub mod net;
 pub mod ready;
 pub mod rng;
 pub mod signal;
 pub mod sort;
+pub mod stamp;
 pub mod tcp;
 pub mod time;
+pub mod tree;
 pub mod user;
 pub mod watch;

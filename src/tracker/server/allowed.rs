@@ -7,21 +7,17 @@
 //! a moment must not end every swarm.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::store::Listing;
 use crate::sys::sort::sort_by;
+use crate::sys::stamp::Stamp;
+use crate::sys::tree::walk;
 use crate::torrent::bencode::{self, Value};
 use crate::torrent::{InfoHash, Metainfo};
-
-/// Directories inside each other that are entered.
-const DEPTH: usize = 16;
-/// Files that are remembered at most.
-const MOST_FILES: usize = 100_000;
 
 /// Where the list of what may be tracked comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +32,6 @@ pub enum Source {
     /// A file of info-hashes, 40 hex digits a line.
     List(PathBuf),
 }
-
-/// What makes a file another one.
-type Stamp = (u64, u64, i64, i64);
 
 #[derive(Debug)]
 struct Known {
@@ -86,52 +79,18 @@ impl Allowed {
     fn look_below(&mut self, top: &Path, controls: bool) -> Change {
         let mut change = Change::default();
         let mut complaints = HashSet::new();
-        let mut found: HashMap<PathBuf, Stamp> = HashMap::new();
-        let mut unreadable: Vec<PathBuf> = Vec::new();
-        let mut entered: HashSet<(u64, u64)> = HashSet::new();
-        let mut to_do = vec![(top.to_owned(), 0)];
-        while let Some((directory, depth)) = to_do.pop() {
-            // Entered once, whatever links lead to it.
-            let listed = fs::metadata(&directory).and_then(|metadata| {
-                if !entered.insert((metadata.dev(), metadata.ino())) {
-                    return Ok(None);
-                }
-                fs::read_dir(&directory).map(Some)
-            });
-            let entries = match listed {
-                Ok(Some(entries)) => entries,
-                Ok(None) => continue,
-                Err(error) => {
-                    complaints.insert(format!("**warning** read {}: {error}", directory.display()));
-                    if error.kind() != io::ErrorKind::NotFound || depth == 0 {
-                        unreadable.push(directory);
-                    }
-                    continue;
-                }
-            };
-            for entry in entries.flatten() {
-                let path = entry.path();
-                if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                    continue;
-                }
-                let Ok(metadata) = fs::metadata(&path) else { continue };
-                if metadata.is_dir() && depth < DEPTH {
-                    to_do.push((path, depth + 1));
-                } else if metadata.is_file() && path.extension().is_some_and(|extension| extension == "torrent") {
-                    if found.len() == MOST_FILES {
-                        complaints
-                            .insert(format!("**warning** more than {MOST_FILES} torrents; the rest is not tracked"));
-                        break;
-                    }
-                    found.insert(path, stamp(&metadata));
-                }
-            }
-            change.directories.push(directory);
+        let is_torrent = |name: &OsStr| Path::new(name).extension().is_some_and(|extension| extension == "torrent");
+        let tree = walk(top, &is_torrent);
+        complaints.extend(
+            tree.unreadable.iter().map(|(path, error)| format!("**warning** read {}: {error}", path.display())),
+        );
+        if tree.cut {
+            complaints.insert("**warning** there are too many torrents; the rest is not tracked".to_owned());
         }
         let before = self.files.len();
-        self.files.retain(|path, _| found.contains_key(path) || unreadable.iter().any(|away| path.starts_with(away)));
+        self.files.retain(|path, _| tree.stamp(path).is_some() || tree.is_unknown(path));
         let mut changed = self.files.len() != before;
-        for (path, stamp) in found {
+        for (path, stamp) in tree.files {
             if self.files.get(&path).is_some_and(|known| known.stamp == stamp) {
                 continue;
             }
@@ -158,6 +117,7 @@ impl Allowed {
             }
         }
         self.complain(complaints, &mut change);
+        change.directories = tree.directories;
         change.listings = changed.then_some(listings);
         change
     }
@@ -166,7 +126,7 @@ impl Allowed {
         let mut change = Change::default();
         let mut complaints = HashSet::new();
         let read = fs::metadata(path).and_then(|metadata| {
-            let stamp = stamp(&metadata);
+            let stamp = Stamp::from(&metadata);
             if self.list == Some(stamp) {
                 return Ok(None);
             }
@@ -209,10 +169,6 @@ impl Allowed {
         change.lines.extend(complaints.difference(&self.complained).cloned());
         self.complained = complaints;
     }
-}
-
-fn stamp(metadata: &fs::Metadata) -> Stamp {
-    (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec())
 }
 
 fn read(path: &Path, controls: bool) -> Result<(InfoHash, Arc<Listing>), String> {

@@ -18,7 +18,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub mod allowed;
 pub mod announce;
@@ -42,6 +41,7 @@ use self::ranges::ListFile;
 use self::service::{Service, Which};
 use self::worker::{Shared, Worker};
 use super::Error;
+use crate::sys::limits::descriptors;
 use crate::sys::log::{self as daemon, Log};
 use crate::sys::watch::Watch;
 
@@ -49,8 +49,6 @@ use crate::sys::watch::Watch;
 const BACKLOG: i32 = 4096;
 /// Seconds that a connection without a word stays in the kernel.
 const DEFER: i32 = 3;
-/// File descriptors kept for other things than connections.
-const RESERVED: usize = 64;
 /// Pause of the housekeeping loop.
 const TICK: Duration = Duration::from_millis(100);
 /// Time between two looks for peers that were silent too long.
@@ -86,7 +84,7 @@ impl Server {
         let name = path.unwrap_or("standard output".as_ref()).display();
         let log = Log::open(path).map_err(local(format!("open log file {name}")))?;
         let workers = config.workers.max(1);
-        let most_connections = (connections_allowed(config.most_connections) / workers).max(1);
+        let most_connections = (descriptors(config.most_connections) / workers).max(1);
         let mut allowed = config.source.clone().map(Allowed::new);
         let files = [(Which::Allowed, &config.allowed_ips), (Which::Banned, &config.banned_ips)];
         let files = files.into_iter().filter_map(|(which, path)| Some((which, ListFile::new(path.as_deref()?))));
@@ -312,20 +310,6 @@ fn datagrams_at(address: SocketAddr) -> io::Result<UdpSocket> {
 
 fn bound(socket: &OwnedFd) -> io::Result<SocketAddr> {
     Ok(SocketAddr::try_from(getsockname(socket)?)?)
-}
-
-/// How many of `wanted` connections the system lets this process have, after asking for them.
-fn connections_allowed(wanted: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX).min((wanted + RESERVED) as u64);
-    // Other parts of the process may have asked for more already.
-    let current = limit.current.map_or(most, |current| current.max(most));
-    let allowed = match setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit }) {
-        Ok(()) => Some(current),
-        Err(_) => limit.current,
-    };
-    let descriptors = usize::try_from(allowed.unwrap_or(most)).unwrap_or(usize::MAX);
-    descriptors.saturating_sub(RESERVED).min(wanted)
 }
 
 #[cfg(test)]

@@ -1,0 +1,92 @@
+//! What tells one content of a file from another without reading it.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+/// Within this time of a change another one may leave the same time behind: file systems take it from a clock that
+/// ticks every few milliseconds.
+const TICK: Duration = Duration::from_millis(50);
+/// The same where times are whole seconds, or even ones (FAT).
+const COARSE_TICK: Duration = Duration::from_secs(2);
+
+/// A file's inode, size in bytes, and time of change in seconds and nanoseconds since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Inode number.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds and nanoseconds of mtime.
+    pub modified: (i64, i64),
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Stamp {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Stamp { inode: metadata.ino(), size: metadata.size(), modified }
+    }
+}
+
+impl Stamp {
+    /// The stamp of an open file.
+    ///
+    /// # Errors
+    /// What fstat(2) gave.
+    pub fn of(file: &File) -> io::Result<Stamp> {
+        Ok(Stamp::from(&file.metadata()?))
+    }
+
+    /// The stamp of an open file that any later change will alter: waits until the last change is old enough.
+    ///
+    /// # Errors
+    /// What fstat(2) gave.
+    pub fn settled(file: &File) -> io::Result<Stamp> {
+        let stamp = Stamp::of(file)?;
+        let tick = if stamp.modified.1 == 0 { COARSE_TICK } else { TICK };
+        match stamp.age() {
+            Some(age) if age < tick => {
+                thread::sleep(tick - age);
+                Stamp::of(file)
+            }
+            _ => Ok(stamp),
+        }
+    }
+
+    /// Time since the last change; none when that is in the future.
+    pub fn age(&self) -> Option<Duration> {
+        let (seconds, nanoseconds) = self.modified;
+        let modified = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.checked_sub(modified)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn every_change_of_content_after_a_settled_stamp_alters_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        for round in 0..20 {
+            fs::write(&path, [round; 8]).unwrap();
+            let file = File::options().read(true).write(true).open(&path).unwrap();
+            let stamp = Stamp::settled(&file).unwrap();
+            assert_eq!(Stamp::of(&file).unwrap(), stamp);
+            file.write_all_at(&[99], 3).unwrap();
+            assert_ne!(Stamp::of(&file).unwrap(), stamp, "a byte overwritten, round {round}");
+        }
+    }
+
+    #[test]
+    fn a_moment_to_come_has_no_age() {
+        let stamp = Stamp { modified: (i64::MAX, 0), ..Stamp::default() };
+        assert_eq!((stamp.age(), Stamp { modified: (-1, 0), ..stamp }.age()), (None, None));
+    }
+}

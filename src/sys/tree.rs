@@ -1,0 +1,124 @@
+//! The files below a directory.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::sort::sort_by;
+use super::stamp::Stamp;
+
+/// Directories inside each other that are entered.
+const DEPTH: usize = 16;
+/// Files that are remembered at most.
+const MOST_FILES: usize = 100_000;
+
+/// What [`walk`] found.
+#[derive(Debug, Default)]
+pub struct Tree {
+    /// Files, sorted by the bytes of their paths.
+    pub files: Vec<(PathBuf, Stamp)>,
+    /// Directories that were read.
+    pub directories: Vec<PathBuf>,
+    /// Directories that could not be read, and why; one that went away meanwhile is none.
+    pub unreadable: Vec<(PathBuf, io::Error)>,
+    /// There were more files than are remembered.
+    pub cut: bool,
+}
+
+impl Tree {
+    /// The stamp of the file at `path`.
+    pub fn stamp(&self, path: &Path) -> Option<Stamp> {
+        let at = self.files.binary_search_by(|(known, _)| known.as_os_str().cmp(path.as_os_str())).ok()?;
+        Some(self.files[at].1)
+    }
+
+    /// Whether nothing can be said of `path` because its directory could not be read.
+    pub fn is_unknown(&self, path: &Path) -> bool {
+        self.unreadable.iter().any(|(directory, _)| path.starts_with(directory))
+    }
+}
+
+/// Looks at every file below `top` whose name is `wanted`. Hidden files and directories are left out, what symbolic
+/// links lead to is taken in, and each directory is entered once.
+pub fn walk(top: &Path, wanted: &dyn Fn(&OsStr) -> bool) -> Tree {
+    let mut tree = Tree::default();
+    let mut entered: Vec<(u64, u64)> = Vec::new();
+    let mut to_do = vec![(top.to_owned(), 0)];
+    while let Some((directory, depth)) = to_do.pop() {
+        let listed = fs::metadata(&directory).and_then(|metadata| {
+            let id = (metadata.dev(), metadata.ino());
+            if entered.contains(&id) {
+                return Ok(None);
+            }
+            entered.push(id);
+            fs::read_dir(&directory).map(Some)
+        });
+        let entries = match listed {
+            Ok(Some(entries)) => entries,
+            Ok(None) => continue,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound || depth == 0 {
+                    tree.unreadable.push((directory, error));
+                }
+                continue;
+            }
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            // Most entries need no look at their inode to be passed over.
+            let file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            if name.as_encoded_bytes().starts_with(b".") || (file && !wanted(&name)) {
+                continue;
+            }
+            let path = entry.path();
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            if metadata.is_dir() && depth < DEPTH {
+                to_do.push((path, depth + 1));
+            } else if metadata.is_file() && wanted(&name) {
+                if tree.files.len() == MOST_FILES {
+                    tree.cut = true;
+                    break;
+                }
+                tree.files.push((path, Stamp::from(&metadata)));
+            }
+        }
+        tree.directories.push(directory);
+    }
+    sort_by(&mut tree.files, |one, other| one.0.as_os_str() < other.0.as_os_str());
+    tree
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_found_once_however_deep_and_whatever_leads_round() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b");
+        fs::create_dir_all(&deep).unwrap();
+        for name in ["x", "a/y", "a/b/z", ".hidden", "a/other.no"] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink(dir.path(), deep.join("round")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("x"), deep.join("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", deep.join("dangling")).unwrap();
+        let tree = walk(dir.path(), &|name| !name.as_encoded_bytes().ends_with(b".no"));
+        let found: Vec<&str> =
+            tree.files.iter().map(|(path, _)| path.strip_prefix(dir.path()).unwrap().to_str().unwrap()).collect();
+        assert_eq!(found, ["a/b/link", "a/b/z", "a/y", "x"]);
+        assert_eq!((tree.directories.len(), tree.unreadable.len(), tree.cut), (3, 0, false));
+        assert_eq!(tree.stamp(&deep.join("link")), tree.stamp(&dir.path().join("x")));
+        assert_eq!(tree.stamp(&deep).map(|stamp| stamp.size), None);
+    }
+
+    #[test]
+    fn of_a_directory_that_is_gone_nothing_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("gone");
+        let tree = walk(&top, &|_| true);
+        assert!(tree.is_unknown(&top.join("x")) && !tree.is_unknown(&dir.path().join("x")));
+    }
+}
