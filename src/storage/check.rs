@@ -8,19 +8,24 @@ use crate::torrent::{Bitfield, Metainfo, hash_pieces};
 /// Hashes every piece that is there with `threads` threads and gives those that are right. What cannot be read is
 /// not there. `progress` is told bytes hashed since the last call.
 pub fn check(storage: &Storage, metainfo: &Metainfo, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Bitfield {
+    check_some(storage, metainfo, 0..metainfo.geometry.pieces(), threads, progress)
+}
+
+/// The same for `pieces` alone.
+pub fn check_some(
+    storage: &Storage,
+    metainfo: &Metainfo,
+    pieces: impl Iterator<Item = u32> + Send,
+    threads: usize,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Bitfield {
     let geometry = &metainfo.geometry;
     let have = Mutex::new(Bitfield::new(geometry.pieces()));
-    hash_pieces(
-        geometry,
-        0..geometry.pieces(),
-        threads,
-        &|offset, buffer| storage.read(offset, buffer),
-        &|piece, digest| {
-            if digest.is_ok_and(|digest| digest == metainfo.piece_hash(piece)) {
-                have.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).set(piece);
-            }
-            progress(u64::from(geometry.piece_size(piece)));
-        },
-    );
+    hash_pieces(geometry, pieces, threads, &|offset, buffer| storage.read(offset, buffer), &|piece, digest| {
+        if digest.is_ok_and(|digest| digest == metainfo.piece_hash(piece)) {
+            have.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).set(piece);
+        }
+        progress(u64::from(geometry.piece_size(piece)));
+    });
     have.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -5,14 +5,20 @@
 
 mod check;
 mod error;
+mod journal;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
-pub use check::check;
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
+use rustix::io::Errno;
+
+pub use check::{check, check_some};
 pub use error::Error;
+pub use journal::{Failed, Journal, Vouched};
 
 use crate::sys;
 use crate::sys::stamp::Stamp;
@@ -80,32 +86,36 @@ impl Storage {
     /// Opens for download, making what is missing: files sparse and of full length.
     ///
     /// # Errors
-    /// A file cannot be made or written, a device is too small.
+    /// A file cannot be made or written or is of another length, a device is in use or too small.
     pub fn create(metainfo: &Metainfo, path: &Path) -> Result<(Storage, Found), Error> {
         let mut found = Found::Nothing;
         let storage = Storage::with_targets(metainfo, path, |path| {
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fs::create_dir_all(parent).map_err(|cause| Error::io("make directory", parent, cause))?;
             }
-            if path.exists() {
+            let there = path.metadata().ok();
+            if there.as_ref().is_some_and(|there| there.len() > 0 || !there.is_file()) {
                 found = Found::Data;
             }
             let mut options = OpenOptions::new();
-            let options = options.read(true).write(true).create(true).truncate(false);
+            options.read(true).write(true).truncate(false);
+            if there.is_some_and(|there| there.file_type().is_block_device()) {
+                // Not while it is mounted or otherwise in use.
+                options.custom_flags(OFlags::EXCL.bits() as i32);
+            } else {
+                options.create(true);
+            }
             options.open(path).map_err(|cause| Error::io("open", path, cause))
         })?;
         for target in &storage.targets {
             let Some(file) = &target.file else { continue };
             let has = length_of(file, &target.path)?;
-            if is_device(file, &target.path)? {
-                if has < target.length {
-                    return Err(Error::Length { path: target.path.clone(), has, wants: target.length });
-                }
-            } else if has > target.length {
-                // Another image under the same name, perhaps: not ours to cut.
-                return Err(Error::Length { path: target.path.clone(), has, wants: target.length });
-            } else if has < target.length {
+            let device = is_device(file, &target.path)?;
+            if has == 0 && !device {
                 file.set_len(target.length).map_err(|cause| Error::io("extend", &target.path, cause))?;
+            } else if has < target.length || (has > target.length && !device) {
+                // Another image under the same name, perhaps: not ours to cut or to extend.
+                return Err(Error::Length { path: target.path.clone(), has, wants: target.length });
             }
         }
         Ok((storage, found))
@@ -228,12 +238,76 @@ impl Storage {
     /// # Errors
     /// What fsync gave, with the file.
     pub fn sync(&self) -> Result<(), Error> {
-        for target in &self.targets {
-            if let Some(file) = &target.file {
-                file.sync_data().map_err(|cause| Error::io("flush", &target.path, cause))?;
+        self.files()
+            .try_for_each(|(file, target)| file.sync_data().map_err(|cause| Error::io("flush", &target.path, cause)))
+    }
+
+    /// The same, and the times of the files' last change as well.
+    ///
+    /// # Errors
+    /// What fsync gave, with the file.
+    pub fn sync_all(&self) -> Result<(), Error> {
+        self.files()
+            .try_for_each(|(file, target)| file.sync_all().map_err(|cause| Error::io("flush", &target.path, cause)))
+    }
+
+    /// Takes the room that the files need from their file systems; devices have it already.
+    ///
+    /// # Errors
+    /// There is not room enough, or the file system cannot.
+    pub fn preallocate(&self) -> Result<(), Error> {
+        for (file, target) in self.files().filter(|(_, target)| target.length > 0) {
+            if !is_device(file, &target.path)? {
+                let done = fallocate(file, FallocateFlags::empty(), 0, target.length);
+                done.map_err(|cause| Error::io("take room for", &target.path, cause.into()))?;
             }
         }
         Ok(())
+    }
+
+    /// Nothing was ever written to these `length` bytes from `offset`, as far as the file systems know.
+    pub fn is_hole(&self, offset: u64, length: u64) -> bool {
+        self.segments(offset, length).all(|segment| {
+            segment.file.is_none_or(|file| match seek(file, SeekFrom::Data(segment.offset)) {
+                Ok(data) => data >= segment.offset + segment.length,
+                Err(error) => error == Errno::NXIO,
+            })
+        })
+    }
+
+    /// Some of it is a block device: the time of its last change and what it is otherwise are not to be known.
+    pub fn has_device(&self) -> bool {
+        self.files().any(|(file, target)| is_device(file, &target.path).unwrap_or(true))
+    }
+
+    /// When the data was changed last, nanoseconds since 1970.
+    fn modified(&self) -> Result<u64, Error> {
+        let mut last = 0;
+        for (file, target) in self.files() {
+            let metadata = file.metadata().map_err(|cause| Error::io("look at", &target.path, cause))?;
+            if metadata.is_file() {
+                last = last.max(metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64);
+            }
+        }
+        Ok(last)
+    }
+
+    /// What tells these files from others of the same names: inode, time of birth, length. Not the number of their
+    /// device, which another boot may change.
+    fn identity(&self) -> Result<Vec<u8>, Error> {
+        let mut identity = Vec::new();
+        for (file, target) in self.files() {
+            let metadata = file.metadata().map_err(|cause| Error::io("look at", &target.path, cause))?;
+            let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+            let born = born.map_or(0, |born| born.as_nanos() as u64);
+            identity.extend([metadata.ino(), born, length_of(file, &target.path)?].map(u64::to_be_bytes).concat());
+        }
+        Ok(identity)
+    }
+
+    /// The targets that are files or devices.
+    fn files(&self) -> impl Iterator<Item = (&File, &Target)> {
+        self.targets.iter().filter_map(|target| Some((target.file.as_ref()?, target)))
     }
 }
 

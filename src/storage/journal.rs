@@ -1,0 +1,204 @@
+//! The resume journal: which pieces were verified and have reached the medium.
+//!
+//! After a power cut, or any end that was none in order, only what the journal cannot vouch for has to be hashed
+//! again; after a clean stop nothing. It is a head that names the content and the very files that hold it, and then
+//! records that are only ever appended, each with a checksum, so that a tail that was torn off costs what it told
+//! and no more.
+//!
+//! A record says that a run of pieces is on the medium, and when the data was changed last. The journal is believed
+//! only while the data still is as old as its last record says: exactly after a clean stop, and roughly after
+//! any other end, when what came after the last record is not known.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use kernels::lanes::sha1;
+
+use super::{Error, Storage};
+use crate::torrent::{Bitfield, Metainfo};
+
+/// What a journal begins with; the version is part of it.
+const MAGIC: &[u8; 16] = b"ogbox journal 1\n";
+/// Bytes of the head: the magic and the SHA-1 of what is journaled.
+const HEAD: usize = MAGIC.len() + 20;
+/// Bytes of a record: first piece, number of pieces (0: closed in order), time of the data's last change in
+/// nanoseconds, CRC-32 of these; big-endian.
+const RECORD: usize = 20;
+/// The longest journal that is read, bytes.
+const LONGEST: u64 = 16 << 20;
+/// By how much the data's last change may differ from that of the last record after an end that was none in order:
+/// a journal is behind by seconds, and so are the times that a file system has on the medium. Nanoseconds.
+const DRIFT: u64 = 120_000_000_000;
+/// After a change of the data this much later than the last record's, a record is due though no piece is, nanoseconds.
+const KEPT_UP: u64 = DRIFT / 4;
+
+/// The journal of one torrent's files.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    head: [u8; HEAD],
+    /// Open for appending once this run has written it.
+    file: Option<File>,
+    recorded: Bitfield,
+    /// Time of the data's last change as of the last record, nanoseconds.
+    stamp: u64,
+}
+
+/// What a journal tells of a torrent's pieces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// Verified, and on the medium.
+    pub pieces: Bitfield,
+    /// It was closed in order: what it does not name is not here.
+    pub closed: bool,
+}
+
+impl Journal {
+    /// The journal at `path` of what `storage` holds, whether it is there or not.
+    ///
+    /// # Errors
+    /// A file of the torrent cannot be looked at.
+    pub fn new(path: PathBuf, metainfo: &Metainfo, storage: &Storage) -> Result<Journal, Error> {
+        let mut identity = metainfo.info_hash.0.to_vec();
+        identity.extend(storage.identity()?);
+        let mut head = [0; HEAD];
+        head[..MAGIC.len()].copy_from_slice(MAGIC);
+        head[MAGIC.len()..].copy_from_slice(&sha1(&identity));
+        let recorded = Bitfield::new(metainfo.geometry.pieces());
+        Ok(Journal { path, head, file: None, recorded, stamp: 0 })
+    }
+
+    /// Whether there is a journal already, of whatever it may be.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// What it tells of the data as it is now; none when it is of something else, unreadable, or too old.
+    pub fn read(&self, storage: &Storage) -> Option<Vouched> {
+        let mut bytes = Vec::new();
+        File::open(&self.path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+        vouched(&bytes, &self.head, self.recorded.len(), storage.modified().ok()?)
+    }
+
+    /// Brings what was written to the medium, then records those of `have` that are new. All of `have` must have
+    /// been written before the call.
+    ///
+    /// # Errors
+    /// The data could not be brought to the medium ([`Failed::Data`]), or the journal could not be written: then it
+    /// is of no use any more, and what it told before still stands.
+    pub fn record(&mut self, storage: &Storage, have: &Bitfield) -> Result<(), Failed> {
+        let modified = storage.modified().map_err(Failed::Data)?;
+        let mut news = runs(have, &self.recorded);
+        if !news.is_empty() {
+            storage.sync().map_err(Failed::Data)?;
+        } else if self.file.is_some() {
+            // Nothing new but the time, which a run that is known already can say.
+            let known = self.recorded.iter_ones().next();
+            match known {
+                Some(piece) if modified.saturating_sub(self.stamp) > KEPT_UP => news.push((piece, 1)),
+                _ => return Ok(()),
+            }
+        }
+        let bytes: Vec<u8> = news.iter().flat_map(|(first, count)| record(*first, *count, modified)).collect();
+        self.append(&bytes).map_err(|cause| Failed::Journal(Error::io("write", &self.path, cause)))?;
+        for piece in have.iter_ones() {
+            self.recorded.set(piece);
+        }
+        self.stamp = modified;
+        Ok(())
+    }
+
+    /// Closes it in order: nothing writes to the data any more, and `have` is all that is here.
+    ///
+    /// # Errors
+    /// As [`record`](Journal::record).
+    pub fn close(mut self, storage: &Storage, have: &Bitfield) -> Result<(), Failed> {
+        storage.sync_all().map_err(Failed::Data)?;
+        self.record(storage, have)?;
+        let modified = storage.modified().map_err(Failed::Data)?;
+        self.append(&record(0, 0, modified)).map_err(|cause| Failed::Journal(Error::io("write", &self.path, cause)))
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            file.write_all(bytes)?;
+            return file.sync_data();
+        }
+        // The first time it is written anew, under another name until it is whole.
+        let mut name = self.path.clone().into_os_string();
+        name.push(".new");
+        let new = Path::new(&name);
+        let write = || -> io::Result<File> {
+            let mut file = File::create(new)?;
+            file.write_all(&[&self.head, bytes].concat())?;
+            file.sync_data()?;
+            fs::rename(new, &self.path)?;
+            Ok(file)
+        };
+        self.file = Some(write().inspect_err(|_| drop(fs::remove_file(new)))?);
+        Ok(())
+    }
+}
+
+/// Why nothing could be recorded.
+#[derive(Debug)]
+pub enum Failed {
+    /// The data did not reach the medium.
+    Data(Error),
+    /// The journal itself could not be written.
+    Journal(Error),
+}
+
+fn record(first: u32, count: u32, stamp: u64) -> [u8; RECORD] {
+    let mut record = [0; RECORD];
+    record[..4].copy_from_slice(&first.to_be_bytes());
+    record[4..8].copy_from_slice(&count.to_be_bytes());
+    record[8..16].copy_from_slice(&stamp.to_be_bytes());
+    let sum = crc32fast::hash(&record[..16]);
+    record[16..].copy_from_slice(&sum.to_be_bytes());
+    record
+}
+
+/// First piece, number of pieces and time of a record; none when it is torn.
+fn parse(record: &[u8; RECORD]) -> Option<(u32, u32, u64)> {
+    let [a, b, c, d, e] = *record.as_chunks::<4>().0 else { return None };
+    let number = u32::from_be_bytes;
+    let stamp = u64::from(number(c)) << 32 | u64::from(number(d));
+    (crc32fast::hash(&record[..16]) == number(e)).then_some((number(a), number(b), stamp))
+}
+
+/// The members of `have` that `recorded` lacks, as runs: first piece and number.
+fn runs(have: &Bitfield, recorded: &Bitfield) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for piece in have.iter_ones().filter(|piece| !recorded.get(*piece)) {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == piece => *count += 1,
+            _ => runs.push((piece, 1)),
+        }
+    }
+    runs
+}
+
+/// Reads the journal `bytes` of what `head` names, whose data was changed last at `modified`.
+fn vouched(bytes: &[u8], head: &[u8; HEAD], pieces: u32, modified: u64) -> Option<Vouched> {
+    let records = bytes.strip_prefix(head)?;
+    let mut vouched = Vouched { pieces: Bitfield::new(pieces), closed: false };
+    let mut last = None;
+    for (first, count, stamp) in records.as_chunks::<RECORD>().0.iter().map_while(parse) {
+        // Nothing follows the end, and no piece is beyond the torrent.
+        if vouched.closed || first.checked_add(count).is_none_or(|end| end > pieces) {
+            return None;
+        }
+        vouched.closed = count == 0;
+        // What is known is not gone through again: a journal made to cost time costs little.
+        (first..first + count).take_while(|piece| vouched.pieces.set(*piece)).for_each(drop);
+        last = Some(stamp);
+    }
+    let stamp = last?;
+    let drift = if vouched.closed { 0 } else { DRIFT };
+    (stamp.abs_diff(modified) <= drift).then_some(vouched)
+}
+
+#[cfg(test)]
+mod tests;
