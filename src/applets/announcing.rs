@@ -117,6 +117,13 @@ impl Announcing {
         self.shared.wake.notify_all();
     }
 
+    /// Asks the trackers of `torrent` early how many lack something: each time later, while the answer stays the same.
+    pub fn count_again(&self, torrent: &Arc<Torrent>) {
+        for entry in lock(&self.shared.entries).iter_mut().filter(|entry| Arc::ptr_eq(&entry.torrent, torrent)) {
+            entry.announcer.want_peers();
+        }
+    }
+
     /// What the trackers said of `torrent` last.
     pub fn told(&self, torrent: &Arc<Torrent>) -> Told {
         let entries = lock(&self.shared.entries);

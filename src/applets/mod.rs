@@ -3,7 +3,7 @@
 //! An applet's file opens with its options (their doc comments are its help), then `run`, then nothing
 //! else. A new applet touches its own file and one line of [`APPLETS`].
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -77,6 +77,15 @@ pub struct Applet {
     pub run: fn(&[String], &mut Io) -> Outcome,
 }
 
+impl Applet {
+    /// Runs it as a process of its own name: by that `pidof` finds it, however it was called.
+    fn start(&self, args: &[String], io: &mut Io) -> Outcome {
+        // What cannot be named runs all the same.
+        let _ = CString::new(self.name).map(|name| rustix::thread::set_name(&name));
+        (self.run)(args, io)
+    }
+}
+
 /// A line of the table for a function of OpenGnsys' engine.
 macro_rules! og {
     ($name:literal, $function:ident::$item:ident, $summary:literal) => {
@@ -147,7 +156,7 @@ fn words(args: impl Iterator<Item = OsString>) -> Result<Vec<String>, Failure> {
 fn dispatch(argv: &[String], io: &mut Io) -> (String, Outcome) {
     let called = argv.first().map_or("ogbox", |path| base_name(path));
     if let Some(applet) = find(called) {
-        return (called.to_owned(), (applet.run)(&argv[1..], io));
+        return (called.to_owned(), applet.start(&argv[1..], io));
     }
     // A link under a name that is no applet's must not run whatever its first argument says.
     if !called.starts_with("ogbox") {
@@ -162,7 +171,7 @@ fn dispatch(argv: &[String], io: &mut Io) -> (String, Outcome) {
             "--version" | "-V" => ("ogbox".to_owned(), version(io)),
             "--install" => ("ogbox".to_owned(), install::run(args, io)),
             name => match find(base_name(name)) {
-                Some(applet) => (applet.name.to_owned(), (applet.run)(args, io)),
+                Some(applet) => (applet.name.to_owned(), applet.start(args, io)),
                 None => ("ogbox".to_owned(), Err(unknown(name))),
             },
         },

@@ -32,6 +32,20 @@ impl Signals {
         signal_hook::flag::register(SIGHUP, self.hangup.clone()).map(drop)
     }
 
+    /// Takes SIGHUP, the end of a terminal, as a request to end, unless whoever started us had it ignored (nohup).
+    ///
+    /// # Errors
+    /// The system takes no handler.
+    pub fn catch_hangup_as_end(&self) -> io::Result<()> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        if ignored.is_some_and(|mask| mask >> (SIGHUP - 1) & 1 == 1) {
+            return Ok(());
+        }
+        signal_hook::flag::register(SIGHUP, self.ends.clone()).map(drop)
+    }
+
     /// Takes SIGUSR1 as a request to print state.
     pub fn catch_usr1(&self) -> io::Result<()> {
         signal_hook::flag::register(SIGUSR1, self.usr1.clone()).map(drop)

@@ -4,19 +4,17 @@
 //! torrent". Control characters are shown as `?`: the text goes to terminals, and comes from anywhere.
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::{Exit, Io, Outcome, Run, give_up};
 use crate::sys::time;
-use crate::torrent::{Error, Metainfo};
+use crate::torrent::{Bitfield, Error, Metainfo};
 
 /// Prints the metainfo file that `options` name.
 pub fn run(options: &Run, io: &mut Io) -> Outcome {
-    let [torrent] = options.torrent.as_slice() else {
-        return give_up(io, "Must specify one torrent file");
-    };
-    match Metainfo::read(torrent) {
+    match Metainfo::read(&options.torrent[0]) {
         Ok(metainfo) => {
-            io.out.write_all(&text(&metainfo, options.printable))?;
+            io.out.write_all(&text(&metainfo, options.printable, options.save_as.as_deref()))?;
             Ok(Exit::OK)
         }
         Err(error) => unreadable(io, &error),
@@ -28,8 +26,8 @@ pub fn unreadable(io: &mut Io, error: &Error) -> Outcome {
     give_up(io, &format!("error, {error}\nerror, initial meta info failed."))
 }
 
-/// What is shown of a torrent.
-pub fn text(metainfo: &Metainfo, printable: bool) -> Vec<u8> {
+/// What is shown of a torrent that is to be saved as `save_as`, or else under the name that it has.
+pub fn text(metainfo: &Metainfo, printable: bool, save_as: Option<&Path>) -> Vec<u8> {
     let mut text = String::from("META INFO\n");
     let mut urls = metainfo.announce.iter().flatten();
     if let Some(url) = urls.next() {
@@ -51,17 +49,37 @@ pub fn text(metainfo: &Metainfo, printable: bool) -> Vec<u8> {
             text += &format!("{heading}: {}\n", shown(value));
         }
     }
-    text += "FILES INFO\n";
-    if metainfo.multi_file {
-        text += &format!("Directory: {}\n", shown(&metainfo.name));
-    }
     let mut text = text.into_bytes();
+    text.extend(files(metainfo, printable, save_as, None));
+    text
+}
+
+/// The list of its files, with the number of pieces of each that are here if `have` says so.
+pub fn files(metainfo: &Metainfo, printable: bool, save_as: Option<&Path>, have: Option<&Bitfield>) -> Vec<u8> {
+    let path = |path: &Path| {
+        let path = path.as_os_str().as_bytes();
+        if printable { spelled(path) } else { path.iter().copied().map(visible).collect() }
+    };
+    let mut text = b"FILES INFO\n".to_vec();
+    if metainfo.multi_file {
+        text.extend(b"Directory: ");
+        text.extend(save_as.map_or_else(|| shown(&metainfo.name).into_bytes(), path));
+        text.push(b'\n');
+    }
     let space = if metainfo.multi_file { "  " } else { " " };
+    let mut start = 0;
     for (at, file) in metainfo.files.iter().enumerate() {
-        let path = file.path.as_os_str().as_bytes();
         text.extend(format!("<{}>{space}", at + 1).bytes());
-        text.extend(if printable { spelled(path) } else { path.iter().copied().map(visible).collect() });
-        text.extend(format!(" [{}]\n", file.length).bytes());
+        text.extend(path(save_as.filter(|_| !metainfo.multi_file).unwrap_or(&file.path)));
+        text.extend(format!(" [{}]", file.length).bytes());
+        if let Some(have) = have {
+            let piece_length = u64::from(metainfo.geometry.piece_length());
+            let pieces = start / piece_length..(start + file.length).div_ceil(piece_length);
+            let (all, here) = (pieces.end - pieces.start, pieces.filter(|piece| have.get(*piece as u32)).count());
+            text.extend(format!(" {here}/{all} ({}%)", here as u64 * 100 / all.max(1)).bytes());
+        }
+        text.push(b'\n');
+        start += file.length;
     }
     text.extend(format!("Total: {} MB\n", metainfo.geometry.length() >> 20).bytes());
     text
@@ -107,7 +125,7 @@ mod tests {
             12:piece lengthi16e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
         let metainfo = Metainfo::parse(torrent).unwrap();
         assert_eq!(
-            String::from_utf8(text(&metainfo, false)).unwrap(),
+            String::from_utf8(text(&metainfo, false, None)).unwrap(),
             "META INFO\nAnnounce: u?v\nPiece length: 16\nComment: a\nb?c\nFILES INFO\n<1> n?ém [5]\nTotal: 0 MB\n"
         );
     }

@@ -1,147 +1,226 @@
 //! `ctorrent [OPTIONS] X.torrent`: downloads, then seeds; seeds at once what is whole.
 //!
 //! Texts and exit codes are Enhanced CTorrent's, as scripts read them: the first line with the word "Download"
-//! is `Download complete.`. Unlike there, `-X` also runs when nothing had to be downloaded.
+//! is `Download complete.`, and the line before it sums up. Unlike there, a client that had nothing to download does as
+//! one that had: `-X` runs, and it leaves when it is time to.
 
-use std::fs;
-use std::io::{self, IsTerminal};
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Exit, Io, Outcome, Run, give_up, info};
+use super::resume::{self, BitfieldFile, Keeper, Looker};
+use super::status::Teller;
+use super::{Exit, Io, NAME, Outcome, Run, give_up, info, leave, on};
 use crate::applets::Failure;
-use crate::applets::announcing::{Announcing, Told, complain};
-use crate::applets::progress::{Progress, Style};
+use crate::applets::announcing::{Announcing, complain};
 use crate::peer::{Options, Session, Status, Torrent};
-use crate::storage::{Found, Storage, check};
-use crate::swarm::{Config, Leave, Standing};
+use crate::storage::{Error, Found, Storage};
+use crate::swarm::{Config, Standing};
 use crate::sys::signal::Signals;
 use crate::torrent::{Bitfield, Metainfo};
 
 pub const PREFIX: &str = "-OG0100-";
 pub const USER_AGENT: &str = concat!("ogbox/", env!("CARGO_PKG_VERSION"));
-/// Ports that are tried, from the first down to the last.
+/// Ports that are tried, from the first down to the last; after them whatever the system gives.
 const PORTS: (u16, u16) = (2706, 2106);
-/// Pause between two status lines: on a terminal, and elsewhere.
-const STATUS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// What a connection may cost, KiB: what it has received and not written, what its peer does not read, two stacks.
+const CONNECTION: u64 = 576;
+/// Memory to use at the most, MiB: the default, and the least that will do.
+const MEMORY: (u64, u64) = (64, 16);
+/// Pause between two looks at a torrent.
+const LOOK: Duration = Duration::from_millis(100);
 
-/// Runs the client.
-pub fn run(options: &Run, io: &mut Io) -> Outcome {
-    let [path] = options.torrent.as_slice() else {
-        return give_up(io, "Must specify one torrent file");
-    };
+/// Runs the client, whose command line is `args`.
+pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
+    let path = &options.torrent[0];
     let metainfo = match Metainfo::read(path) {
         Ok(metainfo) => metainfo,
         Err(error) => return info::unreadable(io, &error),
     };
-    let tiers = tiers(options, &metainfo)?;
-    let signals = Signals::catch_ends()?;
-    io.out.write_all(&info::text(&metainfo, options.printable))?;
-    let target = options.save_as.clone().unwrap_or_else(|| PathBuf::from(&metainfo.name));
-    let bitfield = BitfieldFile::of(options, path);
-    if options.check && !options.force {
-        return check_only(options, &metainfo, &target, &bitfield, io);
+    let Some(tiers) = tiers(options, &metainfo) else {
+        return give_up(io, "error, invalid tracker url format!\nerror, tracker setup failed.");
+    };
+    if options.detached {
+        rustix::process::setsid().map_err(|error| Failure::new(1, format!("leave the terminal: {error}")))?;
+    } else if options.daemon > 0 {
+        return detach(args, options.daemon > 1);
     }
-    let (storage, found) = Storage::create(&metainfo, &target).map_err(|e| Failure::new(1, e))?;
-    let have = existing(options, &metainfo, &storage, found, &bitfield, io)?;
-    let session = start(options).map_err(|e| Failure::new(1, format!("listen on {}: {e}", options.listen)))?;
-    writeln!(io.out, "Listening on {}:{}", options.listen, session.port())?;
-    io.out.flush()?;
-    let torrent = session.add(metainfo, storage, have);
-    let log: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(complain);
-    // Bound to one of several addresses, that is where it can be reached.
-    let ip = options.ip.clone().or_else(|| (!options.listen.is_unspecified()).then(|| options.listen.to_string()));
-    let announcing = Announcing::start(&session, &options.agent, options.max_peers as u32, ip, log);
-    announcing.add(torrent.clone(), tiers);
-    let outcome = Client { options, torrent: &torrent, announcing: &announcing, signals, target: &target }.serve(io);
-    drop(announcing);
-    let status = torrent.status();
-    bitfield.save(&torrent.have())?;
-    drop(session);
-    outcome?;
-    match status.failure {
-        Some(why) => Err(Failure::new(1, why)),
-        None => Ok(Exit::OK),
+    let signals = Signals::catch_ends()?;
+    signals.catch_hangup_as_end()?;
+    let mut stderr = io::stderr();
+    let (json, mut io) = if options.json {
+        let json: &mut (dyn Write + Send) = &mut *io.out;
+        (Some(json), Io { out: &mut *io.err, err: &mut stderr })
+    } else {
+        (None, Io { out: &mut *io.out, err: &mut *io.err })
+    };
+    let teller = Teller::new(json, metainfo.geometry.pieces());
+    let target = options.save_as.clone().unwrap_or_else(|| PathBuf::from(&metainfo.name));
+    io.out.write_all(&info::text(&metainfo, options.printable, Some(&target)))?;
+    for (given, what) in [(&options.files, "-n: all files are downloaded"), (&options.server, "-S: CTCS is not spoken")]
+    {
+        if given.is_some() {
+            writeln!(io.err, "warn, {what}")?;
+        }
+    }
+    if let Some(url) = options.url.as_ref().and(tiers.first()).and_then(|tier| tier.first()) {
+        writeln!(io.out, "Using announce URL:  {url}")?;
+    }
+    let start = Start { options, path, target: &target, signals };
+    if options.check && !options.force {
+        start.check(&metainfo, teller, &mut io)
+    } else {
+        start.run(metainfo, tiers, teller, &mut io)
     }
 }
 
-fn tiers(options: &Run, metainfo: &Metainfo) -> Result<Vec<Vec<String>>, Failure> {
-    let Some(url) = &options.url else { return Ok(metainfo.announce.clone()) };
-    match url.parse::<usize>() {
-        Err(_) => Ok(vec![vec![url.clone()]]),
-        Ok(number) => match metainfo.announce.iter().flatten().nth(number) {
-            Some(url) => Ok(vec![vec![url.clone()]]),
-            None => Err(Failure::new(1, format!("-u {number}: the torrent has no such announce URL"))),
-        },
+/// Goes on in a process without a terminal. It is the same command line once more: a process with the name that
+/// `pidof` looks for, from its beginning.
+fn detach(args: &[String], keep_output: bool) -> Outcome {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(NAME).args(args).arg("--detached").stdin(Stdio::null());
+    if !keep_output {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
     }
+    match command.spawn() {
+        Ok(_) => Ok(Exit::OK),
+        Err(error) => Err(Failure::new(1, format!("go on in the background: {error}"))),
+    }
+}
+
+/// The trackers to announce to; none when `-u` names none.
+fn tiers(options: &Run, metainfo: &Metainfo) -> Option<Vec<Vec<String>>> {
+    let Some(url) = &options.url else { return Some(metainfo.announce.clone()) };
+    let url = match url.parse::<usize>() {
+        Ok(number) => metainfo.announce.iter().flatten().nth(number)?,
+        Err(_) => url,
+    };
+    (url.starts_with("http://") || url.starts_with("udp://")).then(|| vec![vec![url.clone()]])
+}
+
+/// What is known before the torrent's files are looked at.
+struct Start<'a> {
+    options: &'a Run,
+    path: &'a Path,
+    target: &'a Path,
+    signals: Signals,
+}
+
+impl Start<'_> {
+    /// `-c`: says what is here, and makes nothing that is not.
+    fn check(self, metainfo: &Metainfo, mut teller: Teller, io: &mut Io) -> Outcome {
+        let have = match Storage::open(metainfo, self.target) {
+            Ok(storage) => self.looker(metainfo, &storage).check_all(&mut teller, io)?,
+            Err(error) => {
+                writeln!(io.err, "{error}")?;
+                let have = Bitfield::new(metainfo.geometry.pieces());
+                resume::say_already(&have, io)?;
+                have
+            }
+        };
+        BitfieldFile::of(self.options, self.path).save(&have);
+        if let Some(mut child) = execute(self.options, self.target)? {
+            child.wait()?;
+        }
+        Ok(Exit::OK)
+    }
+
+    fn looker<'b>(&'b self, metainfo: &'b Metainfo, storage: &'b Storage) -> Looker<'b> {
+        Looker { options: self.options, metainfo, storage, target: self.target }
+    }
+
+    /// Downloads and seeds.
+    fn run(self, metainfo: Metainfo, tiers: Vec<Vec<String>>, mut teller: Teller, io: &mut Io) -> Outcome {
+        let options = self.options;
+        let opened = Storage::create(&metainfo, self.target);
+        // What nobody may write can be seeded all the same.
+        let (refusal, opened) = match opened {
+            Err(refusal) if is_read_only(&refusal) => match Storage::open(&metainfo, self.target) {
+                Ok(storage) => (Some(refusal), Ok((storage, Found::Data))),
+                Err(_) => (None, Err(refusal)),
+            },
+            opened => (None, opened),
+        };
+        let (storage, found) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let said = match &error {
+                    Error::Length { path, wants, .. } => {
+                        format!("file \"{}\" size doesn't match; must be {wants}", path.display())
+                    }
+                    error => error.to_string(),
+                };
+                return give_up(io, &format!("error, {said}\nerror, initial meta info failed."));
+            }
+        };
+        if found == Found::Nothing {
+            writeln!(io.out, "Creating file \"{}\"", self.target.display())?;
+        }
+        if options.allocate && refusal.is_none() {
+            storage.preallocate().map_err(|error| Failure::new(1, error))?;
+        }
+        let journal = resume::journal(options, &metainfo, &storage, self.target)?;
+        let bitfield = BitfieldFile::of(options, self.path);
+        let looker = self.looker(&metainfo, &storage);
+        let have = looker.look(found, &bitfield, journal.as_ref(), &mut teller, io)?;
+        if found == Found::Data && !options.check && !options.force {
+            io.out.write_all(&info::files(&metainfo, options.printable, Some(self.target), Some(&have)))?;
+        }
+        if let Some(refusal) = refusal.filter(|_| !have.is_full()) {
+            return Err(Failure::new(1, refusal));
+        }
+        let session = start(options).map_err(|e| Failure::new(1, format!("listen on {}: {e}", options.listen)))?;
+        if let Some(port) = options.port.filter(|port| *port != session.port()) {
+            writeln!(io.err, "warn, couldn't bind on specified port {port}")?;
+        }
+        writeln!(io.out, "Listening on {}:{}", options.listen, session.port())?;
+        io.out.flush()?;
+        let torrent = session.add(metainfo, storage, have);
+        let keeper = Keeper::start(journal, &torrent);
+        let log: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(complain);
+        // Bound to one of several addresses, that is where it can be reached.
+        let ip = options.ip.clone().or_else(|| (!options.listen.is_unspecified()).then(|| options.listen.to_string()));
+        let announcing = Announcing::start(&session, &options.agent, options.max_peers as u32, ip, log);
+        announcing.add(torrent.clone(), tiers);
+        let (signals, target) = (self.signals, self.target);
+        let outcome =
+            Client { options, torrent: &torrent, announcing: &announcing, signals, target }.serve(&mut teller, io);
+        let told = announcing.told(&torrent);
+        drop(announcing);
+        drop(session);
+        if let Some(keeper) = keeper {
+            keeper.close();
+        }
+        bitfield.save(&torrent.have());
+        outcome?;
+        let status = torrent.status();
+        teller.sum_up("end", &status, &told, io)?;
+        status.failure.map_or(Ok(Exit::OK), |why| Err(Failure::new(1, why)))
+    }
+}
+
+fn is_read_only(error: &Error) -> bool {
+    let Error::Io { cause, .. } = error else { return false };
+    matches!(cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 fn start(options: &Run) -> io::Result<Session> {
-    let ports = options.port.into_iter().chain((PORTS.1..=PORTS.0).rev()).collect();
+    let ports = options.port.into_iter().chain((PORTS.1..=PORTS.0).rev()).chain([0]).collect();
+    let memory = if options.cache == 0 { MEMORY.0 } else { options.cache.max(MEMORY.1) };
     Session::start(Options {
         bind: options.listen,
         ports,
-        prefix: options.prefix.clone(),
-        max_peers: options.max_peers.max(1),
+        prefix: if options.prefix == "-" { String::new() } else { options.prefix.clone() },
+        max_peers: options.max_peers.min(memory * 1024 / CONNECTION) as usize,
         limits: (options.up << 10, options.down << 10),
-        pex: !options.no_pex,
-        lsd: !options.no_lsd,
-        swarm: Config::default(),
+        pex: on(options.pex, options.no_pex),
+        lsd: on(options.lsd, options.no_lsd),
+        swarm: Config { upload: !options.leech, max_request: (options.slice as u32) << 10, ..Config::default() },
         log: Arc::new(complain),
     })
-}
-
-/// `-c`: says what is here, and makes nothing that is not.
-fn check_only(options: &Run, metainfo: &Metainfo, target: &Path, bitfield: &BitfieldFile, io: &mut Io) -> Outcome {
-    let have = match Storage::open(metainfo, target) {
-        Ok(storage) => hash(metainfo, &storage, io)?,
-        Err(error) => {
-            writeln!(io.err, "{error}")?;
-            Bitfield::new(metainfo.geometry.pieces())
-        }
-    };
-    let (pieces, of) = (have.count(), have.len());
-    let percent = u64::from(pieces) * 100 / u64::from(of.max(1));
-    writeln!(io.out, "Already/Total: {pieces}/{of} ({percent}%)")?;
-    io.out.flush()?;
-    bitfield.save(&have)?;
-    if let Some(mut child) = execute(options, target)? {
-        child.wait()?;
-    }
-    Ok(Exit::OK)
-}
-
-/// What of the torrent is here already: believed, or hashed.
-fn existing(
-    options: &Run,
-    metainfo: &Metainfo,
-    storage: &Storage,
-    found: Found,
-    bitfield: &BitfieldFile,
-    io: &mut Io,
-) -> Result<Bitfield, Failure> {
-    let pieces = metainfo.geometry.pieces();
-    if found == Found::Nothing {
-        return Ok(Bitfield::new(pieces));
-    }
-    if options.force && !options.check {
-        writeln!(io.out, "Skipping hash checks and forcing seed mode.")?;
-        return Ok(bitfield.load(pieces).unwrap_or_else(|| Bitfield::full(pieces)));
-    }
-    hash(metainfo, storage, io)
-}
-
-/// Hashes what is here, on all processors.
-fn hash(metainfo: &Metainfo, storage: &Storage, io: &mut Io) -> Result<Bitfield, Failure> {
-    io.out.flush()?;
-    let threads = crate::sys::cpus::count();
-    let progress = Progress::start("Check exist", metainfo.geometry.length(), Style::Auto);
-    let have = check(storage, metainfo, threads, &|bytes| progress.advance(bytes));
-    drop(progress);
-    writeln!(io.out, "Checking completed.")?;
-    Ok(have)
 }
 
 /// Starts the `-X` command, if there is one.
@@ -156,33 +235,6 @@ fn execute(options: &Run, target: &Path) -> Result<Option<Child>, Failure> {
     child.map(Some).map_err(|e| Failure::new(1, format!("run `{command}`: {e}")))
 }
 
-/// The file that remembers an unfinished download's pieces: BEP 3's bitfield, raw.
-struct BitfieldFile(PathBuf);
-
-impl BitfieldFile {
-    fn of(options: &Run, torrent: &Path) -> BitfieldFile {
-        BitfieldFile(options.bitfield.clone().unwrap_or_else(|| {
-            let mut name = torrent.to_owned().into_os_string();
-            name.push(".bf");
-            PathBuf::from(name)
-        }))
-    }
-
-    fn load(&self, pieces: u32) -> Option<Bitfield> {
-        Bitfield::from_bytes(pieces, &fs::read(&self.0).ok()?).ok()
-    }
-
-    /// Kept while something is missing, removed when nothing is.
-    fn save(&self, have: &Bitfield) -> Result<(), Failure> {
-        let done = if have.is_full() {
-            fs::remove_file(&self.0).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-        } else {
-            fs::write(&self.0, have.as_bytes())
-        };
-        done.map_err(|e| Failure::new(1, format!("bitfield file {}: {e}", self.0.display())))
-    }
-}
-
 struct Client<'a> {
     options: &'a Run,
     torrent: &'a Arc<Torrent>,
@@ -193,105 +245,86 @@ struct Client<'a> {
 
 impl Client<'_> {
     /// Goes on until a signal, a failure, or the time to leave.
-    fn serve(&self, io: &mut Io) -> Result<(), Failure> {
+    fn serve(&self, teller: &mut Teller, io: &mut Io) -> Result<(), Failure> {
         let begin = Instant::now();
         let downloads = !self.torrent.status().whole;
+        let leave = leave::conditions(self.options);
         let mut whole_since: Option<Instant> = None;
+        let mut needed = begin;
         let mut child: Option<Child> = None;
-        let mut line = StatusLine::new();
         while !self.signals.ending() {
-            self.torrent.wait_change(Duration::from_millis(100));
+            self.torrent.wait_change(LOOK);
             let status = self.torrent.status();
             if status.failure.is_some() {
                 break;
             }
-            line.show(&status, self.torrent.metainfo().geometry.pieces(), &self.announcing.told(self.torrent), io)?;
+            let told = self.announcing.told(self.torrent);
             if status.whole && whole_since.is_none() {
                 if downloads {
-                    self.torrent.storage().sync().map_err(|e| Failure::new(1, e))?;
-                    line.end(io)?;
+                    if let Err(error) = self.torrent.storage().sync() {
+                        self.torrent.fail(error.to_string());
+                        break;
+                    }
+                    teller.sum_up("fetch", &status, &told, io)?;
                     writeln!(io.out, "Download complete.")?;
                     writeln!(io.out, "Total time used: {} minutes.", begin.elapsed().as_secs() / 60)?;
                 }
-                writeln!(io.out, "Seed for others {} hours", self.options.hours)?;
-                io.out.flush()?;
+                self.say_how_long(io)?;
                 child = execute(self.options, self.target)?;
                 whole_since = Some(Instant::now());
             }
-            if whole_since.is_some_and(|since| self.may_leave(since, &status)) {
-                break;
+            teller.show(&status, &told, io)?;
+            if leave.unneeded.is_some() && self.is_needed(&status, told.incomplete) {
+                needed = Instant::now();
+            }
+            if let Some(since) = whole_since {
+                let standing = self.standing(&status, since, needed);
+                if leave.decide(&standing).is_some() {
+                    break;
+                }
+                // Nothing wakes a seeder: it only looks whether it is to end.
+                self.signals.sleep(LOOK);
             }
             if let Some(running) = &mut child
                 && running.try_wait()?.is_some()
             {
                 child = None;
             }
-            // Nothing wakes a seeder: it only looks whether it is to end.
-            if status.whole {
-                self.signals.sleep(Duration::from_millis(100));
-            }
         }
         Ok(())
     }
 
-    fn may_leave(&self, since: Instant, status: &Status) -> bool {
-        let (hours, ratio) = (self.options.hours, self.options.ratio);
-        let leave = Leave {
-            after: (hours > 0.0 || ratio == 0.0)
-                .then(|| Duration::try_from_secs_f64(hours * 3600.0).unwrap_or(Duration::MAX)),
-            ratio: (ratio > 0.0).then_some(ratio),
-            unneeded: None,
-        };
-        let standing = Standing {
-            whole_for: since.elapsed(),
-            unneeded_for: Duration::ZERO,
-            uploaded: status.totals.uploaded,
-            length: self.torrent.metainfo().geometry.length(),
-        };
-        leave.decide(&standing).is_some()
-    }
-}
-
-/// Seeds, leechers, known peers; pieces; bytes; rates; announces that failed and that did not. Redrawn on a
-/// terminal.
-struct StatusLine {
-    terminal: bool,
-    last: Instant,
-}
-
-impl StatusLine {
-    fn new() -> StatusLine {
-        StatusLine { terminal: io::stdout().is_terminal(), last: Instant::now() }
-    }
-
-    fn show(&mut self, status: &Status, pieces: u32, told: &Told, io: &mut Io) -> io::Result<()> {
-        let pause = if self.terminal { STATUS.0 } else { STATUS.1 };
-        if self.last.elapsed() < pause {
-            return Ok(());
-        }
-        self.last = Instant::now();
-        let (down, up) = (status.rates.0 as u64 >> 10, status.rates.1 as u64 >> 10);
-        let known = told.complete.unwrap_or(0) + told.incomplete.unwrap_or(0);
-        let line = format!(
-            "- {}/{}/{known} [{}/{pieces}] {}MB,{}MB | {down},{up}K/s E:{},{}",
-            status.peers.0,
-            status.peers.1,
-            status.have,
-            status.totals.downloaded >> 20,
-            status.totals.uploaded >> 20,
-            told.failures,
-            told.answers,
-        );
-        if self.terminal {
-            write!(io.out, "\r{line:<78}")?
-        } else {
-            writeln!(io.out, "{line}")?
+    fn say_how_long(&self, io: &mut Io) -> io::Result<()> {
+        let (hours, ratio) = (self.options.hours.unwrap_or(super::HOURS), self.options.ratio);
+        if self.options.leave.is_some() {
+            writeln!(io.out, "Seed for others until it is time to leave")?;
+        } else if !self.options.leech {
+            let ratio = if ratio > 0.0 { format!(" or to ratio of {ratio:.2}") } else { String::new() };
+            writeln!(io.out, "Seed for others {hours} hours{ratio}")?;
         }
         io.out.flush()
     }
 
-    /// What follows begins a line of its own.
-    fn end(&self, io: &mut Io) -> io::Result<()> {
-        if self.terminal { writeln!(io.out) } else { Ok(()) }
+    /// Somebody is known who lacks something: a connected peer, or one that the tracker counts, of whom it is asked
+    /// again soon when none is connected.
+    fn is_needed(&self, status: &Status, counted: Option<u32>) -> bool {
+        let counted = counted.is_some_and(|lacking| lacking > 0);
+        if counted && status.whole && status.peers.1 == 0 {
+            self.announcing.count_again(self.torrent);
+        }
+        status.peers.1 > 0 || counted
+    }
+
+    fn standing(&self, status: &Status, since: Instant, needed: Instant) -> Standing {
+        let length = match status.totals.downloaded {
+            0 => self.torrent.metainfo().geometry.length(),
+            downloaded => downloaded,
+        };
+        Standing {
+            whole_for: since.elapsed(),
+            unneeded_for: needed.elapsed(),
+            uploaded: status.totals.uploaded,
+            length,
+        }
     }
 }
