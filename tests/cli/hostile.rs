@@ -6,23 +6,14 @@
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ogbox::torrent::{BLOCK, Metainfo};
+use ogbox::torrent::BLOCK;
 
-use crate::support::{
-    Lab, Program, applet, assert_same_file, binary, eventually, free_port, listens, run, tool, write_payload,
-};
+use crate::scene::{PATIENCE, PIECE, PIECES, Peer, Scene};
+use crate::support::{assert_same_file, binary, eventually, tool};
 
-/// MiB of the payload: an odd number of pieces, so that the bitfield has spare bits.
-const MIB: usize = 15;
-/// Pieces of the payload, and bytes of each.
-const PIECES: u32 = 60;
-const PIECE: u32 = 256 << 10;
-/// The longest that one deed, or the download after it, may take, seconds.
-const PATIENCE: u64 = 20;
 /// Resident memory that no deed may bring a peer over, KiB.
 const MEMORY: u64 = 32 << 10;
 
@@ -35,74 +26,7 @@ const PIECE_DATA: u8 = 7;
 /// The bitfield of a peer that has all 60 pieces.
 const EVERYTHING: [u8; 8] = [255, 255, 255, 255, 255, 255, 255, 0xf0];
 
-/// A payload with its torrent and a tracker.
-struct Scene {
-    lab: Lab,
-    whole: PathBuf,
-    torrent: PathBuf,
-    info_hash: [u8; 20],
-    _tracker: Program,
-}
-
-/// A `ctorrent` of ours, and where it listens.
-struct Peer {
-    program: Program,
-    at: SocketAddrV4,
-    file: PathBuf,
-}
-
 impl Scene {
-    fn new(seed: u64) -> Scene {
-        let lab = Lab::new();
-        let images = lab.make_dir("images");
-        let (whole, torrent) = (images.join("x.img"), images.join("x.torrent"));
-        write_payload(&whole, MIB, seed);
-        let tracker = SocketAddrV4::new(lab.host(1), free_port(lab.host(1)));
-        let url = format!("http://{tracker}/announce");
-        run(applet("ctorrent").arg("-t").arg(&whole).args(["-u", &url, "-s"]).arg(&torrent));
-        let mut command = applet("bttrack");
-        command.args(["--port", &tracker.port().to_string(), "--bind", &tracker.ip().to_string()]);
-        command
-            .args(["--reannounce_interval", "5", "--dfile"])
-            .arg(lab.path("dstate"))
-            .arg("--allowed_dir")
-            .arg(&images);
-        let _tracker = lab.start("bttrack", &mut command);
-        listens(tracker, 10);
-        let info_hash = Metainfo::read(&torrent).expect("read the torrent").info_hash.0;
-        Scene { lab, whole, torrent, info_hash, _tracker }
-    }
-
-    /// Starts a peer on host `n`, in a shell after the command `prefix` if there is one.
-    fn start(&self, n: u8, file: PathBuf, prefix: Option<&str>) -> Peer {
-        let at = SocketAddrV4::new(self.lab.host(n), free_port(self.lab.host(n)));
-        let mut command = match prefix {
-            None => applet("ctorrent"),
-            Some(prefix) => {
-                let mut command = Command::new("sh");
-                command.args(["-c", &format!("{prefix}; exec \"$@\""), "sh"]).arg(binary()).arg("ctorrent");
-                command
-            }
-        };
-        // Multicast on loopback would reach the labs of other tests as well.
-        command.args(["--no-lsd", "-e", "1", "-i", &at.ip().to_string(), "-p", &at.port().to_string(), "-b"]);
-        command.arg(self.lab.path(&format!("bitfield-{n}"))).arg("-s").arg(&file).arg(&self.torrent);
-        let program = self.lab.start(&format!("peer-{n}"), &mut command);
-        Peer { program, at, file }
-    }
-
-    fn leecher(&self) -> Peer {
-        let mut peer = self.start(3, self.lab.path("fetched.img"), None);
-        peer.program.wait_for_line("Listening on", PATIENCE);
-        peer
-    }
-
-    fn seeder(&self) -> Peer {
-        let mut peer = self.start(2, self.whole.clone(), None);
-        peer.program.wait_for_line("Seed for others", PATIENCE);
-        peer
-    }
-
     fn dial(&self, peer: &Peer) -> Hostile {
         let mut hostile = Hostile::connect(peer.at);
         hostile.greet(self.info_hash);
@@ -351,7 +275,7 @@ fn a_disk_that_fills_up_ends_the_download_with_an_error() {
     let disk = scene.lab.make_dir("disk");
     // A mount namespace of its own, so that the disk goes with the process.
     let mount = format!("mount -t tmpfs -o size=4m none {}", disk.display());
-    let at = SocketAddrV4::new(scene.lab.host(3), free_port(scene.lab.host(3)));
+    let at = scene.address(3);
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-c", &format!("{mount} && exec \"$@\""), "sh"]);
     command.arg(binary()).args(["ctorrent", "-i", &at.ip().to_string(), "-p", &at.port().to_string(), "-b"]);

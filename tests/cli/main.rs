@@ -2,10 +2,13 @@
 
 mod bttrack;
 mod ctorrent_files;
+mod ctorrent_run;
+mod ctorrent_words;
 mod demo;
 mod hostile;
 mod multicall;
 mod opengnsys;
+mod scene;
 mod setup;
 #[path = "../support/mod.rs"]
 mod support;

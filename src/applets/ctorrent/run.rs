@@ -40,12 +40,10 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
         Ok(metainfo) => metainfo,
         Err(error) => return info::unreadable(io, &error),
     };
-    let Some(tiers) = tiers(options, &metainfo) else {
-        return give_up(io, "error, invalid tracker url format!\nerror, tracker setup failed.");
-    };
+    let tiers = tiers(options, &metainfo);
     if options.detached {
         rustix::process::setsid().map_err(|error| Failure::new(1, format!("leave the terminal: {error}")))?;
-    } else if options.daemon > 0 {
+    } else if options.daemon > 0 && tiers.is_some() {
         return detach(args, options.daemon > 1);
     }
     let signals = Signals::catch_ends()?;
@@ -66,6 +64,9 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
             writeln!(io.err, "warn, {what}")?;
         }
     }
+    let Some(tiers) = tiers else {
+        return give_up(&mut io, "error, invalid tracker url format!\nerror, tracker setup failed.");
+    };
     if let Some(url) = options.url.as_ref().and(tiers.first()).and_then(|tier| tier.first()) {
         writeln!(io.out, "Using announce URL:  {url}")?;
     }

@@ -1,0 +1,105 @@
+//! A payload, its torrent, a tracker that knows it, and `ctorrent`s of ours that share it.
+
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ogbox::torrent::Metainfo;
+
+use crate::support::{Lab, Program, applet, binary, free_port, listens, run, write_payload};
+
+/// MiB of the payload: an odd number of pieces, so that the bitfield has spare bits.
+pub const MIB: usize = 15;
+/// Pieces of the payload, and bytes of each.
+pub const PIECES: u32 = 60;
+pub const PIECE: u32 = 256 << 10;
+/// The longest that one deed, or the download after it, may take, seconds.
+pub const PATIENCE: u64 = 20;
+
+/// A payload with its torrent and a tracker.
+pub struct Scene {
+    pub lab: Lab,
+    pub whole: PathBuf,
+    pub torrent: PathBuf,
+    pub info_hash: [u8; 20],
+    _tracker: Program,
+}
+
+/// A `ctorrent` of ours, and where it listens.
+pub struct Peer {
+    pub program: Program,
+    pub at: SocketAddrV4,
+    pub file: PathBuf,
+}
+
+impl Scene {
+    /// The payload is the same for the same `seed`.
+    pub fn new(seed: u64) -> Scene {
+        let lab = Lab::new();
+        let images = lab.make_dir("images");
+        let (whole, torrent) = (images.join("x.img"), images.join("x.torrent"));
+        write_payload(&whole, MIB, seed);
+        let tracker = SocketAddrV4::new(lab.host(1), free_port(lab.host(1)));
+        let url = format!("http://{tracker}/announce");
+        run(applet("ctorrent").arg("-t").arg(&whole).args(["-u", &url, "-s"]).arg(&torrent));
+        let mut command = applet("bttrack");
+        command.args(["--port", &tracker.port().to_string(), "--bind", &tracker.ip().to_string()]);
+        command
+            .args(["--reannounce_interval", "5", "--dfile"])
+            .arg(lab.path("dstate"))
+            .arg("--allowed_dir")
+            .arg(&images);
+        let _tracker = lab.start("bttrack", &mut command);
+        listens(tracker, 10);
+        let info_hash = Metainfo::read(&torrent).expect("read the torrent").info_hash.0;
+        Scene { lab, whole, torrent, info_hash, _tracker }
+    }
+
+    /// The options that give a `ctorrent` the address `at` and its own bitfield file.
+    pub fn place(&self, at: SocketAddrV4) -> Vec<String> {
+        let bitfield = self.lab.path(&format!("bitfield-{}", at.ip()));
+        // Multicast on loopback would reach the labs of other tests as well.
+        let options = ["--no-lsd", "-i", &at.ip().to_string(), "-p", &at.port().to_string(), "-b"].map(str::to_owned);
+        options.into_iter().chain([bitfield.display().to_string()]).collect()
+    }
+
+    /// An address of host `n` that is free.
+    pub fn address(&self, n: u8) -> SocketAddrV4 {
+        SocketAddrV4::new(self.lab.host(n), free_port(self.lab.host(n)))
+    }
+
+    /// Starts a peer on host `n`, in a shell after the command `prefix` if there is one.
+    pub fn start(&self, n: u8, file: PathBuf, prefix: Option<&str>) -> Peer {
+        let command = match prefix {
+            None => applet("ctorrent"),
+            Some(prefix) => {
+                let mut command = Command::new("sh");
+                command.args(["-c", &format!("{prefix}; exec \"$@\""), "sh"]).arg(binary()).arg("ctorrent");
+                command
+            }
+        };
+        self.start_with(n, &file, command, &["-e", "1"])
+    }
+
+    /// Starts `command`, which runs `ctorrent`, on host `n` with further `options`.
+    pub fn start_with(&self, n: u8, file: &Path, mut command: Command, options: &[&str]) -> Peer {
+        let at = self.address(n);
+        command.args(self.place(at)).args(options).arg("-s").arg(file).arg(&self.torrent);
+        let program = self.lab.start(&format!("peer-{n}"), &mut command);
+        Peer { program, at, file: file.to_owned() }
+    }
+
+    /// A peer on host 3 that lacks everything.
+    pub fn leecher(&self) -> Peer {
+        let mut peer = self.start(3, self.lab.path("fetched.img"), None);
+        peer.program.wait_for_line("Listening on", PATIENCE);
+        peer
+    }
+
+    /// A peer on host 2 that has everything.
+    pub fn seeder(&self) -> Peer {
+        let mut peer = self.start(2, self.whole.clone(), None);
+        peer.program.wait_for_line("Seed for others", PATIENCE);
+        peer
+    }
+}
