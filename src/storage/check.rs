@@ -8,14 +8,14 @@ use crate::torrent::{Bitfield, Metainfo, hash_pieces};
 /// Hashes every piece that is there with `threads` threads and gives those that are right. What cannot be read is
 /// not there. `progress` is told bytes hashed since the last call.
 pub fn check(storage: &Storage, metainfo: &Metainfo, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Bitfield {
-    check_some(storage, metainfo, 0..metainfo.geometry.pieces(), threads, progress)
+    check_some(storage, metainfo, &mut (0..metainfo.geometry.pieces()), threads, progress)
 }
 
 /// The same for `pieces` alone.
 pub fn check_some(
     storage: &Storage,
     metainfo: &Metainfo,
-    pieces: impl Iterator<Item = u32> + Send,
+    pieces: &mut (dyn Iterator<Item = u32> + Send),
     threads: usize,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Bitfield {

@@ -10,7 +10,7 @@
 //! any other end, when what came after the last record is not known.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use kernels::lanes::sha1;
@@ -76,9 +76,8 @@ impl Journal {
 
     /// What it tells of the data as it is now; none when it is of something else, unreadable, or too old.
     pub fn read(&self, storage: &Storage) -> Option<Vouched> {
-        let mut bytes = Vec::new();
-        File::open(&self.path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
-        vouched(&bytes, &self.head, self.recorded.len(), storage.modified().ok()?)
+        fs::metadata(&self.path).ok().filter(|journal| journal.is_file() && journal.len() <= LONGEST)?;
+        vouched(&fs::read(&self.path).ok()?, &self.head, self.recorded.len(), storage.modified().ok()?)
     }
 
     /// Brings what was written to the medium, then records those of `have` that are new. All of `have` must have
@@ -94,16 +93,16 @@ impl Journal {
             storage.sync().map_err(Failed::Data)?;
         } else if self.file.is_some() {
             // Nothing new but the time, which a run that is known already can say.
-            let known = self.recorded.iter_ones().next();
-            match known {
+            match (0..have.len()).find(|piece| self.recorded.get(*piece)) {
                 Some(piece) if modified.saturating_sub(self.stamp) > KEPT_UP => news.push((piece, 1)),
                 _ => return Ok(()),
             }
         }
-        let bytes: Vec<u8> = news.iter().flat_map(|(first, count)| record(*first, *count, modified)).collect();
+        let mut bytes = Vec::new();
+        news.iter().for_each(|(first, count)| bytes.extend_from_slice(&record(*first, *count, modified)));
         self.append(&bytes).map_err(|cause| Failed::Journal(Error::io("write", &self.path, cause)))?;
-        for piece in have.iter_ones() {
-            self.recorded.set(piece);
+        for (first, count) in news {
+            (first..first + count).for_each(|piece| _ = self.recorded.set(piece));
         }
         self.stamp = modified;
         Ok(())
@@ -171,7 +170,7 @@ fn parse(record: &[u8; RECORD]) -> Option<(u32, u32, u64)> {
 /// The members of `have` that `recorded` lacks, as runs: first piece and number.
 fn runs(have: &Bitfield, recorded: &Bitfield) -> Vec<(u32, u32)> {
     let mut runs: Vec<(u32, u32)> = Vec::new();
-    for piece in have.iter_ones().filter(|piece| !recorded.get(*piece)) {
+    for piece in (0..have.len()).filter(|piece| have.get(*piece) && !recorded.get(*piece)) {
         match runs.last_mut() {
             Some((first, count)) if *first + *count == piece => *count += 1,
             _ => runs.push((piece, 1)),

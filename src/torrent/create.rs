@@ -247,10 +247,10 @@ impl Source {
         };
         // Pieces are read side by side, which looks like no order at all to the kernel: it is told what
         // comes, in the order of the file, as the threads take their pieces.
-        let pieces = (0..geometry.pieces())
+        let mut pieces = (0..geometry.pieces())
             .take_while(|_| !stop.load(Ordering::Relaxed))
             .inspect(|piece| only.iter().for_each(|file| read_ahead(file, geometry, *piece)));
-        hash_pieces(geometry, pieces, threads, &read, &done);
+        hash_pieces(geometry, &mut pieces, threads, &read, &done);
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(failed("read", &self.path)(error)),
             None => Ok(hashes.into_inner().unwrap_or_else(PoisonError::into_inner).concat()),

@@ -94,7 +94,7 @@ impl PieceHasher {
 /// ends early stops the whole, and one that looks at what it yields knows what will be read next.
 pub fn hash_pieces(
     geometry: &Geometry,
-    pieces: impl Iterator<Item = u32> + Send,
+    pieces: &mut (dyn Iterator<Item = u32> + Send),
     threads: usize,
     read: &Read,
     done: &(dyn Fn(u32, io::Result<[u8; 20]>) + Sync),
@@ -112,7 +112,7 @@ pub fn hash_pieces(
                     (_, Some(left)) => left.div_ceil(threads),
                     _ => lanes::WIDTH,
                 };
-                group.extend(pieces.by_ref().take(share.clamp(1, lanes::WIDTH)));
+                group.extend((&mut **pieces).take(share.clamp(1, lanes::WIDTH)));
             }
             if group.is_empty() {
                 return;
@@ -173,7 +173,7 @@ mod tests {
             let wanted: Vec<u32> = (0..geometry.pieces()).filter(|piece| skip == 0 || piece % (skip + 1) != 0).collect();
             let hashed = Mutex::new(Vec::new());
             let done = |piece, hash: io::Result<[u8; 20]>| hashed.lock().unwrap().push((piece, hash.unwrap()));
-            hash_pieces(&geometry, wanted.iter().copied(), threads, &reader(&data), &done);
+            hash_pieces(&geometry, &mut wanted.iter().copied(), threads, &reader(&data), &done);
             let mut hashed = hashed.into_inner().unwrap();
             hashed.sort_unstable();
             let expected: Vec<_> = wanted.iter().map(|piece| (*piece, oracle(&geometry, &data, *piece))).collect();

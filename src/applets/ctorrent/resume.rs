@@ -157,7 +157,8 @@ impl Looker<'_> {
         let of = pieces.len() as u32;
         let all = self.options.check;
         let told = Mutex::new((0, teller, &mut *io));
-        let have = check_some(self.storage, self.metainfo, pieces.into_iter(), crate::sys::cpus::count(), &|_| {
+        let threads = crate::sys::cpus::count();
+        let have = check_some(self.storage, self.metainfo, &mut pieces.into_iter(), threads, &|_| {
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
             let (done, teller, io) = &mut *told;
             *done += 1;

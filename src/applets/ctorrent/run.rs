@@ -160,9 +160,6 @@ impl Start<'_> {
         if found == Found::Nothing {
             writeln!(io.out, "Creating file \"{}\"", self.target.display())?;
         }
-        if options.allocate && refusal.is_none() {
-            storage.preallocate().map_err(|error| Failure::new(1, error))?;
-        }
         let journal = resume::journal(options, &metainfo, &storage, self.target)?;
         let bitfield = BitfieldFile::of(options, self.path);
         let looker = self.looker(&metainfo, &storage);
@@ -170,8 +167,13 @@ impl Start<'_> {
         if found == Found::Data && !options.check && !options.force {
             io.out.write_all(&info::files(&metainfo, options.printable, Some(self.target), Some(&have)))?;
         }
+        // Who may not write keeps no journal either.
+        let journal = journal.filter(|_| refusal.is_none());
         if let Some(refusal) = refusal.filter(|_| !have.is_full()) {
             return Err(Failure::new(1, refusal));
+        }
+        if options.allocate && !have.is_full() {
+            storage.preallocate().map_err(|error| Failure::new(1, error))?;
         }
         let session = start(options).map_err(|e| Failure::new(1, format!("listen on {}: {e}", options.listen)))?;
         if let Some(port) = options.port.filter(|port| *port != session.port()) {
@@ -209,7 +211,9 @@ fn is_read_only(error: &Error) -> bool {
 }
 
 fn start(options: &Run) -> io::Result<Session> {
-    let ports = options.port.into_iter().chain((PORTS.1..=PORTS.0).rev()).chain([0]).collect();
+    let mut ports = Vec::from_iter(options.port);
+    ports.extend((PORTS.1..=PORTS.0).rev());
+    ports.push(0);
     let memory = if options.cache == 0 { MEMORY.0 } else { options.cache.max(MEMORY.1) };
     Session::start(Options {
         bind: options.listen,
