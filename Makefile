@@ -12,7 +12,7 @@ BUDGET := 1572864
 # Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: all help demo test fuzz bench sim size baseline bloat install uninstall clean
+.PHONY: all help demo test fuzz bench sim size baseline bloat install uninstall clean initramfs
 
 all: ## build the binary, target/x86_64-unknown-linux-musl/release/ogbox
 	scripts/setup build
@@ -56,6 +56,10 @@ baseline: all ## keep this build's symbols for `make bloat` to compare with
 
 bloat: all ## what grew and shrank since `make baseline`, by symbol
 	scripts/size bloat
+
+initramfs: all ## what PCs boot by PXE, target/initramfs.img and its kernel (KERNEL=vmlinuz MODULES=DIR EXTRA=DIR)
+	scripts/setup initramfs
+	initramfs/pack $(OGBOX) target/initramfs.img
 
 install: all ## the binary and a link for each applet, in DESTDIR/PREFIX/bin (PREFIX=/usr/local)
 	install -D -m 755 $(OGBOX) $(BINDIR)/ogbox
