@@ -120,9 +120,26 @@ const CASES: &[Case] = &[
     ),
     (
         Theirs,
-        "-vTa -C 100 -M 1000 -m 5 -z 16 -n 1 -D 100 -U0 -P -XX0100- -A me/1 -I 127.0.0.1 -b bits -a -e 0 x.torrent",
+        "-vTa -C 100 -M 1000 -m 5 -z 16 -n 1 -D 100 -U0 -P -XX0100- -A me/1 -I 127.0.0.1 -b other -a -e 0 x.torrent",
         0,
         &[],
+        &[],
+    ),
+    (
+        Theirs,
+        "-e 0 x.torrent -b bits",
+        0,
+        &[
+            "Found bit field file; verifying previous state.\n",
+            "Checking completed.\nFILES INFO\n<1> x.img [3000000] 12/12 (100%)\n",
+        ],
+        &[],
+    ),
+    (
+        Theirs,
+        "-e 0 x.torrent -b bits -f",
+        0,
+        &["Found bit field file; resuming download from previous state.\n", "Seed for others 0 hours\n"],
         &[],
     ),
     (Ours, "-e 0 x.torrent -X echo+ran", 0, &["Seed for others 0 hours\nran\n"], &[]),
@@ -149,6 +166,7 @@ fn lab() -> Lab {
     fs::write(lab.path("short"), &payload[1..]).unwrap();
     fs::write(lab.path("long"), [&payload[..], &[0]].concat()).unwrap();
     lab.make_dir("dir");
+    fs::write(lab.path("bits"), [0xff, 0xf0]).unwrap();
     let url = "http://127.0.0.1:1/announce";
     run(applet("ctorrent").current_dir(lab.path("")).args(["-t", "x.img", "-u", url, "-s", "x.torrent"]));
     lab

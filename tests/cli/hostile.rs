@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ogbox::torrent::BLOCK;
 
 use crate::scene::{PATIENCE, PIECE, PIECES, Peer, Scene};
-use crate::support::{assert_same_file, binary, eventually, tool};
+use crate::support::{applet, assert_same_file, binary, eventually, tool};
 
 /// Resident memory that no deed may bring a peer over, KiB.
 const MEMORY: u64 = 32 << 10;
@@ -228,6 +228,17 @@ fn who_gives_data_that_fail_the_hash_is_banned() {
     scene.assert_unharmed(leecher, scene.seeder());
 }
 
+/// How many of `crowd` are still connected.
+fn open(crowd: &mut [Hostile]) -> u32 {
+    crowd.iter_mut().filter(|hostile| hostile.0.set_nonblocking(true).is_ok()).fold(0, |open, hostile| {
+        let ended = match hostile.0.read(&mut [0; 4096]) {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        };
+        open + u32::from(!ended)
+    })
+}
+
 #[test]
 fn hundreds_of_connections_from_one_address_leave_room_for_others() {
     let scene = Scene::new(6);
@@ -239,18 +250,27 @@ fn hundreds_of_connections_from_one_address_leave_room_for_others() {
         hostile.put(&message(BITFIELD, &[&[0; 8]]));
         crowd.push(hostile);
     }
-    let open = |crowd: &mut [Hostile]| {
-        crowd.iter_mut().filter(|hostile| hostile.0.set_nonblocking(true).is_ok()).fold(0, |open, hostile| {
-            let ended = match hostile.0.read(&mut [0; 4096]) {
-                Ok(read) => read == 0,
-                Err(error) => error.kind() != ErrorKind::WouldBlock,
-            };
-            open + u32::from(!ended)
-        })
-    };
     eventually("most of them are refused", PATIENCE, || open(&mut crowd) <= 64);
     assert!(open(&mut crowd) > 0, "a lab behind one router is served");
     assert!(leecher.status("Threads:") < 256);
+    scene.assert_unharmed(leecher, scene.seeder());
+}
+
+#[test]
+fn the_memory_that_is_given_bounds_the_connections() {
+    let scene = Scene::new(10);
+    let options = ["-C", "16", "-e", "1"];
+    let leecher = scene.start_with(3, &scene.lab.path("fetched.img"), applet("ctorrent"), &options);
+    eventually("it listens", PATIENCE, || leecher.program.said().contains("Listening on"));
+    let mut crowd: Vec<Hostile> = Vec::new();
+    for _ in 0..60 {
+        let mut hostile = Hostile::connect(leecher.at);
+        hostile.greet(scene.info_hash);
+        hostile.put(&message(BITFIELD, &[&[0; 8]]));
+        crowd.push(hostile);
+    }
+    eventually("all but 28 are refused", PATIENCE, || open(&mut crowd) == 28);
+    drop(crowd);
     scene.assert_unharmed(leecher, scene.seeder());
 }
 

@@ -133,29 +133,24 @@ impl Start<'_> {
         Looker { options: self.options, metainfo, storage, target: self.target }
     }
 
+    /// Opens the torrent's files. What nobody may write can be seeded all the same: then the reason is given as well.
+    fn open(&self, metainfo: &Metainfo) -> Result<(Storage, Found, Option<Error>), Error> {
+        match Storage::create(metainfo, self.target) {
+            Ok((storage, found)) => Ok((storage, found, None)),
+            Err(refusal) if is_read_only(&refusal) => match Storage::open(metainfo, self.target) {
+                Ok(storage) => Ok((storage, Found::Data, Some(refusal))),
+                Err(_) => Err(refusal),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
     /// Downloads and seeds.
     fn run(self, metainfo: Metainfo, tiers: Vec<Vec<String>>, mut teller: Teller, io: &mut Io) -> Outcome {
         let options = self.options;
-        let opened = Storage::create(&metainfo, self.target);
-        // What nobody may write can be seeded all the same.
-        let (refusal, opened) = match opened {
-            Err(refusal) if is_read_only(&refusal) => match Storage::open(&metainfo, self.target) {
-                Ok(storage) => (Some(refusal), Ok((storage, Found::Data))),
-                Err(_) => (None, Err(refusal)),
-            },
-            opened => (None, opened),
-        };
-        let (storage, found) = match opened {
+        let (storage, found, refusal) = match self.open(&metainfo) {
             Ok(opened) => opened,
-            Err(error) => {
-                let said = match &error {
-                    Error::Length { path, wants, .. } => {
-                        format!("file \"{}\" size doesn't match; must be {wants}", path.display())
-                    }
-                    error => error.to_string(),
-                };
-                return give_up(io, &format!("error, {said}\nerror, initial meta info failed."));
-            }
+            Err(error) => return cannot_open(&error, io),
         };
         if found == Found::Nothing {
             writeln!(io.out, "Creating file \"{}\"", self.target.display())?;
@@ -203,6 +198,17 @@ impl Start<'_> {
         teller.sum_up("end", &status, &told, io)?;
         status.failure.map_or(Ok(Exit::OK), |why| Err(Failure::new(1, why)))
     }
+}
+
+/// Says why the torrent's files are of no use; of a wrong length in the namesake's words.
+fn cannot_open(error: &Error, io: &mut Io) -> Outcome {
+    let why = match error {
+        Error::Length { path, wants, .. } => {
+            format!("file \"{}\" size doesn't match; must be {wants}", path.display())
+        }
+        error => error.to_string(),
+    };
+    give_up(io, &format!("error, {why}\nerror, initial meta info failed."))
 }
 
 fn is_read_only(error: &Error) -> bool {
