@@ -14,6 +14,7 @@ use crate::applets::Failure;
 use crate::applets::announcing::complain;
 use crate::peer::Torrent;
 use crate::storage::{Failed, Found, Journal, Storage, check_some};
+use crate::sys::signal::Signals;
 use crate::torrent::{Bitfield, Metainfo};
 
 /// Pause between two records of the journal: what is lost at the most, and has to be hashed again.
@@ -30,12 +31,16 @@ impl BitfieldFile {
         BitfieldFile(options.bitfield.clone().unwrap_or_else(|| with_end(torrent, ".bf")))
     }
 
-    /// What it claims. It is gone then, as with the namesake: from now on it would be wrong.
-    fn take(&self, pieces: u32) -> Claim {
+    /// What it claims.
+    fn read(&self, pieces: u32) -> Claim {
         let Ok(bytes) = fs::read(&self.0) else { return Claim::Nothing };
+        Bitfield::from_bytes(pieces, &bytes).map_or(Claim::Damaged, Claim::Pieces)
+    }
+
+    /// Removes it, as the namesake does: once pieces come it would be wrong.
+    pub fn forget(&self) {
         // What cannot be removed is written again at the end.
         let _ = fs::remove_file(&self.0);
-        Bitfield::from_bytes(pieces, &bytes).map_or(Claim::Damaged, Claim::Pieces)
     }
 
     /// Kept while something is missing, removed when nothing is.
@@ -73,11 +78,13 @@ pub struct Looker<'a> {
     pub metainfo: &'a Metainfo,
     pub storage: &'a Storage,
     pub target: &'a Path,
+    pub signals: &'a Signals,
 }
 
 impl Looker<'_> {
     /// Believes the bitfield file as `-f` says, the journal as far as it goes, and hashes the rest: of what the
-    /// bitfield file claims, as the namesake does, or of all that was ever written.
+    /// bitfield file claims, as the namesake does, or of all that was ever written. What it gives is of no use when a
+    /// signal ended it.
     pub fn look(
         &self,
         found: Found,
@@ -87,7 +94,7 @@ impl Looker<'_> {
         io: &mut Io,
     ) -> Result<Bitfield, Failure> {
         let pieces = self.metainfo.geometry.pieces();
-        let claim = bitfield.take(pieces);
+        let claim = bitfield.read(pieces);
         if found == Found::Nothing {
             if self.options.force {
                 writeln!(io.err, "Files were not present; overriding force mode!")?;
@@ -143,12 +150,15 @@ impl Looker<'_> {
     pub fn check_all(&self, teller: &mut Teller, io: &mut Io) -> Result<Bitfield, Failure> {
         let pieces = self.metainfo.geometry.pieces();
         let have = self.hash((0..pieces).collect(), teller, io)?;
+        if self.signals.ending() {
+            return Ok(have);
+        }
         io.out.write_all(&info::files(self.metainfo, self.options.printable, Some(self.target), Some(&have)))?;
         say_already(&have, io)?;
         Ok(have)
     }
 
-    /// Hashes `pieces`, on all processors, and gives those that are right.
+    /// Hashes `pieces`, on all processors and until a signal ends it, and gives those that are right.
     fn hash(&self, pieces: Vec<u32>, teller: &mut Teller, io: &mut Io) -> Result<Bitfield, Failure> {
         if pieces.is_empty() {
             return Ok(Bitfield::new(self.metainfo.geometry.pieces()));
@@ -158,14 +168,15 @@ impl Looker<'_> {
         let all = self.options.check;
         let told = Mutex::new((0, teller, &mut *io));
         let threads = crate::sys::cpus::count();
-        let have = check_some(self.storage, self.metainfo, &mut pieces.into_iter(), threads, &|_| {
+        let mut pieces = pieces.into_iter().take_while(|_| !self.signals.ending());
+        let have = check_some(self.storage, self.metainfo, &mut pieces, threads, &|_| {
             let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
             let (done, teller, io) = &mut *told;
             *done += 1;
             // A reader that went away is no reason to stop.
             let _ = teller.hashed(*done, of, all, io);
         });
-        if !all {
+        if !all && !self.signals.ending() {
             writeln!(io.out, "Checking completed.")?;
         }
         Ok(have)

@@ -122,6 +122,9 @@ impl Start<'_> {
                 have
             }
         };
+        if self.signals.ending() {
+            return Ok(Exit::OK);
+        }
         BitfieldFile::of(self.options, self.path).save(&have);
         if let Some(mut child) = execute(self.options, self.target)? {
             child.wait()?;
@@ -130,7 +133,7 @@ impl Start<'_> {
     }
 
     fn looker<'b>(&'b self, metainfo: &'b Metainfo, storage: &'b Storage) -> Looker<'b> {
-        Looker { options: self.options, metainfo, storage, target: self.target }
+        Looker { options: self.options, metainfo, storage, target: self.target, signals: &self.signals }
     }
 
     /// Opens the torrent's files. What nobody may write can be seeded all the same: then the reason is given as well.
@@ -159,6 +162,10 @@ impl Start<'_> {
         let bitfield = BitfieldFile::of(options, self.path);
         let looker = self.looker(&metainfo, &storage);
         let have = looker.look(found, &bitfield, journal.as_ref(), &mut teller, io)?;
+        if self.signals.ending() {
+            return Ok(Exit::OK);
+        }
+        bitfield.forget();
         if found == Found::Data && !options.check && !options.force {
             io.out.write_all(&info::files(&metainfo, options.printable, Some(self.target), Some(&have)))?;
         }
@@ -171,7 +178,7 @@ impl Start<'_> {
             storage.preallocate().map_err(|error| Failure::new(1, error))?;
         }
         let session = start(options).map_err(|e| Failure::new(1, format!("listen on {}: {e}", options.listen)))?;
-        if let Some(port) = options.port.filter(|port| *port != session.port()) {
+        if let Some(port) = options.port.filter(|port| ![0, session.port()].contains(port)) {
             writeln!(io.err, "warn, couldn't bind on specified port {port}")?;
         }
         writeln!(io.out, "Listening on {}:{}", options.listen, session.port())?;
@@ -217,7 +224,7 @@ fn is_read_only(error: &Error) -> bool {
 }
 
 fn start(options: &Run) -> io::Result<Session> {
-    let mut ports = Vec::from_iter(options.port);
+    let mut ports = Vec::from_iter(options.port.filter(|port| *port != 0));
     ports.extend((PORTS.1..=PORTS.0).rev());
     ports.push(0);
     let memory = if options.cache == 0 { MEMORY.0 } else { options.cache.max(MEMORY.1) };
