@@ -6,11 +6,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::checksum::{Mode, Running};
-use super::codec::{Codec, Scratch};
+use super::codec::{self, Codec};
 use super::container::{Header, MapMode, Version};
 use super::fs::{self, Used};
 use super::source::Source;
-use super::{Error, Watch, checksum, pipeline};
+use super::{Error, Watch, checksum};
 
 /// In the header, where partclone puts its version: the version of the format, and who.
 const MADE_BY: &str = "0.3+ogbox";
@@ -99,48 +99,16 @@ impl Save {
             (watch.wrote)(bytes.len() as u64);
             out.write_all(bytes).map_err(|error| Error::io(format!("write {name}"), error))
         };
-        let mut frame = Vec::new();
-        (codec.begin)(&mut frame);
-        send(&frame)?;
+        let mut head = Vec::new();
+        (codec.begin)(&mut head);
         let mut packer = Packer::new(self);
-        let mut workers: Vec<Worker> =
-            (0..pipeline::workers()).map(|_| Worker { plain: vec![0; codec.piece], ..Worker::default() }).collect();
-        pipeline::run(
-            &mut workers,
-            |worker| {
-                if (watch.stop)() {
-                    return Err(Error::Interrupted);
-                }
-                worker.filled = packer.fill(&mut worker.plain, watch.progress)?;
-                Ok(worker.filled > 0)
-            },
-            |worker| {
-                if let Some(encode) = codec.encode {
-                    let plain = &worker.plain[..worker.filled];
-                    worker.length = encode(plain, &mut worker.scratch, &mut worker.packed);
-                }
-                Ok(())
-            },
-            |worker| match codec.encode {
-                Some(_) => send(&worker.packed[..worker.length]),
-                None => send(&worker.plain[..worker.filled]),
-            },
-        )?;
-        frame.clear();
-        (codec.end)(&mut frame);
-        send(&frame)?;
+        let mut fill = |to: &mut [u8]| match (watch.stop)() {
+            true => Err(Error::Interrupted),
+            false => packer.fill(to, watch.progress),
+        };
+        codec::pack(codec, &head, &mut fill, &mut send)?;
         Ok(written)
     }
-}
-
-/// What one thread keeps from piece to piece.
-#[derive(Default)]
-struct Worker {
-    plain: Vec<u8>,
-    filled: usize,
-    packed: Vec<u8>,
-    length: usize,
-    scratch: Scratch,
 }
 
 /// The image's bytes, from the first to the last.

@@ -2,9 +2,9 @@
 
 use super::bitmap::Bitmap;
 use super::checksum::{Mode, Running};
-use super::codec::{self, Codec, Input, Packed};
+use super::codec::{self, Input};
 use super::container::{self, Header, MAP_MARK, MapMode, Version};
-use super::{Error, Watch, checksum, pipeline};
+use super::{Error, Watch, checksum};
 
 /// What a reader of an image is told, in order.
 pub enum Event<'a> {
@@ -24,31 +24,10 @@ pub fn read(
     watch: &Watch,
     tell: &mut (dyn FnMut(&Header, Event) -> Result<(), Error> + Send),
 ) -> Result<Header, Error> {
-    let codec: &Codec = codec::recognise(input.peek(16)?);
+    let codec = codec::recognise(input.peek(16)?);
     let name = input.name().to_owned();
-    let mut split = (codec.split)();
     let mut unpacker = Unpacker::new(&name, ignore_checksums);
-    let mut workers: Vec<Worker> = (0..pipeline::workers()).map(|_| Worker::default()).collect();
-    pipeline::run(
-        &mut workers,
-        |worker| {
-            if (watch.stop)() {
-                return Err(Error::Interrupted);
-            }
-            split.next(&mut input, &mut worker.packed)
-        },
-        |worker| {
-            if let Some(expand) = codec.expand {
-                worker.length = expand(&worker.packed, &mut worker.plain).map_err(|why| Error::Damaged {
-                    what: name.clone(),
-                    at: worker.packed.at,
-                    why,
-                })?;
-            }
-            Ok(())
-        },
-        |worker| unpacker.push(worker.plain(codec), watch, tell),
-    )?;
+    codec::unpack(codec, &mut input, watch.stop, &mut |bytes| unpacker.push(bytes, watch, tell))?;
     unpacker.finish()
 }
 
@@ -57,51 +36,21 @@ pub fn read(
 /// # Errors
 /// It is no image, or damaged or cut short that early.
 pub fn header(mut input: Input) -> Result<(Header, Bitmap), Error> {
-    let codec: &Codec = codec::recognise(input.peek(16)?);
+    let codec = codec::recognise(input.peek(16)?);
     let name = input.name().to_owned();
-    let mut split = (codec.split)();
     let mut unpacker = Unpacker::new(&name, false);
-    let mut worker = Worker::default();
     let watch = Watch { begin: &|_| {}, progress: &|_| {}, wrote: &|_| {}, stop: &|| false };
     let mut begun = false;
-    while !begun && split.next(&mut input, &mut worker.packed)? {
-        worker.expand(codec, &name)?;
-        unpacker.push(worker.plain(codec), &watch, &mut |_, event| {
+    codec::unpack_while(codec, &mut input, &mut |bytes| {
+        unpacker.push(bytes, &watch, &mut |_, event| {
             begun |= matches!(event, Event::Begin);
             Ok(())
         })?;
-    }
+        Ok(!begun)
+    })?;
     match (begun, unpacker) {
         (true, Unpacker { header: Some(header), map, .. }) => Ok((header, map)),
         (_, unpacker) => Err(unpacker.short()),
-    }
-}
-
-/// What one thread keeps from piece to piece.
-#[derive(Default)]
-struct Worker {
-    packed: Packed,
-    plain: Vec<u8>,
-    length: usize,
-}
-
-impl Worker {
-    fn expand(&mut self, codec: &Codec, name: &str) -> Result<(), Error> {
-        if let Some(expand) = codec.expand {
-            self.length = expand(&self.packed, &mut self.plain).map_err(|why| Error::Damaged {
-                what: name.to_owned(),
-                at: self.packed.at,
-                why,
-            })?;
-        }
-        Ok(())
-    }
-
-    fn plain(&self, codec: &Codec) -> &[u8] {
-        match codec.expand {
-            Some(_) => &self.plain[..self.length],
-            None => &self.packed.data[..self.packed.used],
-        }
     }
 }
 

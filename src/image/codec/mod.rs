@@ -7,7 +7,7 @@ use std::io::{self, Read};
 
 use kernels::lzo1x;
 
-use super::Error;
+use super::{Error, pipeline};
 
 pub mod lzop;
 mod plain;
@@ -62,6 +62,126 @@ pub fn named(name: &str) -> Option<&'static Codec> {
 /// The codec of a file that begins with `head` (at least 16 bytes of it, if there are so many).
 pub fn recognise(head: &[u8]) -> &'static Codec {
     CODECS.iter().find(|codec| (codec.recognise)(head)).unwrap_or(&plain::CODEC)
+}
+
+/// Compresses what `fill` gives until it gives nothing, and passes it to `send` piece by piece, in order, `head`
+/// before the first one. `fill` gives the bytes it put into the front of the buffer.
+///
+/// # Errors
+/// What `fill` or `send` gave.
+pub fn pack(
+    codec: &Codec,
+    head: &[u8],
+    fill: &mut (dyn FnMut(&mut [u8]) -> Result<usize, Error> + Send),
+    send: &mut (dyn FnMut(&[u8]) -> Result<(), Error> + Send),
+) -> Result<(), Error> {
+    struct Worker {
+        plain: Vec<u8>,
+        filled: usize,
+        packed: Vec<u8>,
+        length: usize,
+        scratch: Scratch,
+    }
+    let worker = || Worker {
+        plain: vec![0; codec.piece],
+        filled: 0,
+        packed: Vec::new(),
+        length: 0,
+        scratch: Scratch::default(),
+    };
+    let mut workers: Vec<Worker> = (0..pipeline::workers()).map(|_| worker()).collect();
+    send(head)?;
+    pipeline::run(
+        &mut workers,
+        |worker| {
+            worker.filled = fill(&mut worker.plain)?;
+            Ok(worker.filled > 0)
+        },
+        |worker| {
+            if let Some(encode) = codec.encode {
+                let plain = &worker.plain[..worker.filled];
+                worker.length = encode(plain, &mut worker.scratch, &mut worker.packed);
+            }
+            Ok(())
+        },
+        |worker| match codec.encode {
+            Some(_) => send(&worker.packed[..worker.length]),
+            None => send(&worker.plain[..worker.filled]),
+        },
+    )?;
+    let mut end = Vec::new();
+    (codec.end)(&mut end);
+    send(&end)
+}
+
+/// Expands `input`, a file in the codec's format, and passes its plain bytes to `take`, in order.
+///
+/// # Errors
+/// The input is damaged or cannot be read, an end was asked for, or what `take` gave.
+pub fn unpack(
+    codec: &Codec,
+    input: &mut Input,
+    stop: &(dyn Fn() -> bool + Sync),
+    take: &mut (dyn FnMut(&[u8]) -> Result<(), Error> + Send),
+) -> Result<(), Error> {
+    let name = input.name().to_owned();
+    let mut split = (codec.split)();
+    let mut workers: Vec<Unpacked> = (0..pipeline::workers()).map(|_| Unpacked::default()).collect();
+    pipeline::run(
+        &mut workers,
+        |worker| if stop() { Err(Error::Interrupted) } else { split.next(input, &mut worker.packed) },
+        |worker| worker.expand(codec, &name),
+        |worker| take(worker.plain(codec)),
+    )
+}
+
+/// Expands only as much of `input` as it takes until `take` says that it has enough.
+///
+/// # Errors
+/// The input is damaged or cannot be read, or what `take` gave.
+pub fn unpack_while(
+    codec: &Codec,
+    input: &mut Input,
+    take: &mut dyn FnMut(&[u8]) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let name = input.name().to_owned();
+    let mut split = (codec.split)();
+    let mut worker = Unpacked::default();
+    while split.next(input, &mut worker.packed)? {
+        worker.expand(codec, &name)?;
+        if !take(worker.plain(codec))? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What one thread that expands keeps from piece to piece.
+#[derive(Default)]
+struct Unpacked {
+    packed: Packed,
+    plain: Vec<u8>,
+    length: usize,
+}
+
+impl Unpacked {
+    fn expand(&mut self, codec: &Codec, name: &str) -> Result<(), Error> {
+        if let Some(expand) = codec.expand {
+            self.length = expand(&self.packed, &mut self.plain).map_err(|why| Error::Damaged {
+                what: name.to_owned(),
+                at: self.packed.at,
+                why,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn plain(&self, codec: &Codec) -> &[u8] {
+        match codec.expand {
+            Some(_) => &self.plain[..self.length],
+            None => &self.packed.data[..self.packed.used],
+        }
+    }
 }
 
 /// What an encoder keeps from piece to piece; made once a thread.
