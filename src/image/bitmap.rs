@@ -1,7 +1,7 @@
 //! The map of used blocks: one bit a block, in memory as partclone's version 2 stores it.
 
 /// Which blocks of a file system are used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bitmap {
     words: Vec<u64>,
     blocks: u64,
@@ -46,6 +46,12 @@ impl Bitmap {
     /// How many blocks are used.
     pub fn used(&self) -> u64 {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// One past the last used block.
+    pub fn end(&self) -> u64 {
+        let Some(last) = self.words.iter().rposition(|word| *word != 0) else { return 0 };
+        (last as u64 + 1) * 64 - u64::from(self.words[last].leading_zeros())
     }
 
     /// Whether `block` is used; none past the end is.
@@ -122,7 +128,7 @@ mod tests {
         map.clear(100, 1);
         map.set(299, 50);
         assert_eq!(runs(&map), [(1, 3), (60, 40), (101, 99), (299, 1)]);
-        assert_eq!(map.used(), 143);
+        assert_eq!((map.used(), map.end(), Bitmap::new(300).end()), (143, 300, 0));
         assert!(map.get(299) && !map.get(300) && !map.get(100));
     }
 

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::bitmap::Bitmap;
 use super::codec::Input;
 use super::container::Header;
 use super::fs::ntfs;
-use super::target::Target;
+use super::target::{Target, Unused};
 use super::unpack::{self, Event};
 use super::{Error, Watch};
 
@@ -14,6 +15,12 @@ use super::{Error, Watch};
 pub struct Options {
     /// Do not compare the blocks' checksums.
     pub ignore_checksums: bool,
+    /// A target is large enough that holds the last used block, even if the file system is larger.
+    pub used_fit: bool,
+    /// What becomes of unused blocks.
+    pub unused: Unused,
+    /// Read the target back past the cache and compare.
+    pub verify: bool,
 }
 
 /// Restores the image `input` to `path`.
@@ -24,14 +31,21 @@ pub struct Options {
 pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> Result<Header, Error> {
     let mut target = None;
     let mut boot = Vec::new();
+    let mut written = Written::default();
     let done = unpack::read(input, options.ignore_checksums, watch, &mut |header, event| match event {
-        Event::Begin => {
-            target = Some(Target::open(path, header)?);
-            Ok(())
+        Event::Begin(map) => {
+            let target = target.insert(open(path, header, map, options)?);
+            if options.verify {
+                written.map = map.clone();
+            }
+            clear_unused(target, header, map, options.unused, watch)
         }
         Event::Blocks(first, bytes) => {
             if first == 0 && header.fs == ntfs::NAME {
                 boot = ntfs::boot_sector(bytes).to_vec();
+            }
+            if options.verify {
+                written.add(bytes);
             }
             match &mut target {
                 Some(target) => target.write_at(bytes, first * u64::from(header.block_size)),
@@ -43,10 +57,15 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
         if let Some(target) = &mut target {
             // NTFS has a copy of its boot sector behind its last cluster, where partclone's images do not reach.
             let copy = header.device_size.saturating_sub(boot.len() as u64);
-            if !boot.is_empty() && copy >= header.block_bytes() {
+            let reaches = target.size().is_none_or(|size| header.device_size <= size);
+            if !boot.is_empty() && copy >= header.block_bytes() && reaches {
                 target.write_at(&boot, copy)?;
             }
-            target.finish()?;
+            target.sync()?;
+            if options.verify {
+                written.compare(target, &header, watch)?;
+            }
+            target.finish();
         }
         Ok(header)
     });
@@ -55,5 +74,111 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             Err(Error::Refused(format!("{error}; {} was not finished and is unusable", target.name())))
         }
         (_, done) => done,
+    }
+}
+
+fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options) -> Result<Target, Error> {
+    let least = match options.used_fit {
+        true => map.end() * u64::from(header.block_size),
+        false => header.target_size(),
+    };
+    Target::open(path, header, least)
+}
+
+/// Before the first block is written, so that a target that cannot is refused in time.
+fn clear_unused(
+    target: &mut Target,
+    header: &Header,
+    map: &Bitmap,
+    unused: Unused,
+    watch: &Watch,
+) -> Result<(), Error> {
+    if unused == Unused::Keep {
+        return Ok(());
+    }
+    let size = u64::from(header.block_size);
+    // What an image of used blocks that just fit leaves out may lie behind the target's end.
+    let last = target.size().map_or(map.blocks(), |bytes| map.blocks().min(bytes / size));
+    let mut from = 0;
+    while from < last && !(watch.stop)() {
+        let (start, count) = map.next_run(from).unwrap_or((last, 0));
+        let end = start.min(last);
+        if from < end {
+            target.clear(unused, from * size, (end - from) * size)?;
+        }
+        from = start + count;
+    }
+    Ok(())
+}
+
+/// Bytes that one remembered checksum covers.
+const SUMMED: usize = 1 << 20;
+
+/// What was written: the CRC-32 of each [`SUMMED`] bytes of used blocks, 4 KB of memory a GB.
+#[derive(Default)]
+struct Written {
+    map: Bitmap,
+    sums: Vec<u32>,
+    sum: crc32fast::Hasher,
+    filled: usize,
+}
+
+impl Written {
+    fn add(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(SUMMED - self.filled));
+            self.sum.update(now);
+            self.filled += now.len();
+            bytes = later;
+            if self.filled == SUMMED {
+                self.close();
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.sums.push(std::mem::take(&mut self.sum).finalize());
+        self.filled = 0;
+    }
+
+    /// Reads the target back and compares.
+    fn compare(&mut self, target: &Target, header: &Header, watch: &Watch) -> Result<(), Error> {
+        let sums = std::mem::take(&mut self.sums);
+        let last = (self.filled > 0).then(|| std::mem::take(&mut self.sum).finalize());
+        self.filled = 0;
+        let mut sums = sums.into_iter().chain(last);
+        let differs = |from: u64, to: u64, name: &str| {
+            let why = format!("what was read back up to byte {to} is not what was written");
+            Err(Error::Damaged { what: name.to_owned(), at: from, why })
+        };
+        target.forget()?;
+        let size = u64::from(header.block_size);
+        let mut buffer = vec![0; SUMMED];
+        let (mut run, mut next) = ((0, 0), 0);
+        loop {
+            if (watch.stop)() {
+                return Err(Error::Interrupted);
+            }
+            let mut from = None;
+            while self.filled < SUMMED {
+                if run.1 == 0 {
+                    let Some((start, count)) = self.map.next_run(next) else { break };
+                    run = (start * size, count * size);
+                    next = start + count;
+                }
+                let part = &mut buffer[..run.1.min((SUMMED - self.filled) as u64) as usize];
+                target.read_at(part, run.0)?;
+                from.get_or_insert(run.0);
+                self.sum.update(part);
+                self.filled += part.len();
+                run = (run.0 + part.len() as u64, run.1 - part.len() as u64);
+            }
+            let (Some(from), Some(sum)) = (from, sums.next()) else { return Ok(()) };
+            (watch.progress)(self.filled as u64);
+            self.filled = 0;
+            if std::mem::take(&mut self.sum).finalize() != sum {
+                return differs(from, run.0, target.name());
+            }
+        }
     }
 }

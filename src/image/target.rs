@@ -5,15 +5,28 @@ use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Advice, FallocateFlags, OFlags};
 
 use super::Error;
 use super::container::Header;
 use crate::sys::block;
 
+/// What becomes of blocks that the file system does not use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unused {
+    /// They stay as they are.
+    #[default]
+    Keep,
+    /// The device is told that they are not needed (trim); in a file they become holes.
+    Discard,
+    /// They are zeroes afterwards.
+    Zero,
+}
+
 /// An open target, checked before its first byte was written.
 pub struct Target {
     file: File,
+    device: bool,
     name: String,
     /// The file, when it was made for this and goes with a failure.
     made: Option<PathBuf>,
@@ -21,12 +34,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens `path` for the image that `header` tells of.
+    /// Opens `path` for the image that `header` tells of, whose blocks reach to byte `least`.
     ///
     /// # Errors
-    /// It cannot be opened, is in use (a mount, swap, RAID or LVM holds it), is smaller than the file system, or
-    /// its sectors are larger than the file system's blocks.
-    pub fn open(path: &Path, header: &Header) -> Result<Target, Error> {
+    /// It cannot be opened, is in use (a mount, swap, RAID or LVM holds it), is smaller than `least`, or its sectors
+    /// are no part of the file system's blocks.
+    pub fn open(path: &Path, header: &Header, least: u64) -> Result<Target, Error> {
         let name = path.display().to_string();
         let kind = match path.metadata() {
             Ok(metadata) => Some(metadata.file_type()),
@@ -34,55 +47,59 @@ impl Target {
             Err(error) => return Err(Error::io(format!("open {name}"), error)),
         };
         match kind {
-            Some(kind) if kind.is_block_device() => Target::device(path, name, header),
-            Some(kind) if kind.is_file() => Target::existing(path, name, header),
+            Some(kind) if kind.is_block_device() => Target::device(path, name, header, least),
+            Some(kind) if kind.is_file() => Target::existing(path, name, header, least),
             Some(_) => Err(Error::Refused(format!("{name} is neither a block device nor a file"))),
             None => Target::new_file(path, name, header),
         }
     }
 
-    fn device(path: &Path, name: String, header: &Header) -> Result<Target, Error> {
+    fn device(path: &Path, name: String, header: &Header, least: u64) -> Result<Target, Error> {
         let file =
-            OpenOptions::new().write(true).custom_flags(OFlags::EXCL.bits() as i32).open(path).map_err(|error| {
-                match error.kind() {
+            OpenOptions::new().read(true).write(true).custom_flags(OFlags::EXCL.bits() as i32).open(path).map_err(
+                |error| match error.kind() {
                     io::ErrorKind::ResourceBusy => Error::Refused(format!(
                         "{name} is mounted or otherwise in use: nothing was written; unmount it first"
                     )),
                     _ => Error::io(format!("open {name}"), error),
-                }
-            })?;
+                },
+            )?;
         let size = block::size(&file).map_err(|error| Error::io(format!("ask {name} for its size"), error))?;
         let sector =
             block::sector_size(&file).map_err(|error| Error::io(format!("ask {name} for its sector size"), error))?;
-        large_enough(&name, size, header)?;
+        large_enough(&name, size, least)?;
         if !header.block_size.is_multiple_of(sector) {
             return Err(Error::Refused(format!(
                 "{name} has sectors of {sector} bytes, the file system blocks of {}: it could not be used there",
                 header.block_size
             )));
         }
-        Ok(Target { file, name, made: None, touched: false })
+        Ok(Target { file, device: true, name, made: None, touched: false })
     }
 
-    fn existing(path: &Path, name: String, header: &Header) -> Result<Target, Error> {
-        let file =
-            OpenOptions::new().write(true).open(path).map_err(|error| Error::io(format!("open {name}"), error))?;
+    fn existing(path: &Path, name: String, header: &Header, least: u64) -> Result<Target, Error> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(|error| Error::io(format!("open {name}"), error))?;
         let size = file.metadata().map_err(|error| Error::io(format!("open {name}"), error))?.len();
         if size > 0 {
-            large_enough(&name, size, header)?;
+            large_enough(&name, size, least)?;
         } else {
             set_size(&file, &name, header)?;
         }
-        Ok(Target { file, name, made: None, touched: false })
+        Ok(Target { file, device: false, name, made: None, touched: false })
     }
 
     fn new_file(path: &Path, name: String, header: &Header) -> Result<Target, Error> {
         let file = OpenOptions::new()
+            .read(true)
             .write(true)
             .create_new(true)
             .open(path)
             .map_err(|error| Error::io(format!("create {name}"), error))?;
-        let target = Target { file, name, made: Some(path.to_owned()), touched: false };
+        let target = Target { file, device: false, name, made: Some(path.to_owned()), touched: false };
         set_size(&target.file, &target.name, header)?;
         Ok(target)
     }
@@ -90,6 +107,14 @@ impl Target {
     /// What errors call it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its size, bytes; none when the kernel does not say.
+    pub fn size(&self) -> Option<u64> {
+        match self.device {
+            true => block::size(&self.file).ok(),
+            false => self.file.metadata().ok().map(|metadata| metadata.len()),
+        }
     }
 
     /// Writes `bytes` at offset `at`.
@@ -103,15 +128,75 @@ impl Target {
             .map_err(|error| Error::io(format!("write {} bytes of {} at byte {at}", bytes.len(), self.name), error))
     }
 
-    /// Waits until all that was written is on the disk; the target is complete then.
+    /// Does with `len` bytes from `at` on, whole blocks, what `unused` says.
+    ///
+    /// # Errors
+    /// The target cannot, or it failed.
+    pub fn clear(&mut self, unused: Unused, at: u64, len: u64) -> Result<(), Error> {
+        let punch =
+            || rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len);
+        let cleared = match (unused, self.device) {
+            (Unused::Keep, _) => return Ok(()),
+            (_, false) => punch().map_err(io::Error::from),
+            (Unused::Discard, true) => block::discard(&self.file, at, len),
+            (Unused::Zero, true) => block::zero(&self.file, at, len),
+        };
+        match cleared {
+            Ok(()) => self.touched = true,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported && unused == Unused::Discard => {
+                return Err(Error::Refused(format!("{} cannot discard: leave out --discard", self.name)));
+            }
+            // A file system without holes, in which the file stands.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                let zeroes = vec![0; len.min(1 << 20) as usize];
+                let mut done = 0;
+                while done < len {
+                    let part = (len - done).min(zeroes.len() as u64);
+                    self.write_at(&zeroes[..part as usize], at + done)?;
+                    done += part;
+                }
+            }
+            Err(error) => {
+                return Err(Error::io(format!("clear {len} bytes of {} at byte {at}", self.name), error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads back what the target holds at offset `at`; from the disk once [`Target::forget`] was called.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read_at(&self, to: &mut [u8], at: u64) -> Result<(), Error> {
+        self.file
+            .read_exact_at(to, at)
+            .map_err(|error| Error::io(format!("read back {} bytes of {} at byte {at}", to.len(), self.name), error))
+    }
+
+    /// Has the kernel drop what it has cached of the target, which must be on the disk already.
+    ///
+    /// # Errors
+    /// The kernel does not.
+    pub fn forget(&self) -> Result<(), Error> {
+        let dropped = match self.device {
+            true => block::flush(&self.file),
+            false => rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed).map_err(io::Error::from),
+        };
+        dropped.map_err(|error| Error::io(format!("drop {} from the cache", self.name), error))
+    }
+
+    /// Waits until all that was written is on the disk.
     ///
     /// # Errors
     /// The disk failed: the target is unusable.
-    pub fn finish(&mut self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|error| Error::io(format!("write {} to the disk", self.name), error))?;
+    pub fn sync(&self) -> Result<(), Error> {
+        self.file.sync_all().map_err(|error| Error::io(format!("write {} to the disk", self.name), error))
+    }
+
+    /// The target is complete.
+    pub fn finish(&mut self) {
         self.made = None;
         self.touched = false;
-        Ok(())
     }
 
     /// It was written to and not finished: what it holds now is neither the old nor the new.
@@ -129,12 +214,9 @@ impl Drop for Target {
     }
 }
 
-fn large_enough(name: &str, size: u64, header: &Header) -> Result<(), Error> {
-    if size < header.target_size() {
-        return Err(Error::Refused(format!(
-            "{name} has {size} bytes, the file system {}: nothing was written",
-            header.target_size()
-        )));
+fn large_enough(name: &str, size: u64, least: u64) -> Result<(), Error> {
+    if size < least {
+        return Err(Error::Refused(format!("{name} has {size} bytes, the file system {least}: nothing was written")));
     }
     Ok(())
 }

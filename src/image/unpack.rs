@@ -9,7 +9,7 @@ use super::{Error, Watch, checksum};
 /// What a reader of an image is told, in order.
 pub enum Event<'a> {
     /// Header and map are read and sound; before any block.
-    Begin,
+    Begin(&'a Bitmap),
     /// Whole blocks that follow each other, from this one on.
     Blocks(u64, &'a [u8]),
 }
@@ -39,11 +39,11 @@ pub fn header(mut input: Input) -> Result<(Header, Bitmap), Error> {
     let codec = codec::recognise(input.peek(16)?);
     let name = input.name().to_owned();
     let mut unpacker = Unpacker::new(&name, false);
-    let watch = Watch { begin: &|_| {}, progress: &|_| {}, wrote: &|_| {}, stop: &|| false };
+    let watch = Watch::idle();
     let mut begun = false;
     codec::unpack_while(codec, &mut input, &mut |bytes| {
         unpacker.push(bytes, &watch, &mut |_, event| {
-            begun |= matches!(event, Event::Begin);
+            begun |= matches!(event, Event::Begin(_));
             Ok(())
         })?;
         Ok(!begun)
@@ -51,6 +51,24 @@ pub fn header(mut input: Input) -> Result<(Header, Bitmap), Error> {
     match (begun, unpacker) {
         (true, Unpacker { header: Some(header), map, .. }) => Ok((header, map)),
         (_, unpacker) => Err(unpacker.short()),
+    }
+}
+
+/// Reads an image's header and nothing else: of a cut-off image it may be all there is.
+///
+/// # Errors
+/// It is no image, or damaged or cut short that early.
+pub fn header_alone(mut input: Input) -> Result<Header, Error> {
+    let codec = codec::recognise(input.peek(16)?);
+    let name = input.name().to_owned();
+    let mut unpacker = Unpacker::new(&name, false);
+    codec::unpack_while(codec, &mut input, &mut |mut bytes| {
+        unpacker.take_header(&mut bytes)?;
+        Ok(unpacker.header.is_none())
+    })?;
+    match unpacker {
+        Unpacker { header: Some(header), .. } => Ok(header),
+        unpacker => Err(unpacker.short()),
     }
 }
 
@@ -124,7 +142,7 @@ impl Unpacker<'_> {
                         self.take_map()?;
                         if let Some(header) = &self.header {
                             (watch.begin)(header);
-                            tell(header, Event::Begin)?;
+                            tell(header, Event::Begin(&self.map))?;
                         }
                         self.start_blocks();
                     }

@@ -5,10 +5,15 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::ioctl::{self, Getter, Opcode, opcode};
+use rustix::ioctl::{self, Getter, NoArg, Opcode, Setter, opcode};
 
 /// BLKGETSIZE64 of <linux/fs.h>: defined with the size of a pointer-sized word, though the answer has 8 bytes.
 const BLKGETSIZE64: Opcode = opcode::read::<usize>(0x12, 114);
+
+/// BLKFLSBUF, BLKDISCARD and BLKZEROOUT of <linux/fs.h>.
+const BLKFLSBUF: Opcode = opcode::none(0x12, 97);
+const BLKDISCARD: Opcode = opcode::none(0x12, 119);
+const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
 
 /// Size of a block device, bytes.
 pub fn size(device: impl AsFd) -> io::Result<u64> {
@@ -19,4 +24,22 @@ pub fn size(device: impl AsFd) -> io::Result<u64> {
 /// Bytes of a block device's logical sector: what its reads and writes are multiples of.
 pub fn sector_size(device: impl AsFd) -> io::Result<u32> {
     Ok(rustix::fs::ioctl_blksszget(device)?)
+}
+
+/// Tells a block device that `len` bytes from `start` on, whole sectors, are needed no more.
+pub fn discard(device: impl AsFd, start: u64, len: u64) -> io::Result<()> {
+    // SAFETY: BLKDISCARD reads two u64 from the address it is given, which is what this setter provides.
+    Ok(unsafe { ioctl::ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([start, len])) }?)
+}
+
+/// Zeroes `len` bytes of a block device from `start` on, whole sectors, by the device's own means if it has any.
+pub fn zero(device: impl AsFd, start: u64, len: u64) -> io::Result<()> {
+    // SAFETY: BLKZEROOUT reads two u64 from the address it is given, which is what this setter provides.
+    Ok(unsafe { ioctl::ioctl(device, Setter::<BLKZEROOUT, [u64; 2]>::new([start, len])) }?)
+}
+
+/// Writes what is cached of a block device to it, and forgets it: what is read next comes from the device.
+pub fn flush(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: BLKFLSBUF takes no argument and touches no memory of ours.
+    Ok(unsafe { ioctl::ioctl(device, NoArg::<BLKFLSBUF>::new()) }?)
 }

@@ -62,12 +62,18 @@ impl From<Error> for Failure {
     }
 }
 
-/// Runs `job` with progress told as `style` says and with Ctrl-C taken as a request to end in order.
-fn watched<T>(step: &str, style: Style, job: impl FnOnce(&Watch) -> Result<T, Error>) -> Result<T, Failure> {
+/// Runs `job`, which goes over the used blocks `passes` times, with progress told as `style` says and with Ctrl-C
+/// taken as a request to end in order.
+pub fn watched<T>(
+    step: &str,
+    passes: u64,
+    style: Style,
+    job: impl FnOnce(&Watch) -> Result<T, Error>,
+) -> Result<T, Failure> {
     let signals = Signals::catch_ends().map_err(|error| Failure::new(FAILED, format!("catch signals: {error}")))?;
     let progress = OnceLock::new();
     let begin = |header: &Header| {
-        let total = header.used_by_map * u64::from(header.block_size);
+        let total = header.used_by_map.saturating_mul(passes * u64::from(header.block_size));
         progress.get_or_init(|| Progress::start(step, total, style));
     };
     let advance = |bytes| {
@@ -84,7 +90,7 @@ fn watched<T>(step: &str, style: Style, job: impl FnOnce(&Watch) -> Result<T, Er
 }
 
 /// Opens an image; `-` is standard input.
-fn input(name: &str) -> Result<Input, Failure> {
+pub fn input(name: &str) -> Result<Input, Failure> {
     let read: Box<dyn Read + Send> = match name {
         "-" => Box::new(File::from(
             rustix::io::dup(rustix::stdio::stdin())

@@ -60,7 +60,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     if let Some(why) = save.dirty() {
         writeln!(io.err, "ogbox image save: {why}; taken as it is (--force)")?;
     }
-    watched("save", style, |watch| match output {
+    watched("save", 1, style, |watch| match output {
         Some(name) => to_file(&save, name, codec, watch),
         None => save.write(io.out, "standard output", codec, watch).map(drop),
     })?;

@@ -28,7 +28,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     };
     let style = style(args.progress.as_deref())?;
     let input = input(&args.image)?;
-    let header = watched("verify", style, |watch| unpack::read(input, false, watch, &mut |_, _| Ok(())))?;
+    let header = watched("verify", 1, style, |watch| unpack::read(input, false, watch, &mut |_, _| Ok(())))?;
     writeln!(
         io.out,
         "{}: {} used blocks of {} bytes are as they were saved",
