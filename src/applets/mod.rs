@@ -16,9 +16,13 @@ mod ctorrent;
 mod daemon;
 mod image;
 mod install;
+mod lzop;
 mod opengnsys;
 pub mod options;
+mod partclone;
 pub mod progress;
+
+use partclone::Program;
 
 /// What an applet may talk to; the caller decides where it goes.
 pub struct Io<'a> {
@@ -97,12 +101,24 @@ macro_rules! og {
     };
 }
 
+/// A line of the table for one of partclone's programs.
+macro_rules! partclone {
+    ($name:literal, $program:ident$(($fs:literal))?, $summary:literal) => {
+        Applet {
+            name: $name,
+            summary: $summary,
+            run: |args, io| partclone::run(Program::$program$(($fs))?, args, io),
+        }
+    };
+}
+
 /// All applets, sorted by name.
 pub const APPLETS: &[Applet] = &[
     Applet { name: "btlaunchmany", summary: "seed every torrent of a directory", run: btlaunchmany::run },
     Applet { name: "bttrack", summary: "BitTorrent tracker", run: bttrack::run },
     Applet { name: "ctorrent", summary: "make, show, download and seed torrents", run: ctorrent::run },
     Applet { name: "image", summary: "save partitions to images, restore, verify them", run: image::run },
+    Applet { name: "lzop", summary: "compress and expand as lzop does, on all cores", run: lzop::run },
     og!("ogCalculateChecksum", checksums::CALCULATE, "MD5 of a file's last MiB"),
     og!("ogCalculateFullChecksum", checksums::CALCULATE_FULL, "MD5 of a whole file"),
     og!("ogCompareChecksumFiles", checksums::COMPARE, "whether two files' kept checksums are equal"),
@@ -120,6 +136,26 @@ pub const APPLETS: &[Applet] = &[
     og!("ogRaiseError", say::RAISE_ERROR, "tell an error by its number, and give it back"),
     og!("ogUnlockImage", locks::UNLOCK, "give up exclusive use of an image"),
     og!("ogUnmountCache", paths::UNMOUNT_CACHE, "unmount the cache"),
+    partclone!("partclone.btrfs", Fs("BTRFS"), "save, restore or copy btrfs"),
+    partclone!("partclone.chkimg", Check, "verify an image"),
+    partclone!("partclone.dd", Raw, "copy a device as it is"),
+    partclone!("partclone.exfat", Fs("EXFAT"), "save, restore or copy exfat"),
+    partclone!("partclone.ext2", Fs("EXTFS"), "save, restore or copy ext2"),
+    partclone!("partclone.ext3", Fs("EXTFS"), "save, restore or copy ext3"),
+    partclone!("partclone.ext4", Fs("EXTFS"), "save, restore or copy ext4"),
+    partclone!("partclone.extfs", Fs("EXTFS"), "save, restore or copy extfs"),
+    partclone!("partclone.f2fs", Fs("F2FS"), "save, restore or copy f2fs"),
+    partclone!("partclone.fat", Fs("FAT"), "save, restore or copy fat"),
+    partclone!("partclone.fat12", Fs("FAT"), "save, restore or copy fat12"),
+    partclone!("partclone.fat16", Fs("FAT"), "save, restore or copy fat16"),
+    partclone!("partclone.fat32", Fs("FAT"), "save, restore or copy fat32"),
+    partclone!("partclone.imager", Imager, "save all of a device to an image"),
+    partclone!("partclone.info", Info, "tell what an image holds"),
+    partclone!("partclone.ntfs", Fs("NTFS"), "save, restore or copy ntfs"),
+    partclone!("partclone.restore", Restore, "restore an image"),
+    partclone!("partclone.swap", Fs("SWAP"), "save, restore or copy swap"),
+    partclone!("partclone.vfat", Fs("FAT"), "save, restore or copy vfat"),
+    partclone!("partclone.xfs", Fs("XFS"), "save, restore or copy xfs"),
 ];
 
 /// Runs the applet that the process was called as, and turns what it gives into an exit code.

@@ -25,6 +25,8 @@ pub enum Style {
     Plain,
     /// A JSON object a line, every second and at the end.
     Json,
+    /// partclone's line without block detail, redrawn, and its summary; scripts read them.
+    Partclone,
     /// Nothing.
     Quiet,
 }
@@ -50,6 +52,7 @@ impl Style {
         Duration::from_millis(match self {
             Style::Bar => 250,
             Style::Json => 1000,
+            Style::Partclone => 2000,
             _ => 5000,
         })
     }
@@ -165,6 +168,7 @@ fn teller(shared: &Shared, mut report: Report, style: Style, mut out: impl Write
             .then(|| report.total.saturating_sub(report.done).div_ceil(report.rate.max(1)));
         let line = match style {
             Style::Json => format!("{}\n", report.serialize_json()),
+            Style::Partclone => report.partclone(),
             Style::Bar => format!("\r{}\x1b[K{}", report.bar(columns()), if report.end { "\n" } else { "" }),
             _ => format!("{}\n", report.plain()),
         };
@@ -214,6 +218,26 @@ impl Report {
         line
     }
 
+    /// `Elapsed: 00:00:04, Remaining: 00:00:01, Completed:  80.00%, Rate:   2.11GB/min,`
+    fn partclone(&self) -> String {
+        let seconds = (self.seconds as u64).max(1);
+        let percent = self.fraction() * 100.0;
+        let left = self.left.unwrap_or(0);
+        let (rate, unit) = scale(self.rate.saturating_mul(60));
+        let clock = |seconds: u64| format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let (elapsed, left, blank) = (clock(seconds), clock(left), " ".repeat(80));
+        let mut text = format!(
+            "\r{blank}\rElapsed: {elapsed}, Remaining: {left}, Completed: {percent:6.2}%, Rate: {rate:6.2}{unit}/min,"
+        );
+        // The summary only of what came to its end.
+        if self.end && self.done >= self.total {
+            text += &format!("\nTotal Time: {elapsed}, Ave. Rate: {rate:6.1}{unit}/min, {percent:.2}% completed!\n");
+        } else if self.end {
+            text.push('\n');
+        }
+        text
+    }
+
     fn figures(&self) -> String {
         let mut text = match self.total {
             0 => bytes(self.done),
@@ -232,15 +256,23 @@ impl Report {
     }
 }
 
-/// Decimal units with three digits that count, as disks and networks are sold.
-fn bytes(count: u64) -> String {
+/// Decimal units, as disks and networks are sold.
+fn scale(count: u64) -> (f64, &'static str) {
     let (unit, name) = match count {
-        0..1_000_000 => (1e3, "kB"),
+        0..1_000_000 => (1e3, "KB"),
         1_000_000..1_000_000_000 => (1e6, "MB"),
         1_000_000_000..1_000_000_000_000 => (1e9, "GB"),
         _ => (1e12, "TB"),
     };
-    let value = count as f64 / unit;
+    (count as f64 / unit, name)
+}
+
+/// Three digits that count.
+fn bytes(count: u64) -> String {
+    let (value, name) = match scale(count) {
+        (value, "KB") => (value, "kB"),
+        scaled => scaled,
+    };
     match value {
         0.0..10.0 => format!("{value:.2} {name}"),
         10.0..100.0 => format!("{value:.1} {name}"),
@@ -295,6 +327,12 @@ mod tests {
         assert!(json.ends_with("\"end\":true}\n") && json.lines().count() == 1, "{json}");
         let bar = told(Style::Bar, 3_000_000);
         assert!(bar.starts_with("\rhash [") && bar.ends_with("\x1b[K\n"), "{bar:?}");
+        let partclone = told(Style::Partclone, 1_500_000);
+        let line = "Elapsed: 00:00:01, Remaining: 00:00:00, Completed: 100.00%, Rate: ";
+        assert_eq!(partclone.trim_start_matches(['\r', ' ']).find(line), Some(0), "{partclone:?}");
+        assert!(partclone.contains("\nTotal Time: 00:00:01, Ave. Rate: "), "{partclone:?}");
+        assert!(partclone.ends_with("/min, 100.00% completed!\n"), "{partclone:?}");
+        assert!(!told(Style::Partclone, 3_000_000).contains("completed"), "a job that did not come to its end");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::bitmap::Bitmap;
 use super::checksum::{Mode, Running};
 use super::codec::{self, Codec};
 use super::container::{Header, MapMode, Version};
@@ -23,6 +24,10 @@ const BYTES_PER_CHECKSUM: u32 = 1 << 20;
 pub struct Options {
     /// Take a source that is in use or not clean.
     pub force: bool,
+    /// Take a source that is not clean.
+    pub unclean: bool,
+    /// Save every block, whatever file system the source may hold.
+    pub whole: bool,
     /// How blocks are summed.
     pub checksum: Mode,
     /// Blocks a checksum; none for as many as make 1 MiB.
@@ -34,7 +39,14 @@ pub struct Options {
 impl Default for Options {
     /// As partclone does it.
     fn default() -> Options {
-        Options { force: false, checksum: Mode::Crc32, blocks_per_checksum: None, reseed: true }
+        Options {
+            force: false,
+            unclean: false,
+            whole: false,
+            checksum: Mode::Crc32,
+            blocks_per_checksum: None,
+            reseed: true,
+        }
     }
 }
 
@@ -52,8 +64,8 @@ impl Save {
     /// It cannot be read, is in use or not clean (without force), or holds no file system that is known.
     pub fn open(path: &Path, options: &Options) -> Result<Save, Error> {
         let source = Source::open(path, options.force)?;
-        let used = fs::used(&source)?;
-        if let Some(why) = used.dirty.as_ref().filter(|_| !options.force) {
+        let used = if options.whole { whole(&source) } else { fs::used(&source)? };
+        if let Some(why) = used.dirty.as_ref().filter(|_| !options.force && !options.unclean) {
             return Err(Error::Refused(format!("{why}, or take it as it is with --force")));
         }
         let header = Header {
@@ -109,6 +121,16 @@ impl Save {
         codec::pack(codec, &head, &mut fill, &mut send)?;
         Ok(written)
     }
+}
+
+/// All sectors, as partclone.imager takes them.
+fn whole(source: &Source) -> Used {
+    const SECTOR: u32 = 512;
+    let blocks = source.size() / u64::from(SECTOR);
+    let mut map = Bitmap::new(blocks);
+    map.set(0, blocks);
+    let device_size = source.size();
+    Used { name: "raw", block_size: SECTOR, device_size, used_by_super: blocks, map, dirty: None }
 }
 
 /// The image's bytes, from the first to the last.

@@ -100,7 +100,7 @@ pub fn tree(root: &Path) {
 }
 
 /// An ext file system in a file, with the tree in it and holes where files were deleted.
-fn make(dir: &Path, size: &str, options: &str) -> PathBuf {
+pub fn make(dir: &Path, size: &str, options: &str) -> PathBuf {
     let (fs, root) = (dir.join("fs"), dir.join("tree"));
     tree(&root);
     let (image, source) = (fs.display(), root.display());
@@ -117,7 +117,7 @@ fn make(dir: &Path, size: &str, options: &str) -> PathBuf {
 }
 
 /// e2fsck finds nothing, and every file is what it was.
-fn assert_holds(fs: &Path, root: &Path) {
+pub fn assert_holds(fs: &Path, root: &Path) {
     let out = TempDir::new().unwrap();
     let (fs, out, root) = (fs.display(), out.path().display(), root.display());
     sh(&format!(

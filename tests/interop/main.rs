@@ -2,6 +2,7 @@
 
 mod clients;
 mod damaged_fs;
+mod drop_in;
 mod imaging;
 mod metainfo;
 #[path = "../support/mod.rs"]

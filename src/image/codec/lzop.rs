@@ -33,19 +33,41 @@ pub fn recognise(head: &[u8]) -> bool {
     head.starts_with(&MAGIC)
 }
 
-/// The header of a file of ours: LZO1X-1, an Adler-32 of each block's plain bytes, no name and no time, so that
-/// the same data always gives the same file.
+/// What a member's header says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// 1: LZO1X-1, 2: LZO1X-1(15), 3: LZO1X-999.
+    pub method: u8,
+    /// Mode of the file that was compressed; 0 when there was none.
+    pub mode: u32,
+    /// When that file was changed, seconds since 1970.
+    pub time: u64,
+    /// Its name; empty for standard input.
+    pub name: Vec<u8>,
+    /// The format's flags, in a file that was read.
+    pub flags: u32,
+}
+
+/// The header of an image: no name and no time, so that the same data always gives the same file.
 pub fn begin(out: &mut Vec<u8>) {
+    begin_member(&Member::default(), out);
+}
+
+/// The header of what was a file: LZO1X-1, an Adler-32 of each block's plain bytes; of the name the first 255 bytes.
+pub fn begin_member(member: &Member, out: &mut Vec<u8>) {
     out.extend(MAGIC);
     let start = out.len();
     for word in [0x1040_u16, 0x20a0, 0x0940] {
         out.extend(word.to_be_bytes());
     }
     out.extend([1, 5]);
-    for word in [ADLER32_D | STDIN | STDOUT | OS_UNIX, 0, 0, 0] {
+    let name = &member.name[..member.name.len().min(255)];
+    let flags = ADLER32_D | OS_UNIX | if name.is_empty() { STDIN | STDOUT } else { 0 };
+    for word in [flags, member.mode, member.time as u32, (member.time >> 32) as u32] {
         out.extend(word.to_be_bytes());
     }
-    out.push(0);
+    out.push(name.len() as u8);
+    out.extend(name);
     let sum = simd_adler32::adler32(&&out[start..]);
     out.extend(sum.to_be_bytes());
 }
@@ -78,26 +100,33 @@ pub fn end(out: &mut Vec<u8>) {
 /// Cuts a file into its blocks.
 #[derive(Default)]
 pub struct Splitter {
-    /// The flags of the member that is being read; none between members.
-    flags: Option<u32>,
+    /// The member that is being read; none between members.
+    member: Option<Member>,
     members: u64,
+}
+
+impl Splitter {
+    /// The member that the last piece is of.
+    pub fn member(&self) -> Option<&Member> {
+        self.member.as_ref()
+    }
 }
 
 impl Split for Splitter {
     fn next(&mut self, input: &mut Input, packed: &mut Packed) -> Result<bool, Error> {
         loop {
-            let Some(flags) = self.flags else {
+            let Some(&Member { flags, .. }) = self.member.as_ref() else {
                 if self.members > 0 && input.at_end()? {
                     return Ok(false);
                 }
-                self.flags = Some(header(input)?);
+                self.member = Some(header(input)?);
                 self.members += 1;
                 continue;
             };
             packed.at = input.at();
             let plain = input.u32_be("the length of an lzop block")? as usize;
             if plain == 0 {
-                self.flags = None;
+                self.member = None;
                 continue;
             }
             let length = input.u32_be("the packed length of an lzop block")? as usize;
@@ -130,8 +159,11 @@ fn optional(there: bool, input: &mut Input) -> Result<Option<u32>, Error> {
     if there { input.u32_be("the checksum of an lzop block").map(Some) } else { Ok(None) }
 }
 
-/// Reads a member's header and gives its flags.
-fn header(input: &mut Input) -> Result<u32, Error> {
+/// Reads a member's header.
+///
+/// # Errors
+/// It is none, or one that is not known.
+pub fn header(input: &mut Input) -> Result<Member, Error> {
     let at = input.at();
     let mut head = Vec::with_capacity(64);
     let mut take = |input: &mut Input, count: usize| -> Result<u32, Error> {
@@ -171,13 +203,14 @@ fn header(input: &mut Input) -> Result<u32, Error> {
     if flags & (MULTIPART | FILTER) != 0 {
         return Err(input.damaged(at, "lzop files with a filter or of several parts are not known".to_owned()));
     }
-    take(input, 4)?;
-    take(input, 4)?;
+    let mode = take(input, 4)?;
+    let mut time = u64::from(take(input, 4)?);
     if later {
-        take(input, 4)?;
+        time |= u64::from(take(input, 4)?) << 32;
     }
-    let name = take(input, 1)?;
-    take(input, name as usize)?;
+    let length = take(input, 1)?;
+    take(input, length as usize)?;
+    let name = head[head.len() - length as usize..].to_vec();
     check_header(input, at, flags, &head)?;
     if flags & EXTRA_FIELD != 0 {
         let at = input.at();
@@ -188,7 +221,7 @@ fn header(input: &mut Input) -> Result<u32, Error> {
         }
         check_header(input, at, flags, &field)?;
     }
-    Ok(flags)
+    Ok(Member { method: method as u8, mode, time, name, flags })
 }
 
 fn check_header(input: &mut Input, at: u64, flags: u32, bytes: &[u8]) -> Result<(), Error> {

@@ -351,7 +351,7 @@ impl Input {
 }
 
 /// Reads until `to` is full or the end comes.
-fn read_full(read: &mut dyn Read, to: &mut [u8]) -> io::Result<usize> {
+pub fn read_full(read: &mut dyn Read, to: &mut [u8]) -> io::Result<usize> {
     let mut got = 0;
     while got < to.len() {
         match read.read(&mut to[got..]) {

@@ -1,0 +1,310 @@
+//! `lzop`: files and streams in lzop's format, with lzop 1.04's options, names and exit codes, on all cores.
+//!
+//! All levels are taken and give LZO1X-1; `-p`, `-P` and `-x`, which deal in paths, are refused.
+
+use std::fs::{File, FileTimes, OpenOptions, Permissions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::options::{Grammar, normalise};
+use super::{Exit, Failure, Io, Outcome};
+use crate::image::Error;
+use crate::image::codec::lzop::{self, Member, Splitter};
+use crate::image::codec::{self, Codec, Input, Packed, Split};
+use crate::image::save::ImageFile;
+
+const GRAMMAR: Grammar = Grammar { valued: "oS", valued_long: &["output", "suffix"], repeated: &[], usage_code: 1 };
+
+const HELP: &str = "\
+usage: lzop [-dtlcfnNkUqv] [-1…-9] [-o FILE] [-S SUFFIX] [FILE...]
+  -d  decompress        -t  test              -l  list
+  -c  write to standard output                -o  write to FILE
+  -f  overwrite         -k  keep input files  -U  delete them afterwards
+  -N  restore the name that is in the file    -n  do not (default)
+  -S  suffix of compressed files (.lzo)       -q  quiet    -v  verbose
+Without files: from standard input to standard output.";
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Job {
+    #[default]
+    Compress,
+    Expand,
+    Test,
+    List,
+}
+
+#[derive(Default)]
+struct Options {
+    job: Job,
+    to_stdout: bool,
+    output: Option<String>,
+    suffix: String,
+    force: bool,
+    restore_name: bool,
+    delete: bool,
+    verbose: bool,
+    files: Vec<String>,
+}
+
+/// Runs lzop. Exit codes: 1 error, 2 warning.
+pub fn run(args: &[String], io: &mut Io) -> Outcome {
+    let mut options = Options { suffix: ".lzo".to_owned(), ..Options::default() };
+    let words = normalise(&GRAMMAR, args);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-d" | "--decompress" | "--uncompress" => options.job = Job::Expand,
+            "-t" | "--test" => options.job = Job::Test,
+            "-l" | "--list" => options.job = Job::List,
+            "-c" | "--stdout" | "--to-stdout" => options.to_stdout = true,
+            "-o" | "--output" => options.output = words.next().cloned(),
+            "-S" | "--suffix" => {
+                let suffix = words.next().map_or("", String::as_str);
+                options.suffix = format!(".{}", suffix.trim_start_matches('.'));
+            }
+            "-f" | "--force" => options.force = true,
+            "-N" | "--name" => options.restore_name = true,
+            "-U" | "--unlink" | "--delete" => options.delete = true,
+            "-v" | "--verbose" => options.verbose = true,
+            "-k" | "--keep" | "-n" | "--no-name" | "-q" | "--quiet" | "--silent" | "-F" | "--no-checksum"
+            | "--no-stdin" | "--crc32" | "--fast" | "--best" | "--no-warn" => {}
+            digit if digit.len() == 2 && ("-1"..="-9").contains(&digit) => {}
+            "-h" | "-H" | "--help" => {
+                writeln!(io.out, "{HELP}")?;
+                return Ok(Exit::OK);
+            }
+            "-V" | "--version" => {
+                writeln!(io.out, "lzop v1.04 (ogbox {})", env!("CARGO_PKG_VERSION"))?;
+                return Ok(Exit::OK);
+            }
+            "--" => options.files.extend(words.by_ref().cloned()),
+            word if word.starts_with('-') && word != "-" => {
+                return Err(Failure::new(1, format!("invalid option '{word}'\n{HELP}")));
+            }
+            word => options.files.push(word.to_owned()),
+        }
+    }
+    if options.files.is_empty() {
+        options.files.push("-".to_owned());
+    }
+    if options.job == Job::List {
+        writeln!(io.out, "method      compressed  uncompr. ratio uncompressed_name")?;
+    }
+    let mut code = 0;
+    for name in &options.files {
+        match one(&options, name, io) {
+            Ok(()) => {}
+            Err(Failure { code: failed, message }) => {
+                writeln!(io.err, "lzop: {message}")?;
+                code = if failed == 1 { 1 } else { code.max(failed) };
+            }
+        }
+    }
+    Ok(Exit(code))
+}
+
+/// Takes the bytes that come out.
+type Take<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + Send + 'a;
+
+/// A file that is gone over.
+struct Source<'a> {
+    /// None for standard input.
+    path: Option<&'a Path>,
+    name: &'a str,
+    read: File,
+}
+
+fn one(options: &Options, name: &str, io: &mut Io) -> Result<(), Failure> {
+    let path = (name != "-").then(|| Path::new(name));
+    let read = match path {
+        None => File::from(rustix::io::dup(rustix::stdio::stdin()).map_err(io::Error::from)?),
+        Some(path) => {
+            let read = File::open(path);
+            let read = read.map_err(|error| Failure::new(1, format!("{name}: can't open input file: {error}")))?;
+            if !read.metadata()?.is_file() && !options.to_stdout {
+                return Err(Failure::new(2, format!("{name}: warning: not a regular file -- skipped")));
+            }
+            read
+        }
+    };
+    if read.is_terminal() && options.job != Job::Compress {
+        return Err(Failure::new(1, "compressed data not read from a terminal"));
+    }
+    let source = Source { path, name: if path.is_some() { name } else { "<stdin>" }, read };
+    match options.job {
+        Job::Compress => compress(options, source, io),
+        Job::Expand => expand(options, source, io),
+        Job::Test => {
+            let (name, verbose) = (source.name, options.verbose || path.is_some());
+            let mut input = open(source)?;
+            if verbose {
+                write!(io.out, "testing {name}")?;
+                io.out.flush()?;
+            }
+            let tested = codec::unpack(codec(), &mut input, &|| false, &mut |_| Ok(()));
+            if verbose {
+                writeln!(io.out, "{}", if tested.is_ok() { " OK" } else { "" })?;
+            }
+            Ok(tested?)
+        }
+        Job::List => list(source, io),
+    }
+}
+
+/// The codec's line.
+fn codec() -> &'static Codec {
+    codec::named("lzop").unwrap_or(&codec::CODECS[0])
+}
+
+fn compress(options: &Options, mut source: Source, io: &mut Io) -> Result<(), Failure> {
+    let path = source.path.filter(|_| !options.to_stdout || options.output.is_some());
+    let output = match (&options.output, path) {
+        (Some(output), _) => Some(PathBuf::from(output)),
+        (None, Some(path)) if path.as_os_str().as_bytes().ends_with(options.suffix.as_bytes()) => {
+            let why = format!("{}: warning: already has {} suffix -- unchanged", source.name, options.suffix);
+            return Err(Failure::new(2, why));
+        }
+        (None, Some(path)) => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(&options.suffix);
+            Some(PathBuf::from(name))
+        }
+        (None, None) => None,
+    };
+    let metadata = source.read.metadata()?;
+    let member = match source.path.and_then(Path::file_name) {
+        Some(name) => Member {
+            mode: metadata.mode(),
+            time: metadata.mtime().max(0) as u64,
+            name: name.as_bytes().to_vec(),
+            ..Member::default()
+        },
+        None => Member::default(),
+    };
+    let mut head = Vec::new();
+    lzop::begin_member(&member, &mut head);
+    let (name, read) = (source.name.to_owned(), &mut source.read);
+    let mut fill = |to: &mut [u8]| codec::read_full(read, to).map_err(|error| Error::io(format!("read {name}"), error));
+    let said = ("compressing", source.name);
+    write_to(options, output, said, io, &member, source.path, &mut |out| codec::pack(codec(), &head, &mut fill, out))
+}
+
+fn expand(options: &Options, source: Source, io: &mut Io) -> Result<(), Failure> {
+    let (name, path) = (source.name, source.path);
+    let mut input = open(source)?;
+    let member = match path {
+        // Read ahead of the others, for its name and time.
+        Some(path) => lzop::header(&mut Input::new(Box::new(File::open(path)?), name))?,
+        None => Member::default(),
+    };
+    let output = match (&options.output, path) {
+        (Some(output), _) => Some(PathBuf::from(output)),
+        (None, Some(path)) if !options.to_stdout => Some(expanded_name(options, path, &member)?),
+        _ => None,
+    };
+    let mut job = |take: &mut Take| codec::unpack(codec(), &mut input, &|| false, take);
+    write_to(options, output, ("decompressing", name), io, &member, path, &mut job)
+}
+
+/// The name without its suffix, `.tar` for `.tzo`, or the one in the file.
+fn expanded_name(options: &Options, path: &Path, member: &Member) -> Result<PathBuf, Failure> {
+    let name = path.as_os_str().as_bytes();
+    if options.restore_name && !member.name.is_empty() {
+        // Only its last part: a name from a file leads nowhere else.
+        let stored = std::ffi::OsString::from_vec(member.name.clone());
+        if let Some(stored) = Path::new(&stored).file_name() {
+            return Ok(path.with_file_name(stored));
+        }
+    }
+    let stem = |suffix: &[u8]| name.strip_suffix(suffix).filter(|stem| !stem.is_empty());
+    let bytes = match (stem(options.suffix.as_bytes()), stem(b".tzo")) {
+        (Some(stem), _) => stem.to_vec(),
+        (None, Some(stem)) => [stem, b".tar"].concat(),
+        (None, None) => {
+            let why = format!("{0}: unknown suffix -- ignored\nskipping {0} [{0}.raw]", path.display());
+            return Err(Failure::new(1, why));
+        }
+    };
+    Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
+}
+
+/// Writes a file as a whole, with the time and the mode of what it was, or standard output.
+fn write_to(
+    options: &Options,
+    output: Option<PathBuf>,
+    (verb, from): (&str, &str),
+    io: &mut Io,
+    member: &Member,
+    source: Option<&Path>,
+    job: &mut dyn FnMut(&mut Take) -> Result<(), Error>,
+) -> Result<(), Failure> {
+    let failed = |name: &str, error| Error::io(format!("write {name}"), error);
+    let Some(output) = output else {
+        if io::stdout().is_terminal() && options.job == Job::Compress && !options.force {
+            return Err(Failure::new(1, "compressed data not written to a terminal; use -f to force it"));
+        }
+        let out = &mut *io.out;
+        job(&mut |bytes| out.write_all(bytes).map_err(|error| failed("standard output", error)))?;
+        return Ok(out.flush()?);
+    };
+    let name = output.display().to_string();
+    if options.verbose {
+        writeln!(io.err, "{verb} {from} into {name}")?;
+    }
+    if output.exists() && !output.is_file() {
+        let mut file = OpenOptions::new().write(true).open(&output)?;
+        return Ok(job(&mut |bytes| file.write_all(bytes).map_err(|error| failed(&name, error)))?);
+    }
+    if output.exists() && !options.force {
+        let skipping = if options.job == Job::Expand { format!("\nskipping {from} [{name}]") } else { String::new() };
+        return Err(Failure::new(1, format!("{name}: already exists; not overwritten{skipping}")));
+    }
+    let mut file = ImageFile::create(&output)?;
+    job(&mut |bytes| file.file().write_all(bytes).map_err(|error| failed(&name, error)))?;
+    if member.mode != 0 {
+        file.file().set_permissions(Permissions::from_mode(member.mode & 0o777))?;
+        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(member.time));
+        if let Some(time) = time.filter(|_| member.time != 0) {
+            // A time that the file system cannot hold is no reason to lose the file.
+            let _ = file.file().set_times(FileTimes::new().set_modified(time).set_accessed(time));
+        }
+    }
+    file.finish()?;
+    if let Some(source) = source.filter(|_| options.delete) {
+        std::fs::remove_file(source)?;
+    }
+    Ok(())
+}
+
+/// The source, once it is sure to be an lzop file.
+fn open(source: Source) -> Result<Input, Failure> {
+    let mut input = Input::new(Box::new(source.read), source.name);
+    if lzop::recognise(input.peek(16)?) {
+        return Ok(input);
+    }
+    Err(Failure::new(1, format!("{}: not a lzop file", input.name())))
+}
+
+fn list(source: Source, io: &mut Io) -> Result<(), Failure> {
+    let expanded = source.path.map(|path| path.with_extension("").display().to_string());
+    let mut input = open(source)?;
+    let (mut splitter, mut piece) = (Splitter::default(), Packed::default());
+    let (mut packed, mut plain, mut method) = (0, 0, 0);
+    while splitter.next(&mut input, &mut piece)? {
+        packed += piece.used as u64;
+        plain += piece.plain as u64;
+        method = splitter.member().map_or(method, |member| member.method);
+    }
+    let method = match method {
+        3 => "LZO1X-999",
+        2 => "LZO1X-1(15)",
+        _ => "LZO1X-1",
+    };
+    let tenths = (packed * 1000 + plain / 2).checked_div(plain).unwrap_or(0);
+    let name = expanded.as_deref().unwrap_or("<stdin>");
+    writeln!(io.out, "{method:<11} {packed:>9} {plain:>9} {:>3}.{}% {name}", tenths / 10, tenths % 10)?;
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! partclone's programs by their names, with the options, texts and exit codes of partclone 0.3.23.
+//!
+//! What differs: an image that is read may be compressed, progress comes without the number of the current
+//! block, there is no window of ncurses (`-N`), and no log but the one that `-L` names.
+
+mod options;
+
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, PipeReader, Write};
+use std::path::Path;
+
+use self::options::{HELP, Mode, Options};
+use super::image::{input, watched};
+use super::progress::Style;
+use super::{Exit, Failure, Io, Outcome};
+use crate::image::checksum;
+use crate::image::codec::{self, Input};
+use crate::image::container::Header;
+use crate::image::restore::{self, restore};
+use crate::image::save::{self, ImageFile, Save};
+use crate::image::source::Source;
+use crate::image::{Error, Watch, info, unpack};
+
+/// The version whose ways these are.
+const VERSION: &str = "v0.3.23";
+
+/// Which of the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// One for a file system, by the beginning of partclone's word for it.
+    Fs(&'static str),
+    /// partclone.imager: a whole device, into an image.
+    Imager,
+    /// partclone.dd: a whole device, as it is.
+    Raw,
+    /// partclone.restore.
+    Restore,
+    /// partclone.chkimg.
+    Check,
+    /// partclone.info.
+    Info,
+}
+
+/// Runs one of them.
+pub fn run(program: Program, args: &[String], io: &mut Io) -> Outcome {
+    let mut options = options::parse(program, args).map_err(|why| Failure::new(1, why))?;
+    match program {
+        _ if options.help => {
+            writeln!(io.err, "{HELP}")?;
+            return Ok(Exit::OK);
+        }
+        _ if options.version => {
+            writeln!(io.out, "Partclone : {VERSION} (ogbox {})", env!("CARGO_PKG_VERSION"))?;
+            return Ok(Exit::OK);
+        }
+        Program::Restore => options.mode = Mode::Restore,
+        Program::Imager if options.mode == Mode::None => options.mode = Mode::Clone,
+        Program::Fs(_) if options.mode == Mode::None => {
+            writeln!(io.err, "{HELP}")?;
+            return Ok(Exit(0));
+        }
+        _ => {}
+    }
+    let mut voice = Voice::open(&options)?;
+    let done = work(program, &options, io, &mut voice);
+    match (done, &options.log) {
+        (Err(failure), Some(log)) if failure.code == 1 && !failure.message.is_empty() => {
+            voice.write(&failure.message);
+            Err(Failure::new(1, format!("{}\nPartclone fail, please check {log} !", failure.message)))
+        }
+        (done, _) => done,
+    }
+}
+
+fn work(program: Program, options: &Options, io: &mut Io, voice: &mut Voice) -> Outcome {
+    voice.say(io, &format!("Partclone {VERSION} http://partclone.org"))?;
+    if let Some(note) = &options.note {
+        voice.say(io, &format!("note: {note}"))?;
+    }
+    let style = if options.quiet { Style::Quiet } else { Style::Partclone };
+    let source = options.source.as_deref().unwrap_or("-");
+    let target = options.target.as_deref().unwrap_or("-");
+    match (program, options.mode) {
+        (Program::Info, _) => {
+            // Its first words, which OpenGnsys counts.
+            let first = format!("Showing info of image ({source})");
+            voice.say(io, if options.source_by_option { &first } else { "Unknown mode" })?;
+            let header = unpack::header_alone(input(source)?)?;
+            voice.say(io, &format!("{}\n{}", info::file_system(&header), info::image(&header).trim_end()))?;
+        }
+        (Program::Check, _) => {
+            voice.say(io, &format!("Starting to check image ({source})"))?;
+            let input = input(source)?;
+            read(io, voice, style, |watch| unpack::read(input, options.ignore_checksums, watch, &mut |_, _| Ok(())))?;
+            voice.say(io, &format!("Partclone successfully checked the image ({source})"))?;
+            writeln!(io.out, "Checked successfully.")?;
+        }
+        (Program::Raw, _) => {
+            voice.say(io, &format!("Starting to clone/restore ({source}) to ({target}) with dd mode"))?;
+            raw(source, target, options, io)?;
+            voice.say(io, "Syncing... OK!")?;
+            writeln!(io.err, "Cloned successfully.")?;
+        }
+        (_, Mode::Restore) => {
+            voice.say(io, &format!("Starting to restore image ({source}) to device ({target})"))?;
+            let input = input(source)?;
+            put(input, target, options, io, voice, style)?;
+            voice.say(io, &format!("Partclone successfully restored the image ({source}) to the device ({target})"))?;
+            writeln!(io.err, "Cloned successfully.")?;
+        }
+        (program, Mode::Copy) => {
+            voice.say(io, &format!("Starting to back up device({source}) to device({target})"))?;
+            let save = open(program, source, options, io, voice)?;
+            let (reader, mut writer) = pipe()?;
+            let input = Input::new(Box::new(reader), source);
+            std::thread::scope(|scope| {
+                let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
+                let sender = scope.spawn(move || save.write(&mut writer, "a pipe", plain, &Watch::idle()));
+                let put = put(input, target, options, io, voice, style);
+                match sender.join() {
+                    // That the pipe broke says less than why the other side let go of it.
+                    Ok(Err(error)) if put.is_ok() => Err(error.into()),
+                    _ => put,
+                }
+            })?;
+            voice.say(io, &format!("Partclone successfully cloned the device ({source}) to the device ({target})"))?;
+            writeln!(io.err, "Cloned successfully.")?;
+        }
+        (program, _) => {
+            voice.say(io, &format!("Starting to clone device ({source}) to image ({target})\nReading Super Block"))?;
+            if target == "-" && std::io::stdout().is_terminal() {
+                return Err(Failure::new(1, "an image does not go to a terminal: name a file with -o"));
+            }
+            voice.say(io, "Calculating bitmap... Please wait... ")?;
+            let save = open(program, source, options, io, voice)?;
+            voice.say(io, &format!("done!\n{}", info::file_system(save.header()).trim_end()))?;
+            let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
+            let out = &mut *io.out;
+            watched("save", 1, style, |watch| match target {
+                "-" => save.write(out, "standard output", plain, watch).map(drop),
+                name => to_file(name, options, |file| save.write(file, name, plain, watch).map(drop)),
+            })?;
+            voice.say(io, "Syncing... OK!")?;
+            voice.say(io, &format!("Partclone successfully cloned the device ({source}) to the image ({target})"))?;
+            writeln!(io.err, "Cloned successfully.")?;
+        }
+    }
+    Ok(Exit::OK)
+}
+
+/// Opens what is to be saved and makes sure that it is what the program is for.
+fn open(program: Program, source: &str, options: &Options, io: &mut Io, voice: &mut Voice) -> Result<Save, Failure> {
+    let checksum = match options.checksum {
+        Some(0) => checksum::Mode::None,
+        None | Some(1) => checksum::Mode::Crc32,
+        Some(mode) => return Err(Failure::new(1, format!("checksum mode {mode} is neither 0 nor 1"))),
+    };
+    let how = save::Options {
+        force: options.force,
+        unclean: options.unclean,
+        whole: program == Program::Imager,
+        checksum,
+        blocks_per_checksum: options.blocks_per_checksum,
+        reseed: !options.no_reseed,
+    };
+    let save = Save::open(Path::new(source), &how)?;
+    if let Program::Fs(fs) = program
+        && !save.header().fs.starts_with(fs)
+    {
+        return Err(Failure::new(1, format!("{source} holds {}, not {fs}", save.header().fs)));
+    }
+    if let Some(why) = save.dirty() {
+        voice.say(io, &format!("{why}; taken as it is (-F or -I)"))?;
+    }
+    Ok(save)
+}
+
+/// Restores an image.
+fn put(
+    input: Input,
+    target: &str,
+    options: &Options,
+    io: &mut Io,
+    voice: &mut Voice,
+    style: Style,
+) -> Result<(), Failure> {
+    if target == "-" {
+        return Err(Failure::new(1, "a file system is not restored to a pipe: name a device or file with -o"));
+    }
+    if !options.overwrite && Path::new(target).is_file() {
+        let why = format!(
+            "Output file '{target}' already exists.\nUse option --overwrite if you want to replace its content."
+        );
+        return Err(Failure::new(1, why));
+    }
+    if options.ignore_checksums {
+        voice.say(io, "checksums are not verified (-i)")?;
+    }
+    let how = restore::Options {
+        ignore_checksums: options.ignore_checksums,
+        used_fit: options.no_size_check,
+        ..restore::Options::default()
+    };
+    read(io, voice, style, |watch| restore(input, Path::new(target), &how, watch))?;
+    voice.say(io, "Syncing... OK!")?;
+    Ok(())
+}
+
+/// Reads an image, telling what it is once its header is there.
+fn read(
+    io: &mut Io,
+    voice: &mut Voice,
+    style: Style,
+    job: impl FnOnce(&Watch) -> Result<Header, Error>,
+) -> Result<(), Failure> {
+    voice.say(io, "Calculating bitmap... Please wait...")?;
+    let log = voice.log.as_ref();
+    watched("restore", 1, style, |watch| {
+        let begin = |header: &Header| {
+            let text = format!("done!\n{}", info::file_system(header));
+            // Nobody is left to tell when it fails.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            if let Some(mut log) = log {
+                let _ = log.write_all(text.as_bytes());
+            }
+            (watch.begin)(header);
+        };
+        job(&Watch { begin: &begin, progress: watch.progress, wrote: watch.wrote, stop: watch.stop })
+    })?;
+    Ok(())
+}
+
+/// A source's bytes as they are.
+fn raw(source: &str, target: &str, options: &Options, io: &mut Io) -> Result<(), Failure> {
+    let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
+    let source = Source::open(Path::new(source), options.force)?;
+    let mut at = 0;
+    let mut fill = |to: &mut [u8]| {
+        let part = (source.size() - at).min(to.len() as u64) as usize;
+        source.read_at(&mut to[..part], at)?;
+        at += part as u64;
+        Ok(part)
+    };
+    let mut copy = |out: &mut (dyn Write + Send), name: &str| {
+        let mut send = |bytes: &[u8]| out.write_all(bytes).map_err(|error| Error::io(format!("write {name}"), error));
+        codec::pack(plain, &[], &mut fill, &mut send)
+    };
+    Ok(match target {
+        "-" => copy(io.out, "standard output"),
+        name => to_file(name, options, |file| copy(file, name)),
+    }?)
+}
+
+/// A file under its name once it is complete; a device or pipe as it is.
+fn to_file(name: &str, options: &Options, write: impl FnOnce(&mut File) -> Result<(), Error>) -> Result<(), Error> {
+    let path = Path::new(name);
+    if path.is_file() && !options.overwrite {
+        return Err(Error::Refused(format!(
+            "Output file '{name}' already exists.\nUse option --overwrite if you want to replace its content."
+        )));
+    }
+    if path.exists() && !path.is_file() {
+        let mut file =
+            OpenOptions::new().write(true).open(path).map_err(|error| Error::io(format!("open {name}"), error))?;
+        return write(&mut file);
+    }
+    let mut file = ImageFile::create(path)?;
+    write(file.file())?;
+    file.finish()
+}
+
+fn pipe() -> Result<(PipeReader, std::io::PipeWriter), Failure> {
+    std::io::pipe().map_err(|error| Failure::new(1, format!("make a pipe: {error}")))
+}
+
+/// Speaks on standard error and in the log.
+struct Voice {
+    log: Option<File>,
+}
+
+impl Voice {
+    fn open(options: &Options) -> Result<Voice, Failure> {
+        let create = |name: &String| {
+            File::create(name).map_err(|error| Failure::new(1, format!("create the log {name}: {error}")))
+        };
+        Ok(Voice { log: options.log.as_ref().map(create).transpose()? })
+    }
+
+    fn say(&mut self, io: &mut Io, line: &str) -> Result<(), Failure> {
+        self.write(line);
+        writeln!(io.err, "{line}")?;
+        Ok(())
+    }
+
+    fn write(&mut self, line: &str) {
+        if let Some(log) = &mut self.log {
+            // A log that is full must not stop the work.
+            let _ = log.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+}
