@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpListener};
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -256,6 +257,59 @@ fn a_daemon_goes_on_under_the_name_that_pidof_looks_for() {
     run(&mut shell(&scene.lab, &script));
 }
 
+/// A loop device, unmounted and freed also when the test fails.
+struct Loop(String);
+
+impl Loop {
+    fn over(backing: &Path) -> Loop {
+        Loop(text(&run(Command::new("losetup").args(["-f", "--show"]).arg(backing)).stdout).trim().to_owned())
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-q", &self.0]).status();
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
+#[test]
+fn after_a_power_cut_the_journal_vouches_only_for_what_reached_the_medium() {
+    if !tools(&["losetup", "mkfs.ext4"]) {
+        return;
+    }
+    let scene = Scene::new(31);
+    let _seeder = scene.seeder();
+    let (disk, mounted) = (scene.lab.path("disk"), scene.lab.make_dir("mounted"));
+    File::create(&disk).and_then(|disk| disk.set_len(40 << 20)).expect("make a disk");
+    run(Command::new("mkfs.ext4").arg("-q").arg(&disk));
+    // What the file system writes by itself must not come between: it has time enough.
+    let mount = |device: &Loop| run(Command::new("mount").args(["-o", "commit=300", &device.0]).arg(&mounted));
+    let fetch = |options: &[&str]| scene.start_with(3, &mounted.join("x.img"), applet("ctorrent"), options);
+    let device = Loop::over(&disk);
+    mount(&device);
+    let mut cut = fetch(&["-D", "3000"]);
+    let journal = mounted.join("x.img.journal");
+    eventually("the journal has a record", PATIENCE, || fs::metadata(&journal).is_ok_and(|file| file.len() >= 56));
+    cut.program.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_millis(100));
+    // What is below the file system now is what a disk would have kept.
+    let kept = scene.lab.path("kept");
+    fs::copy(&disk, &kept).expect("copy the disk");
+    cut.program.signal(Signal::KILL);
+    cut.program.wait(PATIENCE);
+    drop(device);
+
+    let device = Loop::over(&kept);
+    mount(&device);
+    let mut done = fetch(&["-e", "1"]);
+    done.program.wait_for_line("Download complete.", PATIENCE);
+    let (vouched, hashed) = found_journal(&done.program.said());
+    assert!(vouched > 0 && vouched + hashed < PIECES, "{vouched} are vouched for, {hashed} were hashed");
+    assert_same_file(&scene.whole, &done.file);
+    assert!(done.program.interrupt().success());
+}
+
 #[test]
 fn a_block_device_is_filled_unless_it_is_in_use_or_too_small() {
     if !tools(&["losetup", "mkfs.ext4"]) {
@@ -265,16 +319,7 @@ fn a_block_device_is_filled_unless_it_is_in_use_or_too_small() {
     let _seeder = scene.seeder();
     let (backing, mounted) = (scene.lab.path("disk"), scene.lab.make_dir("mounted"));
     File::create(&backing).and_then(|disk| disk.set_len(20 << 20)).expect("make a disk");
-    let device = text(&run(Command::new("losetup").args(["-f", "--show"]).arg(&backing)).stdout).trim().to_owned();
-    // Also when the test fails.
-    struct Loop(String);
-    impl Drop for Loop {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").args(["-q", &self.0]).status();
-            let _ = Command::new("losetup").args(["-d", &self.0]).status();
-        }
-    }
-    let device = Loop(device);
+    let device = Loop::over(&backing);
     let fetch = || scene.start_with(3, device.0.as_ref(), applet("ctorrent"), &["-e", "0"]);
     run(Command::new("mkfs.ext4").args(["-q", &device.0]));
     run(Command::new("mount").arg(&device.0).arg(&mounted));
