@@ -1,5 +1,7 @@
 //! `ctorrent` downloading and seeding as labs' scripts have it: how it ends, what it leaves, how it goes on after it
 //! was killed, and that the terminal is what it was.
+//!
+//! Needs root for loop devices and mounts.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

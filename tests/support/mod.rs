@@ -2,9 +2,6 @@
 //! of its own), programs that end with their test, waits that poll for a state, payloads, whole-file
 //! comparison, and the rule for tools that are missing.
 
-// Each test binary is a crate of its own and uses its own part of this file.
-#![allow(dead_code)]
-
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
@@ -192,7 +189,11 @@ impl Drop for Program {
         if std::thread::panicking() {
             let said = self.said();
             let lines: Vec<&str> = said.split(['\n', '\r']).filter(|line| !line.is_empty()).collect();
-            eprintln!("--- {} said at last:\n{}", self.name, lines[lines.len().saturating_sub(15)..].join("\n"));
+            let (name, id) = (&self.name, self.id());
+            eprintln!(
+                "--- {name} (process {id}) said at last:\n{}",
+                lines[lines.len().saturating_sub(15)..].join("\n")
+            );
         }
     }
 }
