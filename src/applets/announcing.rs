@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PARTING: Duration = Duration::from_secs(2);
 /// How soon a change of a torrent's state is noticed.
 const LOOK: Duration = Duration::from_millis(200);
-/// A leecher with fewer connections than this asks for more peers early.
+/// A leecher with fewer connections than this asks for more peers early, whatever is said of how many it wants.
 const FEW: usize = 5;
 
 /// Tells standard error a line, from any thread: of peers that were dropped, of trackers that refuse.
@@ -64,6 +64,8 @@ struct Shared {
     entries: Mutex<Vec<Entry>>,
     wake: Condvar,
     ending: AtomicBool,
+    /// A leecher with fewer connections asks for more peers early.
+    few: AtomicUsize,
     zero: Instant,
     us: Us,
     log: Arc<dyn Fn(&str) + Send + Sync>,
@@ -91,6 +93,7 @@ impl Announcing {
             entries: Mutex::default(),
             wake: Condvar::new(),
             ending: AtomicBool::new(false),
+            few: AtomicUsize::new(FEW),
             zero: Instant::now(),
             us,
             log,
@@ -98,6 +101,11 @@ impl Announcing {
         let (theirs, user_agent) = (shared.clone(), user_agent.to_owned());
         let thread = thread::Builder::new().name("announce".to_owned()).spawn(move || run(&theirs, &user_agent)).ok();
         Announcing { shared, thread }
+    }
+
+    /// Leechers that have fewer connections than `peers` ask for more early; fewer than five do in any case.
+    pub fn want_at_least(&self, peers: usize) {
+        self.shared.few.store(peers.max(FEW), Ordering::Relaxed);
     }
 
     /// Announces `torrent` from now on, at the trackers of `tiers` (BEP 12).
@@ -158,8 +166,8 @@ fn run(shared: &Shared, user_agent: &str) {
         if ending && entries.iter().all(|entry| entry.announcer.finished()) {
             return;
         }
-        let now = shared.zero.elapsed().as_millis() as u64;
-        entries.iter_mut().filter(|entry| !entry.removed && !ending).for_each(|entry| review(entry, now));
+        let (now, few) = (shared.zero.elapsed().as_millis() as u64, shared.few.load(Ordering::Relaxed));
+        entries.iter_mut().filter(|entry| !entry.removed && !ending).for_each(|entry| review(entry, now, few));
         let due = entries
             .iter_mut()
             .find_map(|entry| entry.announcer.due(now).map(|announce| (entry.torrent.clone(), announce)));
@@ -179,11 +187,11 @@ fn run(shared: &Shared, user_agent: &str) {
     }
 }
 
-fn review(entry: &mut Entry, now: u64) {
+fn review(entry: &mut Entry, now: u64, few: usize) {
     let status = entry.torrent.status();
     if status.whole {
         entry.announcer.completed(now);
-    } else if status.peers.0 + status.peers.1 + status.spare < FEW {
+    } else if status.peers.0 + status.peers.1 + status.spare < few {
         entry.announcer.want_peers();
     } else {
         entry.announcer.has_peers();

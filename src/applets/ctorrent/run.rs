@@ -189,6 +189,7 @@ impl Start<'_> {
         // Bound to one of several addresses, that is where it can be reached.
         let ip = options.ip.clone().or_else(|| (!options.listen.is_unspecified()).then(|| options.listen.to_string()));
         let announcing = Announcing::start(&session, &options.agent, options.max_peers as u32, ip, log);
+        announcing.want_at_least(options.min_peers as usize);
         announcing.add(torrent.clone(), tiers);
         let (signals, target) = (self.signals, self.target);
         let outcome =
