@@ -25,6 +25,10 @@
 //! | [`lock`] | exclusive use of images, partitions and disks |
 //! | [`beside`] | the files that belong to an image |
 //! | [`checksum`] | `.sum` and `.full.sum` |
+//! | [`necessary`] | whether the cache's copy of an image is the repository's |
+//! | [`info`] | what an image is: `PARTCLONE:LZOP:NTFS:5642158` |
+//! | [`space`] | what an image will take, and what is free |
+//! | [`imaging`], [`syntax`] | a partition into an image and back; the same as a command line |
 
 use std::cell::OnceCell;
 
@@ -35,12 +39,17 @@ pub mod disk;
 pub mod env;
 pub mod error;
 pub mod fs;
+pub mod imaging;
+pub mod info;
 pub mod lock;
 pub mod log;
 pub mod messages;
 pub mod mount;
+pub mod necessary;
 pub mod partition;
 pub mod path;
+pub mod space;
+pub mod syntax;
 
 pub use disk::Device;
 pub use env::Env;

@@ -8,6 +8,8 @@ mod demo;
 mod hostile;
 mod multicall;
 mod opengnsys;
+#[path = "../support/pc.rs"]
+mod pc;
 mod scene;
 mod setup;
 #[path = "../support/mod.rs"]

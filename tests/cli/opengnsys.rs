@@ -1,84 +1,10 @@
 //! The functions of OpenGnsys' engine as commands, in a tree of files that stands for a lab PC's (OGBOX_ROOT).
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use crate::support::{Lab, applet, text};
-
-/// A PC: repository, cache directory, logs, and two disks that are files.
-struct Pc {
-    lab: Lab,
-}
-
-impl Pc {
-    fn new() -> Pc {
-        let lab = Lab::new();
-        for dir in ["opt/opengnsys/images/aula1", "opt/opengnsys/log", "opt/opengnsys/etc", "tmp", "dev", "proc"] {
-            lab.make_dir(dir);
-        }
-        lab.make_dir("var/lock");
-        let list = "major minor  #blocks  name\n\n 259 0 1 nvme0n1\n 259 1 1 nvme0n1p1\n   8 0 1 sda\n   8 1 1 sda1\n";
-        fs::write(lab.path("proc/partitions"), list).expect("write the list of partitions");
-        for name in ["sda", "sda1", "nvme0n1", "nvme0n1p1"] {
-            fs::write(lab.path("dev").join(name), "").expect("make a device");
-        }
-        Pc { lab }
-    }
-
-    fn with_cache(self) -> Pc {
-        self.lab.make_dir("opt/opengnsys/cache/opt/opengnsys/images");
-        self
-    }
-
-    fn images(&self, name: &str) -> PathBuf {
-        self.lab.path("opt/opengnsys/images").join(name)
-    }
-
-    fn cached(&self, name: &str) -> PathBuf {
-        self.lab.path("opt/opengnsys/cache/opt/opengnsys/images").join(name)
-    }
-
-    /// `NAME WORD…` as scripts write it, ready to be run on this PC.
-    fn command(&self, line: &str) -> Command {
-        let mut words = line.split(' ');
-        let mut command = applet(words.next().unwrap_or_default());
-        command.args(words).env("OGBOX_ROOT", self.lab.path("")).env("IPV4ADDR", "10.0.0.7");
-        command.env_remove("LANG").env_remove("DEBUG");
-        command
-    }
-
-    fn run(&self, line: &str) -> Output {
-        self.command(line).output().expect("run an applet")
-    }
-
-    /// Runs what should print one line, below this PC's root, and say nothing else.
-    fn told(&self, line: &str) -> String {
-        let output = self.run(line);
-        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{line}");
-        text(&output.stdout).trim_end().replace(self.lab.path("").to_str().expect("a path in UTF-8"), "/")
-    }
-
-    /// The exit code, and the line on standard error without the time in it.
-    fn refused(&self, line: &str) -> (Option<i32>, String) {
-        refusal(&self.run(line))
-    }
-
-    fn log(&self, name: &str) -> String {
-        fs::read_to_string(self.lab.path(name)).unwrap_or_default()
-    }
-}
-
-fn refusal(output: &Output) -> (Option<i32>, String) {
-    let line = text(&output.stderr);
-    let Some(rest) = line.strip_prefix("OpenGnsys error: ") else { return (output.status.code(), line) };
-    // After date and time.
-    (output.status.code(), rest.splitn(3, ' ').nth(2).unwrap_or_default().trim_end().to_owned())
-}
-
-fn error(code: i32, line: &str) -> (Option<i32>, String) {
-    (Some(code), line.to_owned())
-}
+use crate::pc::{Pc, error, refusal, sh};
+use crate::support::{run, text, tools};
 
 /// All functions: those of the applets whose names begin as theirs do.
 fn functions() -> Vec<String> {
@@ -267,4 +193,165 @@ fn an_error_raised_by_number_is_the_exit_code() {
     assert!(pc.log("tmp/session.log").contains("\"12 GB\""));
     assert_eq!(pc.refused("ogRaiseError 99"), error(40, "ogRaiseError: Undefined unknown error"));
     assert_eq!(pc.refused("ogRaiseError").0, Some(1));
+}
+
+/// A PC with an ext4 file system of 48 MiB in its first partition, a smaller second one, and a cache.
+fn lab_pc(script: &str) -> Pc {
+    let pc = Pc::with_disk(160, script);
+    let tree = pc.lab.make_dir("tree");
+    fs::write(tree.join("file"), vec![7; 3_000_000]).expect("write a file");
+    let (first, cache) = (pc.partition(1), pc.partition(4));
+    let (first, cache, tree) = (first.display(), cache.display(), tree.display());
+    sh(&format!("mkfs.ext4 -q -F -d {tree} {first}; mkfs.ext4 -q -F -L CACHE {cache}"));
+    pc
+}
+
+const MBR: &str = "label: dos\nsize=48M, type=83\nsize=16M, type=83\nsize=48M, type=83\ntype=ca\n";
+const GPT: &str = "label: gpt\nsize=48M\nsize=16M\nsize=48M\nname=CACHE\n";
+
+#[test]
+fn a_partition_goes_to_the_repository_and_to_the_cache_and_back() {
+    if !tools(&["losetup", "sfdisk", "mkfs.ext4"]) {
+        return;
+    }
+    for script in [MBR, GPT] {
+        let pc = lab_pc(script);
+        assert_eq!(pc.told("ogFindCache"), "1 4");
+        assert_eq!(pc.told("ogGetFsType 1 1"), "EXT4");
+        assert_eq!(pc.told("ogGetFsType 1 4"), "CACHE");
+        assert_eq!(pc.told("ogMountCache"), "/opt/opengnsys/cache");
+        fs::create_dir_all(pc.cached("")).expect("make the cache's images");
+        let sizes = pc.told("ogGetSizeParameters 1 1 REPO win");
+        assert!(sizes.ends_with(" TRUE") && sizes.split(' ').count() == 4, "{sizes}");
+        for place in ["REPO", "CACHE"] {
+            let saved = pc.run(&format!("ogCreateImage 1 1 {place} /win"));
+            assert_eq!(saved.status.code(), Some(0), "{}", text(&saved.stderr));
+            assert!(text(&saved.stdout).starts_with("Total Time: 00:00:"), "{}", text(&saved.stdout));
+            let info = format!("PARTCLONE:LZOP:EXTFS:{}", 48 << 10);
+            let path = if place == "REPO" { pc.images("win.img") } else { pc.cached("win.img") };
+            assert_eq!(pc.told(&format!("ogGetImageInfo {}", path.display())), info);
+            let kept = fs::read_to_string(path.with_extension("img.info")).expect("read the image's .info");
+            assert!(kept.starts_with(&format!("{info}:")), "{kept}");
+            assert!(!path.with_extension("img.lock").exists());
+            for (field, value) in
+                [("Program", "PARTCLONE"), ("Compressor", "LZOP"), ("Type", "EXTFS"), ("Size", "49152")]
+            {
+                assert_eq!(pc.told(&format!("ogGetImage{field} {place} /WIN")), value);
+            }
+            sh(&format!("dd if=/dev/zero of={} bs=1M count=8 conv=fsync status=none", pc.partition(3).display()));
+            let restored = pc.run(&format!("ogRestoreImage {place} /win 1 3"));
+            assert_eq!(restored.status.code(), Some(0), "{}", text(&restored.stderr));
+            sh(&format!("e2fsck -fn {}", pc.partition(3).display()));
+            let file = run(std::process::Command::new("debugfs")
+                .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+                .args(["-R", "cat /file"])
+                .arg(pc.partition(3)));
+            assert!(file.stdout == vec![7; 3_000_000], "the restored file differs");
+        }
+        assert_eq!(pc.told("ogUnmountCache"), "");
+    }
+}
+
+#[test]
+fn what_would_do_harm_is_refused_with_its_code_and_leaves_nothing() {
+    if !tools(&["losetup", "sfdisk", "mkfs.ext4"]) {
+        return;
+    }
+    let pc = lab_pc(MBR);
+    assert_eq!(pc.run("ogCreateImage 1 1 REPO /win").status.code(), Some(0));
+    let before = fs::read(pc.images("win.img")).expect("read the image");
+    for (line, code) in [
+        ("ogRestoreImage REPO /win 1 2", 30),
+        ("ogRestoreImage REPO /none 1 3", 2),
+        ("ogRestoreImage REPO /win 1 9", 2),
+        ("ogRestoreImage SERVER /win 1 3", 1),
+        ("ogRestoreImage REPO /win 1", 1),
+        ("ogCreateImage 1 9 REPO /win", 2),
+        ("ogCreateImage 1 1 REPO /none/win", 2),
+        ("ogCreateImage 1 1 REPO /win partclone arj", 5),
+        ("ogCreateImage 1 1 REPO", 1),
+    ] {
+        let (told, why) = pc.refused(line);
+        assert_eq!(told, Some(code), "{line}: {why}");
+    }
+    // In use by another command, and by another PC.
+    fs::write(pc.lab.path("var/lock/lock-dev-sda1"), "").expect("lock a partition");
+    assert_eq!(pc.refused("ogCreateImage 1 1 REPO /other").0, Some(4));
+    fs::remove_file(pc.lab.path("var/lock/lock-dev-sda1")).expect("unlock a partition");
+    pc.told("ogLockImage REPO /win.img");
+    assert_eq!(pc.refused("ogCreateImage 1 1 REPO /win").0, Some(4));
+    assert_eq!(pc.refused("ogRestoreImage REPO /win 1 3").0, Some(4));
+    pc.told("ogUnlockImage REPO /win.img");
+    // Damaged.
+    let mut damaged = before.clone();
+    damaged.truncate(before.len() / 2);
+    fs::write(pc.images("cut.img"), damaged).expect("write half an image");
+    fs::write(pc.images("none.img"), "no image").expect("write no image");
+    assert_eq!(pc.refused("ogRestoreImage REPO /cut 1 3").0, Some(5));
+    assert_eq!(pc.refused("ogRestoreImage REPO /none 1 3").0, Some(5));
+    assert_eq!(fs::read(pc.images("win.img")).expect("read the image"), before);
+    let mut left: Vec<_> =
+        fs::read_dir(pc.images("")).expect("list the images").map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["aula1", "cut.img", "none.img", "win.img", "win.img.info"]);
+    assert_eq!(fs::read_dir(pc.lab.path("var/lock")).expect("list the locks").count(), 0);
+}
+
+#[test]
+fn the_caches_image_is_brought_anew_when_it_is_another() {
+    let pc = Pc::new().with_cache();
+    let ask = |protocol: &str| {
+        let output = pc.run(&format!("ogUpdateCacheIsNecesary REPO /x.img {protocol}"));
+        (output.status.code(), text(&output.stdout).lines().last().unwrap_or_default().to_owned())
+    };
+    assert_eq!(pc.refused("ogUpdateCacheIsNecesary REPO /x.img").0, Some(2));
+    assert_eq!(pc.refused("ogUpdateCacheIsNecesary CACHE /x.img").0, Some(2));
+    assert_eq!(pc.refused("ogUpdateCacheIsNecesary REPO").0, Some(1));
+    fs::write(pc.images("x.img"), "image").expect("make an image");
+    fs::write(pc.cached("x.img.full.sum"), "left behind").expect("leave a checksum");
+    assert_eq!(ask("TORRENT").0, Some(0));
+    assert!(!pc.cached("x.img.full.sum").exists(), "checksums of nothing go");
+    fs::write(pc.cached("x.img"), "image").expect("make a copy");
+    let same = "FALSE (1), No es neceario actualizar. Paso5.A la imagen esta en cache".to_owned();
+    for protocol in ["TORRENT", "full", "UNICAST", ""] {
+        assert_eq!(ask(protocol), (Some(1), same.clone()), "{protocol}");
+    }
+    fs::write(pc.cached("x.img.torrent.bf"), "").expect("interrupt a download");
+    assert!(ask("TORRENT").1.contains("Paso 2"));
+    fs::remove_file(pc.cached("x.img.torrent.bf")).expect("finish it");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(pc.images("x.img"), "other").expect("renew the image");
+    assert_eq!(ask("UNICAST"), (Some(0), "TRUE (0), Si es necesario actualizar.".to_owned()));
+    assert_eq!(fs::read_dir(pc.cached("")).expect("list the cache").count(), 0, "the old one is gone");
+    assert_eq!(Pc::new().refused("ogUpdateCacheIsNecesary REPO /x.img").0, Some(15));
+}
+
+#[test]
+fn command_lines_are_those_that_opengnsys_prints() {
+    let pc = Pc::new();
+    let bin = pc.lab.make_dir("bin");
+    let told = |line: &str| text(&pc.command(line).env("PATH", &bin).output().expect("run an applet").stdout);
+    fs::write(pc.images("x.img"), "").expect("make an image");
+    assert_eq!(
+        told("ogCreateImageSyntax /dev/sda1 /x.img partclone lzop"),
+        "ogbox image save --force -c none /dev/sda1 | lzop > /x.img\n"
+    );
+    for program in ["mbuffer", "partclone.imager", "partclone.restore"] {
+        fs::write(bin.join(program), "").expect("make a program");
+    }
+    assert_eq!(
+        told("ogCreateImageSyntax /dev/sda1 /x.img partclone lzop"),
+        "partclone.imager -d0 -F -c -s /dev/sda1 | mbuffer -q -m 40M  | lzop > /x.img\n"
+    );
+    assert_eq!(
+        told("ogCreateImageSyntax /dev/sda1 /x.img ntfsclone 0"),
+        "ntfsclone --force --save-image -O - /dev/sda1 | mbuffer -q -m 40M  > /x.img\n"
+    );
+    assert_eq!(
+        told("ogRestoreImageSyntax /opt/opengnsys/images/x.img /dev/sda1 PARTCLONE GZIP"),
+        "gzip -dc /opt/opengnsys/images/x.img | mbuffer -q -m 40M  | partclone.restore -d0 -C -I -o /dev/sda1\n"
+    );
+    assert_eq!(pc.refused("ogRestoreImageSyntax /opt/opengnsys/images/x.img /dev/sda1 partclone arj").0, Some(2));
+    assert_eq!(pc.refused("ogRestoreImageSyntax /opt/opengnsys/images/y.img /dev/sda1").0, Some(2));
+    assert_eq!(pc.refused("ogCreateImageSyntax /dev/sda1 /x.img partclone").0, Some(1));
 }

@@ -7,6 +7,8 @@ use super::{Exit, Failure, Io, Outcome};
 use crate::engine::{Engine, Error, Targets};
 
 pub mod checksums;
+pub mod image_info;
+pub mod imaging;
 pub mod locks;
 pub mod paths;
 pub mod say;

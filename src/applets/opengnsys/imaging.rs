@@ -1,0 +1,85 @@
+//! ogCreateImage, ogRestoreImage, ogUpdateCacheIsNecesary.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use super::{Function, NO, print};
+use crate::applets::progress::{Progress, Style};
+use crate::applets::{Exit, Io};
+use crate::engine::{Code, Engine, Error, Level, Targets};
+use crate::image::Watch;
+use crate::image::container::Header;
+use crate::sys::signal::Signals;
+
+/// ogCreateImage: with engine.cfg's tool and compressor where none is named.
+pub const CREATE: Function = Function {
+    format: "int_ndisk int_npartition REPO|CACHE /path_image [str_tool [str_compressor]]",
+    examples: &["1 1 REPO /aula1/win7"],
+    words: 4..=6,
+    run: |engine, words, io| {
+        let device = super::paths::partition(engine, &words[..2])?;
+        let image = engine.file_to_be(&engine.named_place(words[2])?, &format!("{}.img", words[3]))?;
+        let tool = words.get(4).copied().unwrap_or(engine.env().get("IMGPROG"));
+        let compressor = words.get(5).copied().unwrap_or(engine.env().get("IMGCOMP"));
+        let Io { out, err } = io;
+        let mut warn = |text: &str| engine.echo(*err, Targets::NONE, Level::Warning, text);
+        let line =
+            watched(engine, "save", |watch| engine.save_image(&device, &image, tool, compressor, watch, &mut warn))?;
+        engine.say(*out, Targets::NONE, &line);
+        Ok(Exit::OK)
+    },
+};
+
+/// ogRestoreImage.
+pub const RESTORE: Function = Function {
+    format: "REPO|CACHE /path_image int_ndisk int_npartition",
+    examples: &["REPO /aula1/win7 1 1"],
+    words: 4..=4,
+    run: |engine, words, io| {
+        let device = super::paths::partition(engine, &words[2..])?;
+        let image = engine.image(&engine.named_place(words[0])?, words[1])?;
+        let line = watched(engine, "restore", |watch| engine.restore_image(&image, &device, watch))?;
+        print(io, &line)
+    },
+};
+
+/// ogUpdateCacheIsNecesary: 0 is yes, 1 no.
+pub const NECESSARY: Function = Function {
+    format: "REPO path_image [UNICAST|MULTICAST|TORRENT|FULL]",
+    examples: &["REPO /PS1_PH1.img UNICAST"],
+    words: 2..=3,
+    run: |engine, words, io| {
+        engine.ensure(words[0].eq_ignore_ascii_case("REPO"), Code::NotFound, words.join(" "))?;
+        let protocol = words.get(2).copied().unwrap_or("UNICAST");
+        let necessary = engine.update_is_necessary(words[1], protocol, io.out, &|| false)?;
+        Ok(if necessary { Exit::OK } else { NO })
+    },
+};
+
+/// Runs `job` with its progress on standard error and with SIGINT, SIGTERM and SIGHUP taken as requests to end in
+/// order; gives partclone's last line, which createImage copies to the session's log.
+///
+/// # Errors
+/// Those of `job`.
+fn watched(engine: &Engine, step: &str, job: impl FnOnce(&Watch) -> Result<(), Error>) -> Result<String, Error> {
+    let uncaught = |error| Error::new(Code::Generic, format!("{}: catch signals: {error}", engine.name()));
+    let signals = Signals::catch_ends().map_err(uncaught)?;
+    signals.catch_hangup_as_end().map_err(uncaught)?;
+    let (begun, progress, total) = (Instant::now(), OnceLock::new(), OnceLock::new());
+    let begin = |header: &Header| {
+        let bytes = *total.get_or_init(|| header.used_by_map * u64::from(header.block_size));
+        progress.get_or_init(|| Progress::start(step, bytes, Style::Auto));
+    };
+    let advance = |bytes| progress.get().into_iter().for_each(|progress: &Progress| progress.advance(bytes));
+    let wrote = |bytes| progress.get().into_iter().for_each(|progress: &Progress| progress.wrote(bytes));
+    job(&Watch { begin: &begin, progress: &advance, wrote: &wrote, stop: &|| signals.ending() })?;
+    let seconds = begun.elapsed().as_secs();
+    let rate = total.get().copied().unwrap_or(0) * 60 / seconds.max(1);
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    Ok(format!(
+        "Total Time: {hours:02}:{minutes:02}:{:02}, Ave. Rate: {}.{:02}GB/min, 100.00% completed!",
+        seconds % 60,
+        rate / 1_000_000_000,
+        rate / 10_000_000 % 100
+    ))
+}

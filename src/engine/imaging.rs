@@ -1,0 +1,185 @@
+//! A partition into an image and back, with all that OpenGnsys does around it: locks, unmounting, size, `.info`.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::{Code, Device, Engine, Error, beside, fs, syntax};
+use crate::image::codec::{self, Input};
+use crate::image::restore::{self, restore};
+use crate::image::save::{ImageFile, Options, Save};
+use crate::image::{self, Watch};
+
+/// What compresses an image.
+enum Compressor {
+    /// One of ours.
+    Codec(&'static codec::Codec),
+    /// A program that is installed.
+    Program(String),
+}
+
+impl Engine {
+    /// Saves `device` to the image file `image` with `tool` (partclone: ours) and `compressor`, as ogCreateImage is
+    /// told them; both are locked meanwhile and the partition is unmounted. `warn` is told what is odd but no error.
+    ///
+    /// # Errors
+    /// [`Code::Locked`]: either is in use. [`Code::NotWrite`]: no lock can be made. [`Code::Partition`]: the partition
+    /// cannot be unmounted. [`Code::Image`]: anything else; nothing is left then, and an older image untouched.
+    pub fn save_image(
+        &self,
+        device: &Device,
+        image: &Path,
+        tool: &str,
+        compressor: &str,
+        watch: &Watch,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        let _device = self.lock_device(device)?;
+        let _image = self.lock_image(image)?;
+        self.unmount(device)?;
+        if tool.eq_ignore_ascii_case("partclone") {
+            let compressor = self.compressor(compressor)?;
+            save(device, image, &compressor, watch, warn).map_err(failed)?;
+        } else {
+            self.save_with_program(device, image, tool, compressor)?;
+        }
+        let info = self.image_info(image)?;
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let path = beside::with(image, ".info");
+        // The server makes its list of images from it; the image is complete without.
+        if let Err(error) = std::fs::write(&path, format!("{info}:{host}\n")) {
+            warn(&format!("write {}: {error}", path.display()));
+        }
+        Ok(())
+    }
+
+    /// Restores the image file `image` to `device`, which is locked meanwhile and unmounted. All checksums of the
+    /// image are compared.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]: there is no image. [`Code::Image`]: it is none, or damaged, or the partition failed.
+    /// [`Code::ImgSizePartition`]: the partition is too small. [`Code::Locked`]: either is in use.
+    /// [`Code::Partition`]: the partition cannot be unmounted. Nothing was written but where the message says so.
+    pub fn restore_image(&self, image: &Path, device: &Device, watch: &Watch) -> Result<(), Error> {
+        let info = self.image_info(image)?;
+        let size = device.size()?;
+        if info.size > size {
+            let (disk, partition) = (device.disk, device.partition.unwrap_or_default());
+            let (size, wanted) = (size >> 10, info.size.div_ceil(1024));
+            let why = format!("partition {disk} {partition} has {size} KB, the image wants {wanted}");
+            return Err(Error::new(Code::ImgSizePartition, why));
+        }
+        if self.image_is_locked(image) {
+            return Err(self.image_locked(image));
+        }
+        let _device = self.lock_device(device)?;
+        self.unmount(device)?;
+        if info.program != "PARTCLONE" {
+            let line = syntax::restore(
+                self,
+                &image.to_string_lossy(),
+                &device.path.to_string_lossy(),
+                info.program,
+                &info.compressor,
+            )?;
+            return self.run_pipeline(&line);
+        }
+        let mut opened = self.open_image(image)?;
+        let input = std::mem::replace(&mut opened.input, Input::new(Box::new(std::io::empty()), ""));
+        restore(input, &device.path, &restore::Options::default(), watch).map_err(failed)?;
+        if opened.is_sound() {
+            return Ok(());
+        }
+        let why = format!("`{} -dc` failed: {} is damaged", opened.compressor, image.display());
+        Err(Error::new(Code::Image, why))
+    }
+
+    fn save_with_program(&self, device: &Device, image: &Path, tool: &str, compressor: &str) -> Result<(), Error> {
+        let part = beside::with(image, ".part");
+        let (from, to) = (device.path.to_string_lossy(), part.to_string_lossy());
+        let line = syntax::create(self, &from, &to, tool, compressor)?;
+        let saved = self.run_pipeline(&line).and_then(|()| {
+            std::fs::rename(&part, image)
+                .map_err(|error| Error::new(Code::Image, format!("rename {}: {error}", part.display())))
+        });
+        if saved.is_err() {
+            // Nobody is left to tell when it fails.
+            let _ = beside::remove(&part);
+        }
+        saved
+    }
+
+    /// Runs other people's programs, of which each must succeed.
+    ///
+    /// # Errors
+    /// [`Code::Image`]: one did not.
+    pub fn run_pipeline(&self, line: &str) -> Result<(), Error> {
+        let failed = |why: String| Error::new(Code::Image, format!("{}: {why}", line.trim()));
+        let mut bash = Command::new("bash");
+        let status = bash.args(["-o", "pipefail", "-c", line]).stdin(Stdio::null()).status();
+        match status.map_err(|error| failed(format!("run bash: {error}")))? {
+            status if status.success() => Ok(()),
+            status => Err(failed(status.to_string())),
+        }
+    }
+
+    fn compressor(&self, word: &str) -> Result<Compressor, Error> {
+        let name = syntax::compressor(word)
+            .ok_or_else(|| Error::new(Code::Image, format!("{word} is no compressor that is known")))?;
+        match codec::named(name) {
+            Some(codec) => Ok(Compressor::Codec(codec)),
+            None if self.has_program(name) => Ok(Compressor::Program(name.to_owned())),
+            None => Err(Error::new(Code::Image, format!("{name} is not installed"))),
+        }
+    }
+}
+
+fn failed(error: image::Error) -> Error {
+    Error::new(Code::Image, error.to_string())
+}
+
+fn save(
+    device: &Device,
+    image: &Path,
+    compressor: &Compressor,
+    watch: &Watch,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(), image::Error> {
+    // As partclone is called with -F: what is not clean is taken as it is, and what is not known wholly.
+    let whole = fs::recognise(&device.path).is_none();
+    let save = Save::open(&device.path, &Options { unclean: true, whole, ..Options::default() })?;
+    if let Some(why) = save.dirty() {
+        warn(why);
+    }
+    let name = image.display().to_string();
+    let mut file = ImageFile::create(image)?;
+    match compressor {
+        Compressor::Codec(codec) => {
+            save.write(file.file(), &name, codec, watch)?;
+        }
+        Compressor::Program(program) => {
+            let through = through(program, file.file())?;
+            save_through(&save, through, program, watch)?;
+        }
+    }
+    file.finish()
+}
+
+/// Starts `program`, which compresses its standard input into `file`.
+fn through(program: &str, file: &mut File) -> Result<std::process::Child, image::Error> {
+    let run = |error| image::Error::io(format!("run `{program} -c`"), error);
+    let out = file.try_clone().map_err(run)?;
+    Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(out).spawn().map_err(run)
+}
+
+fn save_through(save: &Save, mut child: std::process::Child, program: &str, watch: &Watch) -> Result<(), image::Error> {
+    let none = codec::recognise(&[]);
+    let written = match child.stdin.take() {
+        Some(mut stdin) => save.write(&mut stdin as &mut (dyn Write + Send), program, none, watch),
+        None => Ok(0),
+    };
+    let status = child.wait().map_err(|error| image::Error::io(format!("wait for {program}"), error))?;
+    written?;
+    if status.success() { Ok(()) } else { Err(image::Error::Refused(format!("{program} ended with {status}"))) }
+}

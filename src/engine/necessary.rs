@@ -1,0 +1,75 @@
+//! Whether the cache's copy of an image is the repository's (ogUpdateCacheIsNecesary).
+
+use std::io::Write;
+use std::path::Path;
+
+use super::checksum::Sum;
+use super::{Code, Engine, Error, Place, beside};
+
+impl Engine {
+    /// Whether the image file `name` (extension included) must be brought from the repository to the cache by
+    /// `protocol`; says why on `out`. A copy that is another image is deleted, with what was made from it.
+    ///
+    /// TORRENT and FULL compare checksums of whole files, all others those of the last MiB. Checksums that were kept
+    /// are believed while they are no older than their image.
+    ///
+    /// # Errors
+    /// [`Code::NotCache`]: this machine has no cache. [`Code::NotFound`]: the repository has no such image.
+    pub fn update_is_necessary(
+        &self,
+        name: &str,
+        protocol: &str,
+        out: &mut dyn Write,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<bool, Error> {
+        let mut say = |text: &str| {
+            // A reader that went away has read enough.
+            let _ = writeln!(out, "{text}");
+        };
+        let directory = self.directory(&Place::Cache)?;
+        let source = self.file(&Place::Repo, name)?;
+        let relative = super::env::relative(name).unwrap_or_default();
+        let copy = self.find(&Place::Cache, name)?.unwrap_or_else(|| directory.join(relative));
+        if !copy.is_file() {
+            for extension in [".torrent.bf", ".sum", ".full.sum"] {
+                forget(&beside::with(&copy, extension))?;
+            }
+            say("TRUE(0), es necesario actualizar. Paso 1, la cache no contiene esa imagen ");
+            return Ok(true);
+        }
+        if beside::with(&copy, ".torrent.bf").exists() {
+            say(
+                "TRUE(0), es necesario actualizar. Paso 2, la imagen esta en un estado de descarga torrent interrumpido",
+            );
+            return Ok(true);
+        }
+        let whole = ["TORRENT", "FULL"].iter().any(|word| protocol.eq_ignore_ascii_case(word));
+        let sum = if whole { Sum::Full } else { Sum::Tail };
+        let read = |path: &Path| {
+            sum.of(path, stop).map_err(|error| Error::new(Code::NotFound, format!("read {}: {error}", path.display())))
+        };
+        let theirs = sum.current(&source).map_or_else(|| read(&source), Ok)?;
+        let ours = match sum.current(&copy) {
+            Some(kept) => kept,
+            None => {
+                let ours = read(&copy)?;
+                // A cache that cannot be written to is told of when something is to be put into it.
+                let _ = sum.store(&copy, &ours);
+                ours
+            }
+        };
+        if ours == theirs {
+            say("FALSE (1), No es neceario actualizar. Paso5.A la imagen esta en cache");
+            return Ok(false);
+        }
+        say("imagen en cache distinta,  borramos la imagen anterior");
+        forget(&copy)?;
+        beside::remove_derived(&copy).map_err(|error| Error::new(Code::NotWrite, error.to_string()))?;
+        say("TRUE (0), Si es necesario actualizar.");
+        Ok(true)
+    }
+}
+
+fn forget(path: &Path) -> Result<(), Error> {
+    beside::remove(path).map_err(|error| Error::new(Code::NotWrite, format!("delete {}: {error}", path.display())))
+}

@@ -1,0 +1,111 @@
+//! The command lines that OpenGnsys images by (ogCreateImageSyntax, ogRestoreImageSyntax), for scripts that run them
+//! themselves and for tools that are other people's programs. Where partclone is not installed, they name ogbox.
+
+use std::path::Path;
+
+use super::{Code, Engine, Error, fs};
+
+/// The compressor of a word of ogCreateImage: its name, or its old number.
+pub fn compressor(word: &str) -> Option<&'static str> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "0" | "none" => "none",
+        "1" | "lzop" => "lzop",
+        "2" | "gzip" => "gzip",
+        "3" | "bzip" | "bzip2" => "bzip2",
+        "zstd" => "zstd",
+        "lz4" => "lz4",
+        _ => return None,
+    })
+}
+
+/// partclone's program for a file system of ogGetFsType's words.
+fn partclone(kind: &str) -> &'static str {
+    match kind {
+        "EXT2" | "EXT3" | "EXT4" | "CACHE" => "partclone.extfs",
+        "BTRFS" => "partclone.btrfs",
+        "REISERFS" => "partclone.reiserfs",
+        "REISER4" => "partclone.reiser4",
+        "JFS" => "partclone.jfs",
+        "XFS" => "partclone.xfs",
+        "F2FS" => "partclone.f2fs",
+        "NILFS2" => "partclone.nilfs2",
+        "NTFS" => "partclone.ntfs",
+        "EXFAT" => "partclone.exfat",
+        "FAT12" | "FAT16" | "FAT32" => "partclone.fat",
+        "HFS" | "HFSPLUS" => "partclone.hfsp",
+        "UFS" => "partclone.ufs",
+        "VMFS" => "partclone.vmfs",
+        _ => "partclone.imager",
+    }
+}
+
+impl Engine {
+    /// Whether PATH has a program of this name.
+    pub fn has_program(&self, name: &str) -> bool {
+        self.env.get("PATH").split(':').any(|dir| Path::new(dir).join(name).is_file())
+    }
+
+    fn buffer(&self) -> &'static str {
+        if self.has_program("mbuffer") { " | mbuffer -q -m 40M " } else { "" }
+    }
+}
+
+/// The line that saves `device` to `image`.
+///
+/// # Errors
+/// [`Code::Format`]: tool or compressor is none that is known.
+pub fn create(engine: &Engine, device: &str, image: &str, tool: &str, compressor: &str) -> Result<String, Error> {
+    let packer = match self::compressor(compressor) {
+        Some("none") => String::new(),
+        Some("bzip2") => "| bzip2 -c ".to_owned(),
+        Some("lzop") => "| lzop ".to_owned(),
+        Some(name) => format!("| {name} -c "),
+        None => return Err(Error::new(Code::Format, format!("compressor {compressor}"))),
+    };
+    Ok(format!("{}{} {packer}> {image}", clone(engine, device, tool)?, engine.buffer()))
+}
+
+/// What writes `device` to standard output.
+fn clone(engine: &Engine, device: &str, tool: &str) -> Result<String, Error> {
+    Ok(match tool.to_ascii_lowercase().as_str() {
+        "ntfsclone" => format!("ntfsclone --force --save-image -O - {device}"),
+        "partimage" | "default" => {
+            format!("partimage -M -f3 -o -d -B gui=no -c -z0 --volume=0 save {device} stdout")
+        }
+        "partclone" => {
+            let kind = fs::recognise(&engine.env().rooted(device)).map_or(String::new(), |found| found.kind);
+            match partclone(&kind) {
+                program if !engine.has_program(program) && !engine.has_program("partclone.dd") => {
+                    format!("ogbox image save --force -c none {device}")
+                }
+                program if !engine.has_program(program) => format!("partclone.dd -d0 -F -s {device}"),
+                program @ "partclone.imager" => format!("{program} -d0 -F -c -s {device}"),
+                program => format!("{program} -d0 -F -c -s {device}"),
+            }
+        }
+        _ => return Err(Error::new(Code::Format, format!("tool {tool}"))),
+    })
+}
+
+/// The line that restores `image` to `device`.
+///
+/// # Errors
+/// [`Code::NotFound`]: tool or compressor is none that is known.
+pub fn restore(engine: &Engine, image: &str, device: &str, tool: &str, compressor: &str) -> Result<String, Error> {
+    let unpacker = match self::compressor(compressor) {
+        Some("none") => "cat".to_owned(),
+        Some(name) => format!("{name} -dc"),
+        None => return Err(Error::new(Code::NotFound, format!("Compressor no valid {compressor}"))),
+    };
+    let tool = match tool.to_ascii_lowercase().as_str() {
+        "ntfsclone" => format!("ntfsclone --restore-image --overwrite {device} -"),
+        "partimage" => format!("partimage -f3 -B gui=no restore {device} stdin"),
+        "dd" | "partclone.dd" => format!("dd conv=sync,noerror bs=1M of={device}"),
+        tool if tool.starts_with("partclone") && engine.has_program("partclone.restore") => {
+            format!("partclone.restore -d0 -C -I -o {device}")
+        }
+        tool if tool.starts_with("partclone") => format!("ogbox image restore - {device}"),
+        tool => return Err(Error::new(Code::NotFound, format!("Tools imaging no valid {tool}"))),
+    };
+    Ok(format!("{unpacker} {image}{} | {tool}", engine.buffer()))
+}
