@@ -355,3 +355,32 @@ fn command_lines_are_those_that_opengnsys_prints() {
     assert_eq!(pc.refused("ogRestoreImageSyntax /opt/opengnsys/images/y.img /dev/sda1").0, Some(2));
     assert_eq!(pc.refused("ogCreateImageSyntax /dev/sda1 /x.img partclone").0, Some(1));
 }
+
+#[test]
+fn the_overlay_replaces_the_functions_that_a_lab_exports() {
+    let pc = Pc::new();
+    fs::write(pc.images("Win.img"), "").expect("make an image");
+    let bin = pc.lab.make_dir("bin");
+    std::os::unix::fs::symlink(crate::support::binary(), bin.join("ogbox")).expect("link ogbox");
+    // As loadenviron.sh does it: libraries, export, overlay; then a script that inherits the functions.
+    let script = pc.lab.path("script");
+    fs::write(&script, "ogGetPath REPO '/win.img'\nogFormat 1 1\nogGetFsType 1 || echo code $?\n")
+        .expect("write a script");
+    let overlay = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/opengnsys/Engine.ogbox");
+    let session = format!(
+        "ogGetPath () {{ echo lib; }}; ogFormat () {{ echo \"lib $*\"; }}; export -f ogGetPath ogFormat; \
+         source {overlay}; exec bash {}",
+        script.display()
+    );
+    let told = |path: &str| {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &session]).env("PATH", path).env("OGBOX_ROOT", pc.lab.path("")).env("LANG", "C");
+        bash.output().expect("run bash")
+    };
+    let with = told(&format!("{}:/usr/bin:/bin", bin.display()));
+    assert_eq!(text(&with.stdout), format!("{}\nlib 1 1\ncode 1\n", pc.images("Win.img").display()));
+    assert!(text(&with.stderr).contains("ogGetFsType<-script: Wrong execution format"), "{}", text(&with.stderr));
+    let without = told("/usr/bin:/bin");
+    assert!(text(&without.stdout).starts_with("lib\nlib 1 1\n"));
+    assert!(text(&without.stderr).contains("ogbox is not in PATH"), "{}", text(&without.stderr));
+}
