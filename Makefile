@@ -12,14 +12,14 @@ BUDGET := 1572864
 # Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: all help demo test fuzz bench sim size baseline bloat install uninstall clean initramfs
+.PHONY: all help demo test fuzz bench sim size baseline bloat install uninstall clean initramfs lab test-qemu
 
 all: ## build the binary, target/x86_64-unknown-linux-musl/release/ogbox
 	scripts/setup build
 	scripts/build
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: all ## the whole way in two minutes, without root: image, torrent, swarm of four, four restored file systems
 	scripts/setup demo
@@ -60,6 +60,14 @@ bloat: all ## what grew and shrank since `make baseline`, by symbol
 initramfs: all ## what PCs boot by PXE, target/initramfs.img and its kernel (KERNEL=vmlinuz MODULES=DIR EXTRA=DIR)
 	scripts/setup initramfs
 	initramfs/pack $(OGBOX) target/initramfs.img
+
+lab: initramfs ## a classroom of QEMU PCs on this machine: PXE, torrent, restore, start (PCS=3 MIB=40)
+	scripts/setup lab
+	scripts/lab $(OGBOX) target/initramfs.img $(or $(PCS),3)
+
+test-qemu: initramfs ## the same as tests: a minute a case (CASE=2 for one of them)
+	scripts/setup lab
+	tests/qemu/run $(OGBOX) target/initramfs.img $(CASE)
 
 install: all ## the binary and a link for each applet, in DESTDIR/PREFIX/bin (PREFIX=/usr/local)
 	install -D -m 755 $(OGBOX) $(BINDIR)/ogbox
