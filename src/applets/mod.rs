@@ -144,6 +144,8 @@ pub const APPLETS: &[Applet] = &[
     og!("ogRaiseError", say::RAISE_ERROR, "tell an error by its number, and give it back"),
     og!("ogRestoreImage", imaging::RESTORE, "restore an image to a partition"),
     og!("ogRestoreImageSyntax", image_info::RESTORE_SYNTAX, "the command line that restores an image"),
+    og!("ogUcastReceiverFile", unicast::RECEIVE_FILE, "receive a file from another PC"),
+    og!("ogUcastSendFile", unicast::SEND_FILE, "send a file to other PCs"),
     og!("ogUnlockImage", locks::UNLOCK, "give up exclusive use of an image"),
     og!("ogUnmountCache", paths::UNMOUNT_CACHE, "unmount the cache"),
     og!("ogUpdateCacheIsNecesary", imaging::NECESSARY, "whether the cache's image is not the repository's"),

@@ -28,6 +28,7 @@
 //! | [`necessary`] | whether the cache's copy of an image is the repository's |
 //! | [`info`] | what an image is: `PARTCLONE:LZOP:NTFS:5642158` |
 //! | [`space`] | what an image will take, and what is free |
+//! | [`unicast`] | a file from one PC to others |
 //! | [`imaging`], [`syntax`] | a partition into an image and back; the same as a command line |
 
 use std::cell::OnceCell;
@@ -50,6 +51,7 @@ pub mod partition;
 pub mod path;
 pub mod space;
 pub mod syntax;
+pub mod unicast;
 
 pub use disk::Device;
 pub use env::Env;

@@ -384,3 +384,32 @@ fn the_overlay_replaces_the_functions_that_a_lab_exports() {
     assert!(text(&without.stdout).starts_with("lib\nlib 1 1\n"));
     assert!(text(&without.stderr).contains("ogbox is not in PATH"), "{}", text(&without.stderr));
 }
+
+#[test]
+fn a_file_goes_from_one_pc_to_others_also_by_mbuffer() {
+    if !tools(&["mbuffer"]) {
+        return;
+    }
+    let (sender, receiver) = (Pc::new(), Pc::new().with_cache());
+    crate::support::write_payload(&sender.images("x.img"), 5, 1);
+    let receive = |pc: &Pc, line: &str| pc.command(line).spawn().expect("start a receiver");
+    let mut ours = receive(&receiver, "ogUcastReceiverFile 8004:127.0.0.1 CACHE /x.img");
+    assert_eq!(sender.told("ogUcastSendFile REPO /x.img 8004:127.0.0.1"), "");
+    assert!(ours.wait().expect("wait for the receiver").success());
+    crate::support::assert_same_file(&sender.images("x.img"), &receiver.cached("x.img"));
+    let theirs = receiver.cached("y.img");
+    let mut mbuffer =
+        Command::new("mbuffer").args(["-q", "-I", "127.0.0.1:8005", "-o"]).arg(&theirs).spawn().expect("start mbuffer");
+    assert_eq!(sender.told("ogUcastSendFile /opt/opengnsys/images/x.img 8005:127.0.0.1"), "");
+    assert!(mbuffer.wait().expect("wait for mbuffer").success());
+    crate::support::assert_same_file(&sender.images("x.img"), &theirs);
+    for (line, code) in [
+        ("ogUcastSendFile REPO /x.img 9000:127.0.0.1", 50),
+        ("ogUcastSendFile REPO /y.img 8004:127.0.0.1", 2),
+        ("ogUcastSendFile REPO /x.img", 1),
+        ("ogUcastReceiverFile 8004 REPO /x.img", 50),
+        ("ogUcastReceiverFile 8004:127.0.0.1 CACHE /none/x.img", 15),
+    ] {
+        assert_eq!(sender.refused(line).0, Some(code), "{line}");
+    }
+}

@@ -12,6 +12,7 @@ pub mod imaging;
 pub mod locks;
 pub mod paths;
 pub mod say;
+pub mod unicast;
 
 /// One function: how it is called, and what runs it.
 pub struct Function {
