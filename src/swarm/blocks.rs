@@ -91,7 +91,7 @@ impl Swarm {
                 return Err(Offence::Unasked);
             }
         }
-        let stored = self.accept(block, request);
+        let stored = self.accept(key, block, request);
         let length = stored.map_or(0, |part| part.length);
         self.totals.wasted += u64::from(block.length - length);
         if stored.is_none() {
@@ -101,14 +101,14 @@ impl Swarm {
     }
 
     /// The part of a block that is still wanted, and is written from now on.
-    fn accept(&mut self, block: Block, request: Option<Request>) -> Option<Block> {
+    fn accept(&mut self, giver: PeerKey, block: Block, request: Option<Request>) -> Option<Block> {
         let request = request?;
         let (first, run) = partial::blocks(block.begin, block.length);
         let partial = self.picker.partial(block.piece)?;
         if request.held == Held::Waiting {
             partial.release(first, run);
         }
-        let (first, run) = partial.begin_write(first, run)?;
+        let (first, run) = partial.begin_write(first, run, giver)?;
         let begin = first * BLOCK;
         Some(Block { begin, length: (run * BLOCK).min(block.begin + block.length - begin), ..block })
     }
@@ -118,7 +118,7 @@ impl Swarm {
         let (first, run) = partial::blocks(block.begin, block.length);
         self.totals.downloaded += u64::from(block.length);
         let Some(partial) = self.picker.partial(block.piece) else { return };
-        partial.end_write(first, run, key);
+        partial.end_write(first, run);
         if partial.is_complete() {
             partial.verifying = true;
             self.tell(PeerKey::NOBODY, Action::Verify(block.piece));

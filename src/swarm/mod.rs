@@ -158,6 +158,8 @@ impl Swarm {
     pub fn leave(&mut self, now: Duration, key: PeerKey) {
         let Some(at) = self.find(key) else { return };
         self.release_all(at);
+        // Whoever wrote them may have panicked.
+        self.picker.abandon(key, &mut self.rng);
         let (_, peer) = self.peers.remove(at);
         if !peer.counted_as_seed {
             self.picker.forget(&peer.have, &mut self.rng);

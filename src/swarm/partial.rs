@@ -117,8 +117,8 @@ impl Partial {
         }
     }
 
-    /// The run of blocks has come from a peer: the first part of it that is missing, to be written now.
-    pub fn begin_write(&mut self, first: u32, run: u32) -> Option<(u32, u32)> {
+    /// The run of blocks has come from `giver`: the first part of it that is missing, to be written now.
+    pub fn begin_write(&mut self, first: u32, run: u32, giver: PeerKey) -> Option<(u32, u32)> {
         if self.verifying {
             return None;
         }
@@ -129,15 +129,25 @@ impl Partial {
         let part = &mut states[start..start + part];
         self.free -= part.iter().filter(|&&state| state == State::Asked(0)).count() as u32;
         part.fill(State::Writing);
-        Some((first + start as u32, part.len() as u32))
+        let (first, run) = (first + start as u32, part.len() as u32);
+        self.givers[first as usize..(first + run) as usize].fill(giver);
+        Some((first, run))
     }
 
-    /// The run of blocks that `giver` gave is written.
-    pub fn end_write(&mut self, first: u32, run: u32, giver: PeerKey) {
-        let range = first as usize..(first + run) as usize;
-        self.states[range.clone()].fill(State::Done);
-        self.givers[range].fill(giver);
+    /// The run of blocks is written.
+    pub fn end_write(&mut self, first: u32, run: u32) {
+        self.states[first as usize..(first + run) as usize].fill(State::Done);
         self.missing -= run;
+    }
+
+    /// Nobody writes any more what `giver` gave and was not written yet: it is missing again.
+    pub fn abandon(&mut self, giver: PeerKey) {
+        for (state, _) in self.states.iter_mut().zip(&self.givers).filter(|(_, of)| **of == giver) {
+            if *state == State::Writing {
+                *state = State::Asked(0);
+                self.free += 1;
+            }
+        }
     }
 
     /// A block in the run has not come yet.

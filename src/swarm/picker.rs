@@ -86,6 +86,14 @@ impl Picker {
         }
     }
 
+    /// Blocks that came from `giver` and were not written are missing again.
+    pub fn abandon(&mut self, giver: PeerKey, rng: &mut Rng) {
+        for at in (0..self.partials.len()).rev() {
+            self.partials[at].abandon(giver);
+            self.shelve(self.partials[at].piece, rng);
+        }
+    }
+
     /// Nobody fetches the piece any more and nothing of it is here: it is like the others again.
     fn shelve(&mut self, piece: u32, rng: &mut Rng) {
         let untouched = |partial: &Partial| partial.piece == piece && partial.workers == 0 && partial.is_untouched();

@@ -326,3 +326,24 @@ fn a_flood_of_blocks_that_nobody_asked_for_ends_the_connection() {
     assert_eq!(outcomes.last(), Some(&Err(Offence::Unasked)));
     assert!(outcomes.iter().rev().skip(1).all(|outcome| *outcome == Ok(Verdict::Ignore)));
 }
+
+#[test]
+fn a_block_whose_writer_is_gone_is_fetched_from_somebody_else() {
+    let geometry = geometry(1, 1, 0);
+    let mut swarm = Swarm::new(geometry, Bitfield::new(1), Config::default(), 1);
+    let now = Duration::ZERO;
+    let asks = |swarm: &mut Swarm| {
+        let key = swarm.join(now, Traits::stranger(true));
+        swarm.bitfield(now, key, Bitfield::full(1)).unwrap();
+        swarm.unchoke(now, key);
+        let asked = std::iter::from_fn(|| swarm.next_action())
+            .any(|told| matches!(told, (to, Action::Request(_)) if to == key));
+        (key, asked)
+    };
+    let (key, asked) = asks(&mut swarm);
+    assert!(asked);
+    let block = Block { piece: 0, begin: 0, length: BLOCK };
+    assert_eq!(swarm.arrived(now, key, block), Ok(Verdict::Store(block)));
+    swarm.leave(now, key);
+    assert!(asks(&mut swarm).1, "nobody else is asked");
+}
