@@ -11,6 +11,8 @@ pub mod engine;
 pub mod image;
 /// The wire: messages, handshake, extensions, connections (threads), discovery.
 pub mod peer;
+/// A server's directory of images: what of it may be seeded, what was verified, what its images lack.
+pub mod repository;
 /// Where pieces live: files, block devices, the resume journal.
 pub mod storage;
 /// Who asks whom for what: picker, choker, request queues. Pure: no socket, file, clock or thread.

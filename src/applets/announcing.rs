@@ -17,6 +17,9 @@ use crate::tracker::client::{AnnounceReply, AnnounceRequest, Client, Error, Even
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same for the last announce, when somebody waits for the process to end.
 const PARTING: Duration = Duration::from_secs(2);
+/// Time for all last announces together, as whoever stops a daemon has little patience: a tracker that is gone must not
+/// cost it for each of hundreds of torrents.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// How soon a change of a torrent's state is noticed.
 const LOOK: Duration = Duration::from_millis(200);
 /// A leecher with fewer connections than this asks for more peers early, whatever is said of how many it wants.
@@ -159,8 +162,12 @@ fn lock(entries: &Mutex<Vec<Entry>>) -> MutexGuard<'_, Vec<Entry>> {
 fn run(shared: &Shared, user_agent: &str) {
     let patient = Client::new(user_agent, shared.us.address, PATIENCE);
     let parting = Client::new(user_agent, shared.us.address, PARTING);
+    let mut end = None;
     loop {
         let ending = shared.ending.load(Ordering::Relaxed);
+        if ending && end.get_or_insert_with(Instant::now).elapsed() >= FAREWELL {
+            return;
+        }
         let mut entries = lock(&shared.entries);
         entries.retain(|entry| !(entry.removed && entry.announcer.finished()));
         if ending && entries.iter().all(|entry| entry.announcer.finished()) {

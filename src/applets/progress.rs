@@ -268,7 +268,7 @@ fn scale(count: u64) -> (f64, &'static str) {
 }
 
 /// Three digits that count.
-fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let (value, name) = match scale(count) {
         (value, "KB") => (value, "kB"),
         scaled => scaled,

@@ -48,10 +48,26 @@ impl Log {
 
     /// A line of the daemon's own; written at once.
     pub fn note(&self, line: &str) {
+        self.write(line, b"\"\\");
+    }
+
+    /// Writes a line in which `signs` are escaped, and what speaks to a terminal.
+    fn write(&self, line: &str, signs: &[u8]) {
         let mut inner = self.lock();
-        escape(line.as_bytes(), &mut inner.waiting);
+        escape_signs(line.as_bytes(), signs, &mut inner.waiting);
         inner.waiting.push(b'\n');
         inner.write();
+    }
+
+    /// A message; written at once, in a file with the time before it.
+    pub fn say(&self, line: &str) {
+        match &self.path {
+            Some(_) => {
+                let Calendar { year, month, day, hour, minute, second } = time::local(time::unix_seconds());
+                self.write(&format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {line}"), b"");
+            }
+            None => self.write(line, b""),
+        }
     }
 
     /// Lines that are whole and escaped already.
@@ -128,9 +144,14 @@ pub fn shutting_down() -> String {
 
 /// Appends `bytes`, with everything that could forge a line or speak to a terminal as `\xNN`.
 pub fn escape(bytes: &[u8], out: &mut Vec<u8>) {
+    escape_signs(bytes, b"\"\\", out);
+}
+
+fn escape_signs(bytes: &[u8], signs: &[u8], out: &mut Vec<u8>) {
     let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f)) {
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, 0..0x20 | 0x7f) || signs.contains(byte)) {
         out.extend_from_slice(&rest[..at]);
+        // Writing to a Vec cannot fail.
         let _ = write!(out, "\\x{:02x}", rest[at]);
         rest = &rest[at + 1..];
     }

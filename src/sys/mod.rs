@@ -3,9 +3,11 @@
 pub mod block;
 pub mod cpus;
 pub mod io;
+pub mod lease;
 pub mod limits;
 pub mod log;
 pub mod net;
+pub mod priority;
 pub mod ready;
 pub mod rng;
 pub mod signal;

@@ -1,5 +1,6 @@
 //! Each applet as a process: its options, its texts, its exit codes.
 
+mod btlaunchmany;
 mod bttrack;
 mod ctorrent_files;
 mod ctorrent_run;

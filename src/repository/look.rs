@@ -1,0 +1,167 @@
+//! What is in the repository: every torrent with the data beside it, every image with what it should have beside it.
+//!
+//! Save-as style 1 of BitTornado: the data of `X.img.torrent` is `X.img`. A `X.img.lock` beside the image says that
+//! somebody works on it (OpenGnsys' ogLockImage).
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::engine::beside;
+use crate::sys::stamp::Stamp;
+use crate::sys::tree::{Tree, walk};
+
+/// Endings of what OpenGnsys' torrent-creator makes torrents of.
+const IMAGES: [&str; 4] = ["img", "pgz", "diff", "dsk"];
+/// An image that was not written to for this long may be finished.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// A torrent file and its data at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sight {
+    /// The torrent file.
+    pub path: PathBuf,
+    /// What it was.
+    pub torrent: Stamp,
+    /// What its data was: a file, or all files of a directory taken together.
+    pub data: Option<Stamp>,
+    /// Somebody works on the data.
+    pub locked: bool,
+}
+
+impl Sight {
+    /// Where the data is.
+    pub fn data_path(&self) -> PathBuf {
+        self.path.with_extension("")
+    }
+}
+
+/// An image at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The image.
+    pub path: PathBuf,
+    /// What it was.
+    pub stamp: Stamp,
+    /// Whether it has a torrent.
+    pub torrent: bool,
+    /// Whether it has both checksums.
+    pub sums: bool,
+    /// Somebody works on it.
+    pub locked: bool,
+    /// Nobody wrote to it for a while.
+    pub settled: bool,
+}
+
+/// What [`look`](look()) saw.
+#[derive(Debug)]
+pub struct Look {
+    /// Torrents, sorted by the bytes of their paths.
+    pub torrents: Vec<Sight>,
+    /// Images of the directory and of those in it, as torrent-creator looks no deeper.
+    pub images: Vec<Image>,
+    /// All files.
+    pub tree: Tree,
+}
+
+/// Looks at the repository `top`.
+pub fn look(top: &Path) -> Look {
+    let tree = walk(top, &|_| true);
+    let mut look = Look { torrents: Vec::new(), images: Vec::new(), tree };
+    let tree = &look.tree;
+    for (path, stamp) in &tree.files {
+        let Some(ending) = path.extension() else { continue };
+        if ending == "torrent" {
+            let data = path.with_extension("");
+            let (locked, data) = (tree.stamp(&beside::with(&data, ".lock")).is_some(), stamp_of(tree, &data));
+            look.torrents.push(Sight { path: path.clone(), torrent: *stamp, data, locked });
+        } else if IMAGES.iter().any(|image| ending == OsStr::new(image))
+            && path.strip_prefix(top).is_ok_and(|below| below.components().count() <= 2)
+        {
+            let has = |ending| tree.stamp(&beside::with(path, ending)).is_some();
+            look.images.push(Image {
+                path: path.clone(),
+                stamp: *stamp,
+                torrent: has(".torrent"),
+                sums: has(".sum") && has(".full.sum"),
+                locked: has(".lock"),
+                // What comes from the future may well be finished.
+                settled: stamp.age().is_none_or(|age| age >= SETTLED),
+            });
+        }
+    }
+    look
+}
+
+/// The stamp of a file, or of all files below a directory: any change to one of them changes it.
+fn stamp_of(tree: &Tree, path: &Path) -> Option<Stamp> {
+    if let Some(stamp) = tree.stamp(path) {
+        return Some(stamp);
+    }
+    let inside = beside::with(path, "/");
+    let inside = inside.as_os_str().as_bytes();
+    let first = tree.files.partition_point(|(path, _)| path.as_os_str().as_bytes() < inside);
+    let below = tree.files[first..].iter().take_while(|(path, _)| path.as_os_str().as_bytes().starts_with(inside));
+    below.map(|(_, stamp)| *stamp).reduce(|all, one| Stamp {
+        inode: all.inode.rotate_left(1) ^ one.inode,
+        size: all.size.wrapping_add(one.size),
+        modified: all.modified.max(one.modified),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn torrents_are_seen_with_their_data_and_images_with_what_they_lack() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: usize| fs::write(dir.path().join(name), vec![0; bytes]).unwrap();
+        fs::create_dir_all(dir.path().join("ou/deep")).unwrap();
+        fs::create_dir(dir.path().join("set")).unwrap();
+        for name in ["a.img", "a.img.torrent", "a.img.sum", "a.img.full.sum", "a.img.lock", "a.img.torrent.ant"] {
+            put(name, 1);
+        }
+        for name in ["ou/b.dsk", "ou/b.dsk.sum", "ou/deep/c.img", "ou/deep/c.img.torrent", "none.torrent", "d.iso"] {
+            put(name, 2);
+        }
+        put("set/one", 3);
+        put("set/two", 4);
+        put("set.torrent", 5);
+        let look = look(dir.path());
+        let below = |path: &Path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned();
+        let torrents: Vec<(String, Option<u64>, bool)> =
+            look.torrents.iter().map(|one| (below(&one.path), one.data.map(|data| data.size), one.locked)).collect();
+        let expected = [
+            ("a.img.torrent", Some(1), true),
+            ("none.torrent", None, false),
+            ("ou/deep/c.img.torrent", Some(2), false),
+            ("set.torrent", Some(7), false),
+        ];
+        assert_eq!(torrents, expected.map(|(path, size, locked)| (path.to_owned(), size, locked)));
+        let images: Vec<(String, [bool; 4])> = look
+            .images
+            .iter()
+            .map(|one| (below(&one.path), [one.torrent, one.sums, one.locked, one.settled]))
+            .collect();
+        let expected = [("a.img", [true, true, true, false]), ("ou/b.dsk", [false, false, false, false])];
+        assert_eq!(images, expected.map(|(path, has)| (path.to_owned(), has)));
+    }
+
+    #[test]
+    fn a_change_of_any_file_of_a_directory_shows() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("set")).unwrap();
+        fs::write(dir.path().join("set.torrent"), "x").unwrap();
+        for name in ["one", "two"] {
+            fs::write(dir.path().join("set").join(name), "old").unwrap();
+        }
+        let before = look(dir.path()).torrents;
+        assert_eq!(look(dir.path()).torrents, before);
+        fs::rename(dir.path().join("set/two"), dir.path().join("set/a")).unwrap();
+        assert_ne!(look(dir.path()).torrents, before, "the order of the inodes counts");
+    }
+}

@@ -1,0 +1,164 @@
+//! What an image should have beside it: a torrent, `.sum` and `.full.sum`, made as OpenGnsys' cron job
+//! torrent-creator makes them: pieces of 4 MiB, the MD5 of the whole as comment, the image locked meanwhile.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::engine::beside;
+use crate::engine::checksum::Sum;
+use crate::storage::Storage;
+use crate::sys::lease::is_being_written;
+use crate::sys::stamp::Stamp;
+use crate::sys::{cpus, time};
+use crate::torrent::create::{self, Options, Source};
+use crate::torrent::{InfoHash, Metainfo};
+
+/// Bytes of a piece: the longest that ctorrent takes.
+const PIECE: u32 = 4 << 20;
+/// What stands in a lock of ours. It holds for as long as flock(2) on it does, so that one who was killed locks
+/// nobody out.
+const OURS: &str = "ogbox btlaunchmany --create\n";
+
+/// The lock beside an image, removed when it is dropped.
+struct Lock {
+    path: PathBuf,
+    /// Open for flock's sake.
+    _file: File,
+}
+
+impl Lock {
+    fn take(image: &Path) -> Result<Lock, String> {
+        let path = beside::with(image, ".lock");
+        let failed = |error: std::io::Error| format!("lock it by {}: {error}", path.display());
+        let mut file = File::create_new(&path).map_err(failed)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(error.into()))?;
+        std::io::Write::write_all(&mut file, OURS.as_bytes()).map_err(failed)?;
+        Ok(Lock { path, _file: file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Nobody is left to tell when it fails.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes the lock of `image` if it is one of ours whose maker was killed.
+pub fn break_stale_lock(image: &Path) {
+    let path = beside::with(image, ".lock");
+    let Ok(file) = File::open(&path) else { return };
+    let ours = file.metadata().is_ok_and(|metadata| metadata.len() == OURS.len() as u64)
+        && fs::read(&path).is_ok_and(|text| text == OURS.as_bytes());
+    if ours && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        let _ = fs::remove_file(&path);
+    }
+}
+
+/// Whether somebody still writes to `image`.
+pub fn is_unfinished(image: &Path) -> bool {
+    File::open(image).is_ok_and(|file| is_being_written(&file))
+}
+
+/// Writes both checksums; `stop` is looked at now and then. The MD5 of the whole.
+///
+/// # Errors
+/// The image cannot be read or the files not be written.
+pub fn make_sums(image: &Path, stop: &dyn Fn() -> bool) -> Result<String, String> {
+    let mut full = String::new();
+    for sum in [Sum::Tail, Sum::Full] {
+        full = sum.of(image, stop).map_err(|error| format!("read it: {error}"))?;
+        let path = beside::with(image, sum.extension());
+        create::write(&path, format!("{full}\n").as_bytes(), true).map_err(|error| error.to_string())?;
+    }
+    Ok(full)
+}
+
+/// Makes everything anew; gives the torrent's info-hash and what the image was when it was described.
+///
+/// # Errors
+/// The image is locked, cannot be read or changes meanwhile, or the files cannot be written. An old torrent, which
+/// did not describe the image, is gone then.
+pub fn make(image: &Path, announce: &str, stop: &dyn Fn() -> bool) -> Result<(InfoHash, Stamp), String> {
+    let _lock = Lock::take(image)?;
+    let torrent = beside::with(image, ".torrent");
+    for old in [&torrent, &beside::with(image, ".sum"), &beside::with(image, ".full.sum")] {
+        match fs::remove_file(old) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("remove {}: {error}", old.display()));
+            }
+            _ => {}
+        }
+    }
+    let stamp = File::open(image).and_then(|file| Stamp::settled(&file));
+    let stamp = stamp.map_err(|error| format!("open it: {error}"))?;
+    let full = make_sums(image, stop)?;
+    let options = Options {
+        announce: vec![vec![announce.to_owned()]],
+        piece_length: Some(PIECE),
+        comment: Some(full),
+        created_by: Some(concat!("ogbox/", env!("CARGO_PKG_VERSION")).to_owned()),
+        creation_date: Some(time::unix_seconds()),
+        ..Options::default()
+    };
+    let text = |error: crate::torrent::Error| error.to_string();
+    let bytes =
+        Source::open(image).and_then(|source| source.describe(&options, cpus::count(), &|_| {})).map_err(text)?;
+    let metainfo = Metainfo::parse(&bytes).map_err(text)?;
+    let mut storage = Storage::open(&metainfo, image).map_err(|error| error.to_string())?;
+    storage.guard().map_err(|error| error.to_string())?;
+    if storage.stamps() != [stamp] {
+        return Err("it changed while it was read".to_owned());
+    }
+    create::write(&torrent, &bytes, true).map_err(text)?;
+    Ok((metainfo.info_hash, stamp))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::{Sight, open, verify};
+
+    #[test]
+    fn an_image_gets_its_torrent_and_checksums() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("x.img");
+        fs::write(&image, vec![5; 3 << 20]).unwrap();
+        fs::write(beside::with(&image, ".torrent"), "old").unwrap();
+        let (hash, stamp) = make(&image, "http://10.0.0.1:6969/announce", &|| false).unwrap();
+        let metainfo = Metainfo::read(&beside::with(&image, ".torrent")).unwrap();
+        assert_eq!((metainfo.info_hash, metainfo.name.as_str()), (hash, "x.img"));
+        assert_eq!(metainfo.geometry.piece_length(), PIECE);
+        assert_eq!(metainfo.comment, Sum::Full.stored(&image));
+        assert_eq!(Sum::Tail.stored(&image), Sum::Tail.of(&image, &|| false).ok());
+        let path = beside::with(&image, ".torrent");
+        let opened = open(&Sight { path, torrent: stamp, data: None, locked: false }).unwrap();
+        assert_eq!((verify(&opened), opened.storage.stamps()), (Ok(()), vec![stamp]));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "no lock and nothing half made is left");
+    }
+
+    #[test]
+    fn somebody_elses_lock_is_respected_and_a_dead_one_of_ours_broken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, lock) = (dir.path().join("x.img"), dir.path().join("x.img.lock"));
+        fs::write(&image, "x").unwrap();
+        for theirs in ["", "theirs"] {
+            fs::write(&lock, theirs).unwrap();
+            assert!(make(&image, "http://x/", &|| false).unwrap_err().starts_with("lock it by "));
+            break_stale_lock(&image);
+            assert!(lock.exists());
+        }
+        fs::remove_file(&lock).unwrap();
+        let held = Lock::take(&image).unwrap();
+        break_stale_lock(&image);
+        assert!(lock.exists());
+        // As it is when its holder is killed: the file is there, flock is not.
+        std::mem::forget(fs::copy(&lock, dir.path().join("copy")));
+        drop(held);
+        fs::rename(dir.path().join("copy"), &lock).unwrap();
+        break_stale_lock(&image);
+        assert!(!lock.exists());
+    }
+}

@@ -1,0 +1,104 @@
+//! A thread for what takes long: jobs are done one after the other, and what they give is collected later.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+type Job<T> = Box<dyn FnOnce() -> T + Send>;
+
+/// The thread. It ends with the process, in the middle of a job if need be.
+pub struct Worker<T> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    queue: Mutex<Queue<T>>,
+    wake: Condvar,
+}
+
+struct Queue<T> {
+    jobs: VecDeque<Job<T>>,
+    done: Vec<T>,
+    busy: bool,
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Queue<T>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Send + 'static> Worker<T> {
+    /// Starts the thread `name`, which does `prepare` first.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(name: &str, prepare: fn()) -> io::Result<Worker<T>> {
+        let queue = Mutex::new(Queue { jobs: VecDeque::new(), done: Vec::new(), busy: false });
+        let shared = Arc::new(Shared { queue, wake: Condvar::new() });
+        let theirs = shared.clone();
+        let work = move || {
+            prepare();
+            run(&theirs);
+        };
+        thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(work)?;
+        Ok(Worker { shared })
+    }
+
+    /// Queues a job.
+    pub fn push(&self, job: impl FnOnce() -> T + Send + 'static) {
+        self.shared.lock().jobs.push_back(Box::new(job));
+        self.shared.wake.notify_one();
+    }
+
+    /// What was done since the last call.
+    pub fn done(&self) -> Vec<T> {
+        std::mem::take(&mut self.shared.lock().done)
+    }
+
+    /// Whether there is anything to do, or done and not collected.
+    pub fn is_busy(&self) -> bool {
+        let queue = self.shared.lock();
+        queue.busy || !queue.jobs.is_empty() || !queue.done.is_empty()
+    }
+}
+
+fn run<T>(shared: &Shared<T>) {
+    let mut queue = shared.lock();
+    loop {
+        let Some(job) = queue.jobs.pop_front() else {
+            queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        queue.busy = true;
+        drop(queue);
+        // No input should make it panic; if one does, it costs a job and not the thread.
+        let done = catch_unwind(AssertUnwindSafe(job));
+        queue = shared.lock();
+        queue.busy = false;
+        queue.done.extend(done.ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn jobs_are_done_in_order_and_a_panic_costs_one() {
+        let worker = Worker::start("test", || {}).unwrap();
+        for number in 0..5 {
+            worker.push(move || if number == 2 { panic!("a test's panic") } else { number });
+        }
+        let mut done = Vec::new();
+        while worker.is_busy() {
+            done.extend(worker.done());
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(done, [0, 1, 3, 4]);
+    }
+}
