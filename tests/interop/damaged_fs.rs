@@ -25,6 +25,7 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("fat16", "16M", "mkfs.fat -F 16 FS"),
     ("fat32", "40M", "mkfs.fat -F 32 FS"),
     ("exfat", "8M", "mkfs.exfat FS"),
+    ("btrfs", "110M", "mkfs.btrfs -q -f FS"),
     ("swap", "1M", "mkswap FS"),
 ];
 
@@ -33,7 +34,7 @@ const ROUNDS: usize = 3000;
 
 #[test]
 fn damaged_file_systems_give_an_error_or_a_map_that_fits() {
-    if !tools(&["mkfs.ext4", "mkfs.ntfs", "mkfs.fat", "mkfs.exfat", "mkswap"]) {
+    if !tools(&["mkfs.ext4", "mkfs.ntfs", "mkfs.fat", "mkfs.exfat", "mkfs.btrfs", "mkswap"]) {
         return;
     }
     for (name, size, make) in KINDS {
@@ -83,7 +84,7 @@ fn damaged_file_systems_give_an_error_or_a_map_that_fits() {
 
 #[test]
 fn a_file_system_cut_short_is_refused() {
-    if !tools(&["mkfs.ext4", "mkfs.ntfs", "mkfs.fat", "mkfs.exfat", "mkswap"]) {
+    if !tools(&["mkfs.ext4", "mkfs.ntfs", "mkfs.fat", "mkfs.exfat", "mkfs.btrfs", "mkswap"]) {
         return;
     }
     for (name, size, make) in KINDS {

@@ -2,8 +2,10 @@
 
 mod clients;
 mod damaged_fs;
+mod devices;
 mod drop_in;
 mod imaging;
+mod linux_fs;
 mod metainfo;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,11 +4,14 @@ use super::Error;
 use super::bitmap::Bitmap;
 use super::source::Source;
 
+pub mod btrfs;
 pub mod exfat;
 pub mod extfs;
+pub mod f2fs;
 pub mod fat;
 pub mod ntfs;
 pub mod swap;
+pub mod xfs;
 
 /// The used blocks of a file system.
 #[derive(Debug)]
@@ -42,6 +45,9 @@ pub const FILE_SYSTEMS: &[FileSystem] = &[
     FileSystem { name: extfs::NAME, detect: extfs::detect, used: extfs::used },
     FileSystem { name: ntfs::NAME, detect: ntfs::detect, used: ntfs::used },
     FileSystem { name: exfat::NAME, detect: exfat::detect, used: exfat::used },
+    FileSystem { name: xfs::NAME, detect: xfs::detect, used: xfs::used },
+    FileSystem { name: btrfs::NAME, detect: btrfs::detect, used: btrfs::used },
+    FileSystem { name: f2fs::NAME, detect: f2fs::detect, used: f2fs::used },
     FileSystem { name: "SWAP", detect: swap::detect, used: swap::used },
     // Last: its signature is the weakest.
     FileSystem { name: "FAT", detect: fat::detect, used: fat::used },
@@ -86,5 +92,20 @@ impl Fields<'_> {
     /// A little-endian number of eight bytes.
     pub fn u64(&self, at: usize) -> u64 {
         u64::from_le_bytes(self.bytes(at))
+    }
+
+    /// A big-endian number of two bytes.
+    pub fn be16(&self, at: usize) -> u16 {
+        self.u16(at).swap_bytes()
+    }
+
+    /// A big-endian number of four bytes.
+    pub fn be32(&self, at: usize) -> u32 {
+        self.u32(at).swap_bytes()
+    }
+
+    /// A big-endian number of eight bytes.
+    pub fn be64(&self, at: usize) -> u64 {
+        self.u64(at).swap_bytes()
     }
 }
