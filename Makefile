@@ -25,13 +25,15 @@ demo: all ## the whole way in two minutes, without root: image, torrent, swarm o
 	scripts/setup demo
 	scripts/demo $(OGBOX)
 
-test: ## formatting, clippy, unit, property, cli and interop tests (SKIP=name,name leaves out what needs that tool)
+test: ## formatting, clippy, unit, property, cli, interop and QEMU tests (SKIP=name,name leaves out what needs that tool)
 	scripts/setup test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --target $(TARGET) --all-targets -- -D warnings
 	scripts/build
 	scripts/check $(OGBOX) $(BUDGET)
 	$(CARGO) test --workspace --locked --target $(TARGET)
+	initramfs/pack $(OGBOX) target/initramfs.img
+	tests/qemu/run $(OGBOX) target/initramfs.img
 
 fuzz: ## each parser against made-up input, a minute each (SECONDS=60); needs nightly Rust and cargo-fuzz
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
