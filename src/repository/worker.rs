@@ -74,7 +74,7 @@ fn run<T>(shared: &Shared<T>) {
         };
         queue.busy = true;
         drop(queue);
-        // No input should make it panic; if one does, it costs a job and not the thread.
+        // No input should make it panic; where panics unwind, one costs a job and not the thread.
         let done = catch_unwind(AssertUnwindSafe(job));
         queue = shared.lock();
         queue.busy = false;

@@ -14,13 +14,16 @@ struct User {
     groups: Vec<u32>,
 }
 
-/// Becomes `name` for good. To be called while there is one thread: others keep what they are.
+/// Becomes `name` for good, unless it is that already. To be called while there is one thread: others keep what they are.
 ///
 /// # Errors
 /// There is no such user, or this process may not become another.
 pub fn become_user(name: &str) -> io::Result<()> {
     let (passwd, group) = (fs::read_to_string("/etc/passwd")?, fs::read_to_string("/etc/group").unwrap_or_default());
     let user = find(name, &passwd, &group).ok_or_else(|| io::Error::other("no such user"))?;
+    if rustix::process::getuid().as_raw() == user.uid {
+        return Ok(());
+    }
     let groups: Vec<Gid> = user.groups.into_iter().map(Gid::from_raw).collect();
     // The user last: without root none of the others can be changed.
     set_thread_groups(&groups)?;

@@ -15,7 +15,7 @@ use self::report::Report;
 use self::seeder::Seeder;
 use super::announcing::Announcing;
 use super::bittornado::{self, Dialect, boolean, real, whole};
-use super::daemon::{PidFile, give_up_root, tell_ready};
+use super::daemon::{PidFile, give_up_root, start_anew_on_panic, tell_ready};
 use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
 use crate::peer::{Options, Session};
@@ -186,6 +186,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     for line in ignored {
         writeln!(io.err, "btlaunchmany: {line}")?;
     }
+    start_anew_on_panic("btlaunchmany");
     let signals = Signals::catch_ends()?;
     signals.catch_hangup()?;
     signals.catch_usr1()?;

@@ -143,7 +143,7 @@ impl Server {
                     let mut worker =
                         Worker::new(&shared, at < workers.div_ceil(2)).map_err(local("wait for connections"))?;
                     let log = &shared.service.log;
-                    // No input should make it panic; if one does, it costs a request and not the tracker.
+                    // No input should make it panic; where panics unwind, one costs a request and not the tracker.
                     let run = move || {
                         loop {
                             match catch_unwind(AssertUnwindSafe(|| worker.run())) {
