@@ -114,9 +114,12 @@ macro_rules! partclone {
 
 /// All applets, sorted by name.
 pub const APPLETS: &[Applet] = &[
+    og!("StartTracker", torrents::START_TRACKER, "start the tracker unless it runs"),
     Applet { name: "btlaunchmany", summary: "seed every torrent of a directory", run: btlaunchmany::run },
     Applet { name: "bttrack", summary: "BitTorrent tracker", run: bttrack::run },
+    og!("createImage", scripts::CREATE, "save a partition to an image, and describe it for the swarm"),
     Applet { name: "ctorrent", summary: "make, show, download and seed torrents", run: ctorrent::run },
+    og!("deployImage", scripts::DEPLOY, "bring an image to the cache and restore it"),
     Applet { name: "image", summary: "save partitions to images, restore, verify them", run: image::run },
     Applet { name: "lzop", summary: "compress and expand as lzop does, on all cores", run: lzop::run },
     og!("ogCalculateChecksum", checksums::CALCULATE, "MD5 of a file's last MiB"),
@@ -124,6 +127,7 @@ pub const APPLETS: &[Applet] = &[
     og!("ogCompareChecksumFiles", checksums::COMPARE, "whether two files' kept checksums are equal"),
     og!("ogCreateImage", imaging::CREATE, "save a partition to an image of the repository or cache"),
     og!("ogCreateImageSyntax", image_info::CREATE_SYNTAX, "the command line that saves a partition"),
+    og!("ogCreateTorrent", torrents::CREATE, "describe an image for the swarm"),
     og!("ogDevToDisk", paths::DEV_TO_DISK, "the numbers of a device"),
     og!("ogDiskToDev", paths::DISK_TO_DEV, "the device of a disk's or partition's number"),
     og!("ogEcho", say::ECHO, "a line on the screen and in OpenGnsys' logs"),
@@ -142,8 +146,12 @@ pub const APPLETS: &[Applet] = &[
     og!("ogMakeChecksumFile", checksums::MAKE, "keep a file's checksum beside it"),
     og!("ogMountCache", paths::MOUNT_CACHE, "mount the cache and tell where"),
     og!("ogRaiseError", say::RAISE_ERROR, "tell an error by its number, and give it back"),
+    og!("ogReceiveTorrent", torrents::RECEIVE, "download an image to the cache"),
     og!("ogRestoreImage", imaging::RESTORE, "restore an image to a partition"),
     og!("ogRestoreImageSyntax", image_info::RESTORE_SYNTAX, "the command line that restores an image"),
+    og!("ogShareTorrent", torrents::SHARE, "seed an image in the background"),
+    og!("ogStartTracker", torrents::START_TRACKER, "start the tracker unless it runs"),
+    og!("ogTorrentStart", torrents::START, "download what a torrent describes, and seed it"),
     og!("ogUcastReceiverFile", unicast::RECEIVE_FILE, "receive a file from another PC"),
     og!("ogUcastSendFile", unicast::SEND_FILE, "send a file to other PCs"),
     og!("ogUnlockImage", locks::UNLOCK, "give up exclusive use of an image"),
@@ -169,6 +177,8 @@ pub const APPLETS: &[Applet] = &[
     partclone!("partclone.swap", Fs("SWAP"), "save, restore or copy swap"),
     partclone!("partclone.vfat", Fs("FAT"), "save, restore or copy vfat"),
     partclone!("partclone.xfs", Fs("XFS"), "save, restore or copy xfs"),
+    og!("restoreImage", scripts::RESTORE, "restore an image, which the swarm brings to the cache"),
+    og!("updateCache", scripts::UPDATE, "bring an image of the repository to the cache"),
 ];
 
 /// Runs the applet that the process was called as, and turns what it gives into an exit code.

@@ -79,6 +79,19 @@ impl Client {
         self.get(url, &scrape, |body| message::parse_scrape(body, url))
     }
 
+    /// What is at `url`, at most `most` bytes: a .torrent that a tracker gives away.
+    ///
+    /// # Errors
+    /// No answer, another status than 200, or more than that.
+    pub fn fetch(&self, url: &str, most: u64) -> Result<Vec<u8>, Error> {
+        let failed = |error: ureq::Error| Error::Transport { url: url.to_owned(), why: error.to_string() };
+        let mut response = self.agent.get(url).header("Connection", "close").call().map_err(failed)?;
+        match response.status().as_u16() {
+            200 => response.body_mut().with_config().limit(most).read_to_vec().map_err(failed),
+            code => Err(Error::Status { url: url.to_owned(), code }),
+        }
+    }
+
     fn get<T>(&self, url: &str, full: &str, parse: impl FnOnce(&[u8]) -> Result<T, Error>) -> Result<T, Error> {
         let failed = |error: ureq::Error| Error::Transport { url: url.to_owned(), why: error.to_string() };
         let mut response = self.agent.get(full).header("Connection", "close").call().map_err(failed)?;

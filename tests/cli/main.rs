@@ -9,6 +9,7 @@ mod demo;
 mod hostile;
 mod multicall;
 mod opengnsys;
+mod opengnsys_scripts;
 #[path = "../support/pc.rs"]
 mod pc;
 mod scene;

@@ -61,7 +61,11 @@ pub const NECESSARY: Function = Function {
 ///
 /// # Errors
 /// Those of `job`.
-fn watched(engine: &Engine, step: &str, job: impl FnOnce(&Watch) -> Result<(), Error>) -> Result<String, Error> {
+pub(super) fn watched(
+    engine: &Engine,
+    step: &str,
+    job: impl FnOnce(&Watch) -> Result<(), Error>,
+) -> Result<String, Error> {
     let uncaught = |error| Error::new(Code::Generic, format!("{}: catch signals: {error}", engine.name()));
     let signals = Signals::catch_ends().map_err(uncaught)?;
     signals.catch_hangup_as_end().map_err(uncaught)?;

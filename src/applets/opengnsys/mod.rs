@@ -12,6 +12,9 @@ pub mod imaging;
 pub mod locks;
 pub mod paths;
 pub mod say;
+pub mod scripts;
+mod swarm;
+pub mod torrents;
 pub mod unicast;
 
 /// One function: how it is called, and what runs it.

@@ -1,0 +1,144 @@
+//! ogCreateTorrent, ogTorrentStart, and the wiki's ogShareTorrent, ogReceiveTorrent and ogStartTracker.
+
+use std::time::Duration;
+
+use super::swarm::{self, Seeding, Session, applet, catch_signals};
+use super::{FILE, Function, print, split_file};
+use crate::applets::Exit;
+use crate::engine::{Code, Error, Place, beside};
+use crate::torrent::Metainfo;
+
+/// ogCreateTorrent: the image's name is without its extension.
+pub const CREATE: Function = Function {
+    format: "[str_REPOSITORY] [int_ndisk int_npart] Relative_path_file IpBttrack",
+    examples: &["1 1 /aula1/winxp 10.1.15.23", "REPO /aula1/winxp 10.1.15.45"],
+    words: 2..=4,
+    run: |engine, words, io| {
+        let (file, tracker) = split_file(words);
+        let [tracker] = tracker else { return Err(Error::usage(engine.name(), CREATE.format)) };
+        let (place, name) = engine.place(file)?;
+        let image = engine.image(&place, &name).map_err(no_cache)?;
+        swarm::describe(engine, &catch_signals()?, &image, tracker, io)?;
+        Ok(Exit::OK)
+    },
+};
+
+/// ogTorrentStart: only of this machine's own files, never of the repository's.
+pub const START: Function = Function {
+    format: "[ CACHE | int_ndisk int_npart ] path_torrent mode:seconds",
+    examples: &["CACHE /PS1_PH1.img.torrent seeder:10000", "/opt/opengnsys/cache/linux.iso.torrent peer:60"],
+    words: 2..=4,
+    run: |engine, words, io| {
+        let (file, session) = split_file(words);
+        let [session] = session else { return Err(Error::usage(engine.name(), START.format)) };
+        let session = Session::parse(session)?;
+        let (place, name) = engine.place(file)?;
+        let shared = place == Place::Repo || name.starts_with(engine.env().get("OGIMG"));
+        engine.ensure(!shared, Code::Format, format!("{name}: copy the torrent to the cache first"))?;
+        let torrent = engine.file(&place, &name)?;
+        Metainfo::read(&torrent).map_err(|error| Error::new(Code::NotFound, error.to_string()))?;
+        let data = torrent.with_extension("");
+        let (begun, bitfield) = (beside::with(&torrent, ".bf"), beside::with(&torrent, ".bfog"));
+        let signals = catch_signals()?;
+        let mut command = applet("ctorrent");
+        let leave = session.seconds.to_string();
+        if data.exists() && !begun.exists() {
+            print(io, "imagen ya descargada")?;
+            if !session.seeder {
+                return Ok(Exit::OK);
+            }
+            print(io, "MODE seeder ctorrent")?;
+            command.args(["-f", "--leave", &leave, "-s"]).arg(&data).arg(&torrent);
+            swarm::ctorrent(engine, &signals, &mut command, io)?;
+            return Ok(Exit::OK);
+        }
+        print(io, if data.exists() { "Continuar con Descargar inicial no terminada." } else { "descarga inicial" })?;
+        print(
+            io,
+            match session {
+                Session { seeder: true, .. } => "MODE seeder ctorrent",
+                Session { uploads: true, .. } => "Donwloading Torrent as peer",
+                _ => "Donwloading Torrent as leecher",
+            },
+        )?;
+        let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", begun.display()));
+        std::fs::write(&begun, "").map_err(unwritten)?;
+        if session.uploads {
+            command.args(["--leave", &leave]);
+        } else {
+            command.args(["--leech", "--leave", "0"]);
+        }
+        command.args(["-C", "64", "-s"]).arg(&data).arg("-b").arg(&bitfield).arg(&torrent);
+        let whole = swarm::ctorrent(engine, &signals, &mut command, io)?;
+        let why = format!("{}: the download broke off; called again, it goes on", data.display());
+        engine.ensure(whole, Code::UpdateCache, why)?;
+        beside::remove(&begun).map_err(unwritten)?;
+        Ok(Exit::OK)
+    },
+};
+
+/// ogShareTorrent: in the background, for as long as ctorrent does by itself.
+pub const SHARE: Function = Function {
+    format: FILE,
+    examples: &["REPO /aula1/winxp", "CACHE /winxp"],
+    words: 1..=3,
+    run: |engine, words, io| {
+        let (place, name) = engine.place(words)?;
+        let torrent = engine.file(&place, &format!("{name}.img.torrent")).map_err(no_cache)?;
+        print(io, &format!("ctorrent {} -d", torrent.display()))?;
+        let mut command = applet("ctorrent");
+        command.arg("-s").arg(torrent.with_extension("")).arg(&torrent);
+        swarm::start_daemon("ctorrent", &mut command)?;
+        Ok(Exit::OK)
+    },
+};
+
+/// ogReceiveTorrent: to the cache, then seeds for 20 seconds.
+pub const RECEIVE: Function = Function {
+    format: FILE,
+    examples: &["REPO /aula1/winxp"],
+    words: 1..=3,
+    run: |engine, words, io| {
+        let (place, name) = engine.place(words)?;
+        let directory = engine.directory(&Place::Cache).map_err(no_cache)?;
+        engine.ensure(directory.is_dir(), Code::NotFound, directory.display().to_string())?;
+        let torrent = engine.file(&place, &format!("{name}.img.torrent"))?;
+        let base = torrent.with_extension("");
+        let image = directory.join(base.file_name().unwrap_or_default());
+        let (part, bitfield) = (beside::with(&image, ".part"), beside::with(&image, ".torrent.bfog"));
+        let signals = catch_signals()?;
+        let mut command = applet("ctorrent");
+        let data = if image.exists() { &image } else { &part };
+        command.args(["--leave", "0", "-s"]).arg(data).arg("-b").arg(&bitfield).arg(&torrent);
+        let why = format!("the download of {name} broke off; called again, it goes on");
+        engine.ensure(swarm::ctorrent(engine, &signals, &mut command, io)?, Code::UpdateCache, why)?;
+        let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
+        if data == &part {
+            std::fs::rename(&part, &image).map_err(unwritten)?;
+            beside::remove(&beside::with(&part, ".journal")).map_err(unwritten)?;
+        }
+        if !directory.join(torrent.file_name().unwrap_or_default()).exists() {
+            std::fs::copy(&torrent, beside::with(&image, ".torrent")).map_err(unwritten)?;
+        }
+        let _seeding = Seeding::start(&image)?;
+        signals.sleep(Duration::from_secs(20));
+        Ok(Exit::OK)
+    },
+};
+
+/// ogStartTracker: of the cache's torrents, without a cache of the repository's.
+pub const START_TRACKER: Function = Function {
+    format: "",
+    examples: &[],
+    words: 0..=0,
+    run: |engine, _, io| {
+        let place = if engine.has_cache() { Place::Cache } else { Place::Repo };
+        let started = swarm::start_tracker(engine, &catch_signals()?, &engine.directory(&place)?)?;
+        if started { Ok(Exit::OK) } else { print(io, "bttrack iniciado") }
+    },
+};
+
+/// The functions of torrents have another number for it.
+fn no_cache(error: Error) -> Error {
+    if error.code == Code::NotCache { Error::new(Code::NotFound, error.detail) } else { error }
+}

@@ -1,0 +1,146 @@
+//! The scripts of OpenGnsys, in a lab of trees of files: createImage → the swarm → restoreImage.
+
+use std::fs;
+use std::path::Path;
+
+use crate::pc::{Pc, error};
+use crate::support::{Lab, Program, applet, assert_same_file, listens, text, tools};
+
+/// The repository's PC: tracker and seeder of its images, at an address of its own.
+struct Repo {
+    pc: Pc,
+    address: String,
+    _daemons: [Program; 2],
+}
+
+impl Repo {
+    fn new() -> Repo {
+        let pc = Pc::new();
+        let (host, images) = (pc.lab.host(1), pc.images(""));
+        let mut tracker = applet("bttrack");
+        tracker.args(["--port", "6969", "--bind", &host.to_string(), "--reannounce_interval", "5", "--allow_get", "1"]);
+        tracker.arg("--dfile").arg(pc.lab.path("dstate")).arg("--allowed_dir").arg(&images);
+        let tracker = pc.lab.start("bttrack", &mut tracker);
+        let mut seeder = applet("btlaunchmany");
+        let seeder = pc.lab.start("btlaunchmany", seeder.args(["--bind", &pc.lab.host(1).to_string()]).arg(&images));
+        listens(std::net::SocketAddrV4::new(host, 6969), 10);
+        Repo { pc, address: host.to_string(), _daemons: [tracker, seeder] }
+    }
+
+    /// Makes `Ubuntu` of a file system that holds a file of `seed`.
+    fn create(&self, seed: u64) {
+        let tree = self.pc.lab.make_dir("tree");
+        crate::support::write_payload(&tree.join("payload"), 6, seed);
+        let part = self.pc.lab.path("dev/sda1");
+        let size = fs::File::create(&part).and_then(|file| file.set_len(24 << 20));
+        size.expect("make a partition");
+        crate::pc::sh(&format!("mkfs.ext4 -q -F -d {} {}", tree.display(), part.display()));
+        let mut command = self.pc.command("createImage 1 1 REPO Ubuntu");
+        let output = command.env("ogrepo", &self.address).output().expect("run createImage");
+        assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(self.pc.images("Ubuntu.img.torrent").is_file());
+    }
+}
+
+/// A PC with an empty partition and an empty cache, without the repository's share.
+fn client() -> Pc {
+    let pc = Pc::new().with_cache();
+    fs::remove_dir_all(pc.images("")).expect("remove the share");
+    fs::File::create(pc.lab.path("dev/sda1")).and_then(|file| file.set_len(24 << 20)).expect("make a partition");
+    pc
+}
+
+fn restore(repo: &Repo, pc: &Pc) -> Program {
+    let mut command = pc.command("restoreImage CACHE Ubuntu 1 1 TORRENT peer:1");
+    pc.lab.start("restoreImage", command.env("ogrepo", &repo.address))
+}
+
+/// What dumpe2fs and debugfs cannot see is not restored: compared is what a fresh restore of the image gives.
+fn assert_restored(repo: &Repo, pc: &Pc) {
+    let restored: Lab = Lab::new();
+    let target = restored.path("part");
+    fs::File::create(&target).and_then(|file| file.set_len(24 << 20)).expect("make a partition");
+    crate::support::run(applet("image").arg("restore").arg(repo.pc.images("Ubuntu.img")).arg(&target));
+    assert_same_file(&target, &pc.lab.path("dev/sda1"));
+    crate::pc::sh(&format!("e2fsck -fn {}", pc.lab.path("dev/sda1").display()));
+}
+
+#[test]
+fn four_pcs_restore_what_one_created_and_its_successor_of_the_same_name() {
+    if !tools(&["mkfs.ext4", "e2fsck"]) {
+        return;
+    }
+    let repo = Repo::new();
+    repo.create(1);
+    let pcs: Vec<Pc> = (0..4).map(|_| client()).collect();
+    let mut restores: Vec<Program> = pcs.iter().map(|pc| restore(&repo, pc)).collect();
+    for (program, pc) in restores.iter_mut().zip(&pcs) {
+        assert_eq!(program.wait(60).code(), Some(0), "{}", program.said());
+        assert_same_file(&repo.pc.images("Ubuntu.img"), &pc.cached("Ubuntu.img"));
+        assert_restored(&repo, pc);
+        let log = pc.log("tmp/session.log");
+        assert!(log.contains("[1]") && log.contains("[100] Total process time: "), "{log}");
+    }
+    repo.create(2);
+    assert!(repo.pc.images("Ubuntu.img.ant").is_file() && repo.pc.images("Ubuntu.img.torrent.ant").is_file());
+    let mut update = pcs[0].command("updateCache REPO /Ubuntu.img TORRENT peer:0");
+    let output = update.env("ogrepo", &repo.address).output().expect("run updateCache");
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert_same_file(&repo.pc.images("Ubuntu.img"), &pcs[0].cached("Ubuntu.img"));
+    let again = update.output().expect("run updateCache");
+    assert!(text(&again.stdout).contains("FALSE (1)"), "{}", text(&again.stdout));
+    let names = |path: &Path| {
+        let mut names: Vec<String> = fs::read_dir(path)
+            .expect("list the cache")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&pcs[0].cached("")), ["Ubuntu.img", "Ubuntu.img.torrent"]);
+}
+
+#[test]
+fn scripts_refuse_what_they_cannot_do_by_opengnsys_numbers() {
+    let pc = Pc::new();
+    assert_eq!(pc.refused("updateCache REPO /x.img TORRENT peer:1").0, Some(15));
+    assert_eq!(pc.refused("restoreImage CACHE x 1 1").0, Some(15));
+    assert_eq!(pc.refused("restoreImage REPO x 1 1").0, Some(2));
+    assert_eq!(pc.refused("createImage 1 2 REPO x").0, Some(3));
+    assert_eq!(pc.refused("createImage 1 1 CACHE x").0, Some(15));
+    let pc = pc.with_cache();
+    for (line, code) in [
+        ("updateCache REPO /x.img", 1),
+        ("updateCache REPO /x.img PIGEON", 1),
+        ("updateCache REPO /x.img TORRENT peer", 1),
+        ("updateCache REPO /x.img TORRENT peer:1", 2),
+        ("updateCache REPO /x.img UNICAST", 2),
+        ("restoreImage CACHE x 1 1 TORRENT peer:1", 2),
+        ("ogTorrentStart REPO /x.img.torrent peer:1", 1),
+        ("ogTorrentStart CACHE /x.img.torrent peer:1", 2),
+        ("ogTorrentStart CACHE /x.img.torrent peer:60:360", 1),
+        ("ogCreateTorrent REPO /x 10.0.0.1", 2),
+        ("ogShareTorrent CACHE /x", 2),
+        ("ogReceiveTorrent REPO /x", 2),
+    ] {
+        assert_eq!(pc.refused(line).0, Some(code), "{line}: {}", pc.refused(line).1);
+    }
+    assert_eq!(
+        pc.refused("updateCache REPO /x.img PIGEON"),
+        error(1, "updateCache: Wrong execution format \"PIGEON is not spoken here: TORRENT and UNICAST are\"")
+    );
+}
+
+#[test]
+fn unicast_copies_from_the_share_and_torrents_start_by_hand() {
+    let pc = Pc::new().with_cache();
+    crate::support::write_payload(&pc.images("aula1/x.img"), 2, 7);
+    pc.run("ogCreateTorrent REPO /aula1/x 127.0.0.1");
+    assert!(pc.images("aula1/x.img.torrent").is_file());
+    let output = pc.run("updateCache REPO /aula1/x.img UNICAST");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_same_file(&pc.images("aula1/x.img"), &pc.cached("aula1/x.img"));
+    fs::copy(pc.images("aula1/x.img.torrent"), pc.cached("aula1/x.img.torrent")).expect("copy the torrent");
+    let said = text(&pc.run("ogTorrentStart CACHE /aula1/x.img.torrent peer:0").stdout);
+    assert_eq!(said, "imagen ya descargada\n");
+}
