@@ -10,7 +10,7 @@ use crate::support::{Lab, Program, applet, assert_same_file, listens, text, tool
 struct Repo {
     pc: Pc,
     address: String,
-    _daemons: [Program; 2],
+    daemons: [Program; 2],
 }
 
 impl Repo {
@@ -24,22 +24,71 @@ impl Repo {
         let mut seeder = applet("btlaunchmany");
         let seeder = pc.lab.start("btlaunchmany", seeder.args(["--bind", &pc.lab.host(1).to_string()]).arg(&images));
         listens(std::net::SocketAddrV4::new(host, 6969), 10);
-        Repo { pc, address: host.to_string(), _daemons: [tracker, seeder] }
+        Repo { pc, address: host.to_string(), daemons: [tracker, seeder] }
     }
 
     /// Makes `Ubuntu` of a file system that holds a file of `seed`.
     fn create(&self, seed: u64) {
-        let tree = self.pc.lab.make_dir("tree");
-        crate::support::write_payload(&tree.join("payload"), 6, seed);
-        let part = self.pc.lab.path("dev/sda1");
-        let size = fs::File::create(&part).and_then(|file| file.set_len(24 << 20));
-        size.expect("make a partition");
-        crate::pc::sh(&format!("mkfs.ext4 -q -F -d {} {}", tree.display(), part.display()));
+        install(&self.pc, seed);
         let mut command = self.pc.command("createImage 1 1 REPO Ubuntu");
         let output = command.env("ogrepo", &self.address).output().expect("run createImage");
         assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
         assert!(self.pc.images("Ubuntu.img.torrent").is_file());
     }
+}
+
+/// Puts a file system on partition 1 1 that holds a file of `seed`.
+fn install(pc: &Pc, seed: u64) {
+    let (tree, part) = (pc.lab.make_dir("tree"), pc.lab.path("dev/sda1"));
+    crate::support::write_payload(&tree.join("payload"), 6, seed);
+    fs::File::create(&part).and_then(|file| file.set_len(24 << 20)).expect("make a partition");
+    crate::pc::sh(&format!("mkfs.ext4 -q -F -d {} {}", tree.display(), part.display()));
+}
+
+/// Ends what a PC's scripts left running in the background.
+struct Background<'a>(&'a Pc);
+
+impl Background<'_> {
+    fn processes(&self) -> Vec<(i32, String)> {
+        let below = self.0.lab.path("").display().to_string();
+        let of = |entry: fs::DirEntry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let line = text(&fs::read(entry.path().join("cmdline")).ok()?);
+            line.contains(&below).then(|| (pid, line.split('\0').next().unwrap_or_default().to_owned()))
+        };
+        fs::read_dir("/proc").expect("list processes").flatten().filter_map(of).collect()
+    }
+}
+
+impl Drop for Background<'_> {
+    fn drop(&mut self) {
+        for pid in self.processes().iter().filter_map(|(pid, _)| rustix::process::Pid::from_raw(*pid)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+    }
+}
+
+#[test]
+fn a_pc_that_creates_in_its_cache_is_tracker_and_seeder_for_the_others() {
+    if !tools(&["mkfs.ext4"]) {
+        return;
+    }
+    let (first, second) = (Pc::new().with_cache(), client());
+    install(&first, 3);
+    let background = Background(&first);
+    let address = first.lab.host(2).to_string();
+    for _ in 0..2 {
+        let mut create = first.command("createImage 1 1 CACHE aula1/Ubuntu");
+        let output = create.env("IPV4ADDR", &address).output().expect("run createImage");
+        assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    }
+    let mut names: Vec<String> = background.processes().into_iter().map(|(_, name)| name).collect();
+    names.sort();
+    assert_eq!(names, ["btlaunchmany", "bttrack"]);
+    let mut restore = second.command(&format!("restoreImage {address} aula1/Ubuntu 1 1 TORRENT peer:0"));
+    let mut restore = second.lab.start("restoreImage", restore.env("ogrepo", &address));
+    assert_eq!(restore.wait(30).code(), Some(0), "{}", restore.said());
+    assert_same_file(&first.cached("aula1/Ubuntu.img"), &second.cached("aula1/Ubuntu.img"));
 }
 
 /// A PC with an empty partition and an empty cache, without the repository's share.
@@ -98,6 +147,33 @@ fn four_pcs_restore_what_one_created_and_its_successor_of_the_same_name() {
         names
     };
     assert_eq!(names(&pcs[0].cached("")), ["Ubuntu.img", "Ubuntu.img.torrent"]);
+}
+
+#[test]
+fn a_download_that_breaks_off_leaves_no_image_and_goes_on_later_and_the_cache_serves_without_a_server() {
+    if !tools(&["mkfs.ext4"]) {
+        return;
+    }
+    let mut repo = Repo::new();
+    repo.create(4);
+    repo.daemons[1].interrupt();
+    let pc = client();
+    let mut first = restore(&repo, &pc);
+    first.wait_for_line("Listening on", 20);
+    assert_eq!(first.interrupt().code(), Some(31), "{}", first.said());
+    assert!(first.said().contains("called again, it goes on from "), "{}", first.said());
+    assert!(!pc.cached("Ubuntu.img").exists());
+    let mut seeder = applet("ctorrent");
+    seeder.current_dir(repo.pc.images("")).args(["-f", "Ubuntu.img.torrent"]);
+    let _seeder = repo.pc.lab.start("ctorrent", &mut seeder);
+    assert_eq!(restore(&repo, &pc).wait(30).code(), Some(0));
+    assert_restored(&repo, &pc);
+    repo.daemons[0].interrupt();
+    fs::File::create(pc.lab.path("dev/sda1")).and_then(|file| file.set_len(24 << 20)).expect("empty the partition");
+    let mut again = restore(&repo, &pc);
+    assert_eq!(again.wait(30).code(), Some(0), "{}", again.said());
+    assert!(again.said().contains("as the cache has it"), "{}", again.said());
+    assert_restored(&repo, &pc);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -373,14 +374,18 @@ pub fn start_tracker(engine: &Engine, signals: &Signals, directory: &Path) -> Re
     Ok(true)
 }
 
-/// Starts a seeder of `directory`, unless one runs on this machine.
+/// Starts a seeder of `directory`, unless one of it runs.
 ///
 /// # Errors
 /// [`Code::NotExec`]: it does not start.
 pub fn start_seeder(directory: &Path) -> Result<(), Error> {
-    let name = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-    let runs = fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| name(entry).trim() == "btlaunchmany");
-    if !runs {
+    let words = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).unwrap_or_default();
+    let seeds = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == 0);
+        let is_seeder = words.next().is_some_and(|name| name.ends_with(b"btlaunchmany"));
+        is_seeder && words.any(|word| word == directory.as_os_str().as_bytes())
+    };
+    if !fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| seeds(&words(entry))) {
         start_daemon("btlaunchmany", applet("btlaunchmany").arg(directory))?;
     }
     Ok(())
