@@ -8,6 +8,7 @@ use super::imaging::watched;
 use super::swarm::{self, Seeding, Session, catch_signals};
 use super::{Function, paths};
 use crate::applets::{Exit, Io};
+use crate::engine::checksum::Sum;
 use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
 
 /// The session of who names none.
@@ -65,6 +66,11 @@ pub const CREATE: Function = Function {
         engine.say(*out, Targets::LOG_SESSION, &saved?);
         engine.say(*out, Targets::LOG_SESSION, &format!("[95] ogCreateTorrent {} {name}", words[2]));
         let signals = catch_signals()?;
+        // A lab's torrent-creator makes all that is beside an image anew when its checksums are missing.
+        for sum in [Sum::Tail, Sum::Full] {
+            let kept = sum.of(&image, &|| signals.ending()).and_then(|hash| sum.store(&image, &hash));
+            kept.map_err(|error| Error::new(Code::NotWrite, format!("sum {}: {error}", image.display())))?;
+        }
         let own = engine.address();
         let tracker = if place == Place::Cache || address.is_empty() { &own } else { address };
         swarm::describe(engine, &signals, &image, tracker, io)?;
