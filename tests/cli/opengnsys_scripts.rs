@@ -139,6 +139,10 @@ fn four_pcs_restore_what_one_created_and_its_successor_of_the_same_name() {
     let output = update.env("ogrepo", &repo.address).output().expect("run updateCache");
     assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
     assert_same_file(&repo.pc.images("Ubuntu.img"), &pcs[0].cached("Ubuntu.img"));
+    let mut deploy = pcs[1].command("deployImage REPO Ubuntu 1 1 TORRENT peer:0");
+    let output = deploy.env("ogrepo", &repo.address).output().expect("run deployImage");
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert_restored(&repo, &pcs[1]);
     let again = update.output().expect("run updateCache");
     assert!(text(&again.stdout).contains("FALSE (1)"), "{}", text(&again.stdout));
     let names = |path: &Path| {
