@@ -25,13 +25,14 @@ demo: all ## the whole way in two minutes, without root: image, torrent, swarm o
 	scripts/setup demo
 	scripts/demo $(OGBOX)
 
+# Tests send signals that whoever started make may have had ignored: nohup, or a shell's `&`.
 test: ## formatting, clippy, unit, property, cli, interop and QEMU tests (SKIP=name,name leaves out what needs that tool)
 	scripts/setup test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --target $(TARGET) --all-targets -- -D warnings
 	scripts/build
 	scripts/check $(OGBOX) $(BUDGET)
-	$(CARGO) test --workspace --locked --target $(TARGET)
+	env --default-signal=HUP,INT $(CARGO) test --workspace --locked --target $(TARGET)
 	initramfs/pack $(OGBOX) target/initramfs.img
 	tests/qemu/run $(OGBOX) target/initramfs.img
 
