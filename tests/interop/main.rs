@@ -1,6 +1,7 @@
 //! ogbox against other people's programs, in both directions.
 
 mod clients;
+mod compressed;
 mod damaged_fs;
 mod devices;
 mod drop_in;

@@ -21,7 +21,7 @@ struct Args {
     #[argh(option, short = 'o')]
     output: Option<String>,
 
-    /// compression: lzop (default), none
+    /// compression: lzop (default), gzip, none
     #[argh(option, short = 'c')]
     compress: Option<String>,
 

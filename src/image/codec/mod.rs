@@ -9,6 +9,7 @@ use kernels::lzo1x;
 
 use super::{Error, pipeline};
 
+pub mod gzip;
 pub mod lzop;
 mod plain;
 
@@ -51,6 +52,7 @@ pub const CODECS: &[Codec] = &[
         split: || Box::<lzop::Splitter>::default(),
         expand: Some(lzop::expand),
     },
+    gzip::CODEC,
     plain::CODEC,
 ];
 
@@ -188,6 +190,7 @@ impl Unpacked {
 #[derive(Default)]
 pub struct Scratch {
     lzo: lzo1x::Table,
+    deflate: Option<gzip::Deflate>,
 }
 
 /// A compressed piece as it stands in the file.
@@ -279,6 +282,13 @@ impl Input {
     /// Nothing follows.
     pub fn at_end(&mut self) -> Result<bool, Error> {
         Ok(self.peek(1)?.is_empty())
+    }
+
+    /// Takes `count` bytes of those that [`Input::peek`] gave.
+    pub fn skip(&mut self, count: usize) {
+        let count = count.min(self.ahead.len() - self.from);
+        self.from += count;
+        self.at += count as u64;
     }
 
     /// One byte of `what`.

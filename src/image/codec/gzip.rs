@@ -1,0 +1,295 @@
+//! gzip (RFC 1952): what is written are members of [`PIECE`] bytes, each with its length in an extra field `OG`,
+//! so that they are compressed and expanded side by side; gzip reads them as one file. Other files are one long
+//! stream, which is inflated in order while the pieces before are written.
+
+use miniz_oxide::deflate::core::{
+    CompressorOxide, TDEFLFlush, TDEFLStatus, compress, create_comp_flags_from_zip_params,
+};
+use miniz_oxide::inflate::stream::{InflateState, inflate};
+use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
+
+use super::{Codec, Input, Packed, Scratch, Split};
+use crate::image::Error;
+
+/// The line of the table.
+pub const CODEC: Codec = Codec {
+    name: "gzip",
+    piece: PIECE,
+    recognise,
+    begin: |_| {},
+    encode: Some(encode),
+    end: |_| {},
+    split: || Box::<Splitter>::default(),
+    expand: Some(expand),
+};
+
+/// Bytes of plain data in a member of ours: eight windows, so that what each forgets costs about 1 %.
+const PIECE: usize = 256 << 10;
+/// Longest member that is expanded as one, bytes.
+const MAX_MEMBER: usize = 4 << 20;
+/// Most that deflate can shrink a byte.
+const MAX_RATIO: usize = 1032;
+/// Of ten: above it this compressor takes twice the time for 2 %.
+const LEVEL: i32 = 4;
+
+const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+const HEADER_CRC: u8 = 2;
+const EXTRA: u8 = 4;
+const NAME: u8 = 8;
+const COMMENT: u8 = 16;
+/// Bytes of our members' headers, and of what stands behind the compressed bytes.
+const HEAD: usize = 20;
+const TAIL: usize = 8;
+
+/// A compressor, made once a thread: it holds 300 KB of tables.
+pub struct Deflate(Box<CompressorOxide>);
+
+fn recognise(head: &[u8]) -> bool {
+    head.starts_with(&MAGIC)
+}
+
+fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
+    let make = || Deflate(Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(LEVEL, -15, 0))));
+    let Deflate(deflate) = scratch.deflate.get_or_insert_with(make);
+    let mut room = plain.len() + plain.len() / 8 + 1024;
+    let packed = loop {
+        if out.len() < HEAD + room + TAIL {
+            out.resize(HEAD + room + TAIL, 0);
+        }
+        deflate.reset();
+        match compress(deflate, plain, &mut out[HEAD..HEAD + room], TDEFLFlush::Finish) {
+            (TDEFLStatus::Done, _, packed) => break packed,
+            _ => room *= 2,
+        }
+    };
+    let length = HEAD + packed + TAIL;
+    out[..3].copy_from_slice(&MAGIC);
+    out[3..16].copy_from_slice(&[EXTRA, 0, 0, 0, 0, 0, 3, 8, 0, b'O', b'G', 4, 0]);
+    out[16..HEAD].copy_from_slice(&(length as u32).to_le_bytes());
+    out[HEAD + packed..length - 4].copy_from_slice(&crc32fast::hash(plain).to_le_bytes());
+    out[length - 4..length].copy_from_slice(&(plain.len() as u32).to_le_bytes());
+    length
+}
+
+/// Cuts a file into its members, or into pieces of what they expand to.
+#[derive(Default)]
+struct Splitter {
+    members: u64,
+    /// The long member that is being inflated, and what it has given so far.
+    stream: Option<(Box<InflateState>, crc32fast::Hasher, u32)>,
+}
+
+impl Split for Splitter {
+    fn next(&mut self, input: &mut Input, packed: &mut Packed) -> Result<bool, Error> {
+        packed.at = input.at();
+        packed.used = 0;
+        while packed.used == 0 {
+            if let Some(stream) = &mut self.stream {
+                if piece(stream, input, packed)? {
+                    self.stream = None;
+                }
+                continue;
+            }
+            // gzip passes over zeroes behind the last member, which tapes leave.
+            if self.members > 0 && (input.at_end()? || only_zeroes(input)?) {
+                return Ok(false);
+            }
+            self.members += 1;
+            packed.at = input.at();
+            match header(input)? {
+                Some(length) => {
+                    input.fill(&mut packed.data, length, "a gzip member")?;
+                    packed.used = length;
+                    packed.stored = false;
+                    let size = &packed.data[length - 4..length];
+                    packed.plain = size.iter().rev().fold(0, |size, byte| size << 8 | usize::from(*byte));
+                    packed.sums.plain_crc = Some(u32_le(&packed.data[length - TAIL..]));
+                    if packed.plain > MAX_MEMBER || packed.plain / MAX_RATIO > length {
+                        let why = format!("a gzip member of {length} bytes cannot hold {}", packed.plain);
+                        return Err(input.damaged(packed.at, why));
+                    }
+                }
+                None => self.stream = Some((InflateState::new_boxed(DataFormat::Raw), Default::default(), 0)),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Inflates the next piece of a long member; true once that has ended.
+fn piece(
+    (state, crc, size): &mut (Box<InflateState>, crc32fast::Hasher, u32),
+    input: &mut Input,
+    packed: &mut Packed,
+) -> Result<bool, Error> {
+    packed.stored = true;
+    packed.data.resize(PIECE.max(packed.data.len()), 0);
+    let mut ended = false;
+    while packed.used < PIECE && !ended {
+        let at = input.at();
+        let ahead = input.peek(1)?;
+        if ahead.is_empty() {
+            return Err(input.damaged(at, "cut short within a gzip member".to_owned()));
+        }
+        let step = inflate(state, ahead, &mut packed.data[packed.used..PIECE], MZFlush::None);
+        let plain = &packed.data[packed.used..packed.used + step.bytes_written];
+        crc.update(plain);
+        *size = size.wrapping_add(plain.len() as u32);
+        packed.used += step.bytes_written;
+        input.skip(step.bytes_consumed);
+        match step.status {
+            Ok(MZStatus::StreamEnd) => ended = true,
+            Ok(_) if step.bytes_consumed + step.bytes_written > 0 => {}
+            Err(MZError::Buf) if step.bytes_consumed + step.bytes_written > 0 => {}
+            _ => return Err(input.damaged(at, "not a deflated stream".to_owned())),
+        }
+    }
+    if ended {
+        let at = input.at();
+        let tail: [u8; TAIL] = input.array("a gzip member's checksum")?;
+        let (stored, sum) = (u32_le(&tail), crc.clone().finalize());
+        if stored != sum || u32_le(&tail[4..]) != *size {
+            let why = format!("the gzip member's CRC-32 is {sum:#010x}, not {stored:#010x}");
+            return Err(input.damaged(at, why));
+        }
+    }
+    Ok(ended)
+}
+
+/// Reads a member's header; gives the bytes that follow it where it is one of ours.
+fn header(input: &mut Input) -> Result<Option<usize>, Error> {
+    const WHAT: &str = "a gzip header";
+    let at = input.at();
+    let head: [u8; 10] = input.array(WHAT)?;
+    if !recognise(&head) {
+        return Err(input.damaged(at, "neither the end nor another gzip member follows".to_owned()));
+    }
+    let flags = head[3];
+    let mut length = None;
+    if flags & EXTRA != 0 {
+        let size = input.array::<2>(WHAT)?;
+        let mut extra = Vec::new();
+        input.fill(&mut extra, usize::from(u16::from_le_bytes(size)), WHAT)?;
+        if flags == EXTRA && size == [8, 0] && extra.starts_with(&[b'O', b'G', 4, 0]) {
+            let all = u32_le(&extra[4..]) as usize;
+            length = all.checked_sub(HEAD).filter(|rest| (TAIL + 1..=2 * MAX_MEMBER).contains(rest));
+        }
+    }
+    for flag in [NAME, COMMENT] {
+        while flags & flag != 0 && input.byte(WHAT)? != 0 {}
+    }
+    if flags & HEADER_CRC != 0 {
+        input.array::<2>(WHAT)?;
+    }
+    Ok(length)
+}
+
+fn only_zeroes(input: &mut Input) -> Result<bool, Error> {
+    while let Some(byte) = input.peek(1)?.first() {
+        if *byte != 0 {
+            return Ok(false);
+        }
+        input.skip(1);
+    }
+    Ok(true)
+}
+
+fn u32_le(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
+}
+
+fn expand(packed: &Packed, out: &mut Vec<u8>) -> Result<usize, String> {
+    if packed.stored {
+        out.clear();
+        out.extend_from_slice(&packed.data[..packed.used]);
+        return Ok(packed.used);
+    }
+    if out.len() < packed.plain {
+        out.resize(packed.plain, 0);
+    }
+    let mut state = InflateState::new_boxed(DataFormat::Raw);
+    let data = &packed.data[..packed.used - TAIL];
+    let done = inflate(&mut state, data, &mut out[..packed.plain], MZFlush::Finish);
+    if done.status != Ok(MZStatus::StreamEnd) || done.bytes_written != packed.plain || done.bytes_consumed != data.len()
+    {
+        return Err("a gzip member that does not expand to its size".to_owned());
+    }
+    let sum = crc32fast::hash(&out[..packed.plain]);
+    match packed.sums.plain_crc {
+        Some(stored) if stored != sum => Err(format!("the gzip member's CRC-32 is {sum:#010x}, not {stored:#010x}")),
+        _ => Ok(packed.plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::codec::{pack, unpack};
+
+    fn packed(plain: &[u8]) -> Vec<u8> {
+        let (mut from, mut out) = (plain, Vec::new());
+        let mut fill = |to: &mut [u8]| {
+            let (now, later) = from.split_at(from.len().min(to.len()));
+            to[..now.len()].copy_from_slice(now);
+            from = later;
+            Ok(now.len())
+        };
+        let mut send = |bytes: &[u8]| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        };
+        pack(&CODEC, &[], &mut fill, &mut send).unwrap();
+        out
+    }
+
+    fn unpacked(file: &[u8]) -> Result<Vec<u8>, String> {
+        let mut out = Vec::new();
+        let mut input = Input::new(Box::new(std::io::Cursor::new(file.to_vec())), "file");
+        let mut take = |bytes: &[u8]| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        };
+        unpack(&CODEC, &mut input, &|| false, &mut take).map_err(|error| error.to_string())?;
+        Ok(out)
+    }
+
+    fn sample() -> Vec<u8> {
+        (0..700_000_u32).map(|at| (at.wrapping_mul(at) >> 9) as u8 & 15).collect()
+    }
+
+    /// The same as gzip itself writes it: one member, no length.
+    fn foreign(plain: &[u8]) -> Vec<u8> {
+        let mut file = [&MAGIC[..], &[NAME, 0, 0, 0, 0, 0, 3], b"name\0"].concat();
+        file.extend(miniz_oxide::deflate::compress_to_vec(plain, 6));
+        file.extend(crc32fast::hash(plain).to_le_bytes());
+        file.extend((plain.len() as u32).to_le_bytes());
+        file
+    }
+
+    #[test]
+    fn members_and_long_streams_expand_to_what_they_were() {
+        let plain = sample();
+        for file in [packed(&plain), foreign(&plain), [packed(&plain[..9]), foreign(&plain[9..]), vec![0; 99]].concat()]
+        {
+            assert!(file.len() < plain.len() && unpacked(&file).as_ref() == Ok(&plain));
+        }
+        assert_eq!(unpacked(&foreign(b"")), Ok(vec![]));
+    }
+
+    #[test]
+    fn damage_and_cuts_are_told() {
+        let plain = sample();
+        for file in [packed(&plain), foreign(&plain)] {
+            for cut in [1, 9, 15, 25, 1000, file.len() - 9, file.len() - 1] {
+                let error = unpacked(&file[..cut]).unwrap_err();
+                assert!(error.contains("cut short within"), "{error}");
+            }
+            for at in (20..file.len()).step_by(file.len() / 50) {
+                let mut bad = file.clone();
+                bad[at] ^= 16;
+                assert!(unpacked(&bad).is_err(), "byte {at}");
+            }
+            assert!(unpacked(&[&file[..], b"x"].concat()).is_err());
+        }
+    }
+}
