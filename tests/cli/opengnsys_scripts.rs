@@ -220,6 +220,11 @@ fn unicast_copies_from_the_share_and_torrents_start_by_hand() {
     crate::support::write_payload(&pc.images("aula1/x.img"), 2, 7);
     pc.run("ogCreateTorrent REPO /aula1/x 127.0.0.1");
     assert!(pc.images("aula1/x.img.torrent").is_file());
+    let elsewhere = "the share of 10.9.8.7 is not mounted here; TORRENT needs none";
+    assert_eq!(
+        pc.refused("updateCache 10.9.8.7 /aula1/x.img UNICAST"),
+        error(2, &format!("updateCache: File or device not found \"{elsewhere}\""))
+    );
     let output = pc.run("updateCache REPO /aula1/x.img UNICAST");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_same_file(&pc.images("aula1/x.img"), &pc.cached("aula1/x.img"));

@@ -120,6 +120,9 @@ pub const RESTORE: Function = Function {
         let to_cache = protocol == "TORRENT" || (place == Place::Cache && words.len() > 4 && protocol == "UNICAST");
         if !to_cache {
             engine.ensure(protocol.starts_with("UNICAST"), Code::Format, unknown(&protocol))?;
+            if place == Place::Repo {
+                is_mounted(engine, address)?;
+            }
             let image = engine.file(&place, &name)?;
             restore(engine, &image, &device, io)?;
             return finish(engine, begun, io);
@@ -198,6 +201,7 @@ fn update(
             Ok((image, before.is_none() || before != now))
         }
         "UNICAST" => {
+            is_mounted(engine, address)?;
             let stop = || signals.ending();
             let necessary = engine.update_is_necessary(name, protocol, io.out, &stop)?;
             let source = engine.file(&Place::Repo, name)?;
@@ -216,6 +220,15 @@ fn update(
         }
         protocol => Err(Error::new(Code::Format, unknown(protocol))),
     }
+}
+
+/// Whether the repository at `address` is the one whose share this PC has mounted.
+///
+/// # Errors
+/// It is another: OG_ERR_NOTFOUND, as when OpenGnsys cannot change to it.
+fn is_mounted(engine: &Engine, address: &str) -> Result<(), Error> {
+    let why = || format!("the share of {address} is not mounted here; TORRENT needs none");
+    engine.ensure(address == swarm::repo_address(engine), Code::NotFound, why())
 }
 
 fn unknown(protocol: &str) -> String {
