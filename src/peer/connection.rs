@@ -204,7 +204,7 @@ impl Reader<'_> {
                 Ok(received) => {
                     silent = Duration::ZERO;
                     end += received;
-                    self.shared.down.pass(received as u64);
+                    self.shared.down.pass(&self.torrent.shares.1, received as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && silent < SILENCE => {

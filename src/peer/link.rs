@@ -128,7 +128,7 @@ pub fn write_loop(shared: &Shared, torrent: &Arc<Torrent>, link: &Link, key: Pee
                 return Ok(());
             }
             put_header(block, &mut messages);
-            shared.up.pass(u64::from(block.length));
+            shared.up.pass(&torrent.shares.0, u64::from(block.length));
             if torrent.storage().is_guarded() {
                 put_block(torrent, block, &mut messages)?;
                 io::Write::write_all(&mut &link.stream, &messages)?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::extension;
 use super::hasher::Queue;
+use super::limiter::Share;
 use super::link::Link;
 use super::nudge::Nudge;
 use super::wire::Message;
@@ -68,6 +69,8 @@ pub struct Torrent {
     zero: Instant,
     hashing: Arc<Queue>,
     nudge: Arc<Nudge>,
+    /// What it had of the session's limits, up and down.
+    pub(super) shares: (Share, Share),
     max_peers: usize,
     pex: bool,
     log: Arc<dyn Fn(&str) + Send + Sync>,
@@ -123,6 +126,7 @@ impl Torrent {
             zero: setting.zero,
             hashing: setting.hashing,
             nudge: setting.nudge,
+            shares: Default::default(),
             max_peers: setting.max_peers,
             log: setting.log,
         }

@@ -192,6 +192,42 @@ fn an_image_that_is_replaced_is_served_anew_within_two_seconds_and_never_wrongly
 }
 
 #[test]
+fn a_torrent_with_many_leechers_does_not_starve_one_with_a_single_leecher() {
+    let lab = Lab::new();
+    let (_, crowded) = put(&lab, "crowded.img", 4, 1);
+    let (_, quiet) = put(&lab, "quiet.img", 4, 2);
+    for (options, leechers, pieces) in [
+        // 2 MiB/s: in 3 s 6 MiB, of which half are the single leecher's.
+        (&["--max_upload_rate", "2048"][..], 16, 10..14),
+        // Slots are a torrent's own: whoever waits for one waits for its own torrent's.
+        (&["--max_upload_rate", "2048", "--max_uploads", "2"], 16, 10..14),
+    ] {
+        let server = start(&lab, options);
+        eventually("both are seeded", 20, || {
+            [&crowded, &quiet].iter().all(|metainfo| Peer::connect(server.at, metainfo).is_some())
+        });
+        let crowd: Vec<_> = (0..leechers)
+            .map(|_| {
+                let (metainfo, at) = (crowded.clone(), server.at);
+                std::thread::spawn(move || Peer::connect(at, &metainfo).map(|mut peer| peer.take(&metainfo, 1_000_000)))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(500));
+        let (begun, mut taken) = (Instant::now(), 0);
+        let mut peer = Peer::connect(server.at, &quiet).expect("a connection");
+        while begun.elapsed() < Duration::from_secs(3) {
+            taken += peer.take(&quiet, 1);
+        }
+        drop(server);
+        let got: u32 = crowd.into_iter().filter_map(|peer| peer.join().expect("no wrong byte")).sum();
+        assert!(
+            pieces.contains(&taken) && got > 0,
+            "{taken} pieces of 256 KiB in 3 s with {options:?}, the others {got}"
+        );
+    }
+}
+
+#[test]
 fn a_truncated_or_locked_image_is_not_served() {
     let lab = Lab::new();
     let (image, metainfo) = put(&lab, "lab.img", 1, 1);
