@@ -54,7 +54,7 @@ const F2FS: Kind = Kind {
     size: "128M",
     make: "mkfs.f2fs -q -f FS",
     fill: "rm -r TREE/many TREE/sparse; sload.f2fs -f TREE FS",
-    look: "cd DIR; mkdir few; for i in {4..20}; do (yes y || true) 2> /dev/null | dump.f2fs -i $i FS; done; \
+    look: "cd DIR; mkdir few; for i in {4..20}; do dump.f2fs -i $i FS <<< y; done; \
         mv lost_found/* few; rmdir lost_found",
     check: "fsck.f2fs FS",
 };
@@ -62,8 +62,7 @@ const F2FS: Kind = Kind {
 impl Kind {
     fn run(&self, script: &str, fs: &Path, root: &Path, dir: &Path) {
         let script = script.replace("FS", path(fs)).replace("TREE", path(root)).replace("DIR", path(dir));
-        // Without the file's pipefail: `yes` is always cut off.
-        sh(&format!("set +o pipefail; set -e; {script}"));
+        sh(&format!("set -e; {script}"));
     }
 
     fn filled(&self, at: &Path) -> PathBuf {
@@ -90,7 +89,7 @@ impl Kind {
 
     /// A file of the file system's size in which nothing is zero.
     fn noisy(&self, target: &Path) {
-        sh(&format!("(yes noise || true) 2> /dev/null | head -c {} > {}", self.size, target.display()));
+        sh(&format!("head -c {} /dev/zero | tr '\\0' n > {}", self.size, target.display()));
     }
 
     fn goes_both_ways(&self) {
