@@ -1,10 +1,11 @@
-//! Where the local cache is: OpenGnsys' ogFindCache.
+//! Where the local cache is, and emptying it: OpenGnsys' ogFindCache and ogFormatCache.
 
-use std::fs::File;
+use std::fs::{self as files, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::partition::{self, Kind};
-use super::{Device, Engine, fs};
+use super::{Code, Device, Engine, Error, Place, beside, fs};
 use crate::sys::block;
 
 /// The label of the cache's file system, and its partition's name in a GPT.
@@ -50,6 +51,48 @@ impl Engine {
     pub fn has_cache(&self) -> bool {
         self.cache_device().is_some() || self.cache_directory().is_some()
     }
+
+    /// Makes the cache's file system anew and mounts it (ogFormatCache); all that it held is gone.
+    ///
+    /// # Errors
+    /// [`Code::Locked`], [`Code::Partition`]: it is in use. [`Code::NotExec`]: mkfs.ext4 is not installed.
+    /// [`Code::DontFormat`]: it failed.
+    pub fn format_cache(&self, out: &mut dyn Write) -> Result<(), Error> {
+        let unmade = |error: io::Error| Error::new(Code::DontFormat, format!("empty the cache: {error}"));
+        match self.cache_device() {
+            Some(device) => {
+                let _lock = self.lock_device(&device)?;
+                self.unmount(&device)?;
+                let path = device.path.to_string_lossy();
+                let words = ["mkfs.ext4", "-q", "-F", "-L", LABEL, "-O", "extent,large_file", &path];
+                let done = self.tool(&words, "", out, &mut |_| ())?;
+                self.ensure(done == Some(0), Code::DontFormat, words.join(" "))?;
+            }
+            None => empty(&self.directory(&Place::Cache)?, Path::new("")).map_err(unmade)?,
+        }
+        files::create_dir_all(self.directory(&Place::Cache)?).map_err(unmade)
+    }
+}
+
+/// Deletes all that is in `directory` but images that are locked, and what was begun of the image `spared`.
+///
+/// # Errors
+/// Something cannot be deleted.
+pub fn empty(directory: &Path, spared: &Path) -> io::Result<()> {
+    for entry in files::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        let begun = path.to_string_lossy().starts_with(&*beside::with(spared, ".part").to_string_lossy());
+        let locked = path.extension().is_some_and(|end| end == "lock") || beside::with(&path, ".lock").exists();
+        if entry.file_type()?.is_dir() {
+            empty(&path, spared)?;
+            // Whatever is spared keeps its directory.
+            let _ = files::remove_dir(&path);
+        } else if !begun && !locked && path != beside::with(spared, ".torrent.bfog") {
+            files::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A disk's partition table; none where it cannot be read.
@@ -120,5 +163,22 @@ mod tests {
         assert!(!engine.has_cache());
         std::fs::create_dir(dir.path().join("opt/opengnsys/cache")).unwrap();
         assert!(engine.has_cache() && engine.cache_device().is_none());
+    }
+
+    #[test]
+    fn emptying_spares_what_is_locked_and_what_was_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("aula1")).unwrap();
+        std::fs::create_dir_all(at("aula2")).unwrap();
+        for name in ["a.img", "b.img", "b.img.lock", "aula1/x.img.part", "aula1/x.img.torrent.bfog", "aula2/x.img.part"]
+        {
+            std::fs::write(at(name), "").unwrap();
+        }
+        super::empty(dir.path(), &at("aula1/x.img")).unwrap();
+        let script = format!("cd {}; find . ! -name . | sort | tr '\\n' ' '", dir.path().display());
+        let left = Command::new("sh").args(["-c", &script]).output().unwrap().stdout;
+        let wanted = "./aula1 ./aula1/x.img.part ./aula1/x.img.torrent.bfog ./b.img ./b.img.lock ";
+        assert_eq!(String::from_utf8(left).unwrap(), wanted);
     }
 }

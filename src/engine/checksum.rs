@@ -40,20 +40,7 @@ impl Sum {
             let length = file.metadata()?.len();
             file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
         }
-        let mut md5 = Md5::new();
-        let mut chunk = vec![0; 256 << 10];
-        loop {
-            if stop() {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            match file.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(got) => md5.update(&chunk[..got]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(md5.finish().iter().map(|byte| format!("{byte:02x}")).collect())
+        drain(&mut file, &mut |_| Ok(()), stop)
     }
 
     /// The checksum that stands beside `path`; none when none does.
@@ -77,6 +64,34 @@ impl Sum {
     pub fn store(self, path: &Path, sum: &str) -> io::Result<()> {
         std::fs::write(beside::with(path, self.extension()), format!("{sum}\n"))
     }
+}
+
+/// Reads `file` to its end, gives each chunk to `take`, and sums them all; `stop` is looked at several times a second.
+///
+/// # Errors
+/// It cannot be read, or not be taken; `Interrupted` when an end was asked for.
+pub fn drain(
+    file: &mut File,
+    take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    stop: &dyn Fn() -> bool,
+) -> io::Result<String> {
+    let mut md5 = Md5::new();
+    let mut chunk = vec![0; 256 << 10];
+    loop {
+        if stop() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        match file.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(got) => {
+                md5.update(&chunk[..got]);
+                take(&chunk[..got])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(md5.finish().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("IMGPROG", "partclone"),
     ("IMGCOMP", "lzop"),
     ("IMGREDUCE", "TRUE"),
+    ("OGWINREDUCE", "TRUE"),
     ("ACTIONCACHEFULL", "NONE"),
     ("RESTOREPROTOCOLNOTCACHE", "NONE"),
     ("MCASTERRORSESSION", "120"),

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::info::ImageInfo;
 use super::{Code, Device, Engine, Error, beside, fs, syntax};
 use crate::image::codec::{self, Input};
 use crate::image::restore::{self, restore};
@@ -19,30 +20,55 @@ enum Compressor {
     Program(String),
 }
 
+/// How an image is made.
+pub struct How<'a> {
+    /// partclone, which is ours, ntfsclone or partimage.
+    pub tool: &'a str,
+    /// A compressor's name or old number.
+    pub compressor: &'a str,
+    /// Whether an older image stays as its backup once the new one is whole.
+    pub keep: bool,
+}
+
 impl Engine {
     /// Saves `device` to the image file `image` with `tool` (partclone: ours) and `compressor`, as ogCreateImage is
     /// told them; both are locked meanwhile and the partition is unmounted. `warn` is told what is odd but no error.
     ///
     /// # Errors
-    /// [`Code::Locked`]: either is in use. [`Code::NotWrite`]: no lock can be made. [`Code::Partition`]: the partition
-    /// cannot be unmounted. [`Code::Image`]: anything else; nothing is left then, and an older image untouched.
+    /// [`Code::Locked`]: either is in use. [`Code::NotWrite`]: no lock can be made. See also [`Engine::save_locked`].
     pub fn save_image(
         &self,
         device: &Device,
         image: &Path,
-        tool: &str,
-        compressor: &str,
+        how: &How,
         watch: &Watch,
         warn: &mut dyn FnMut(&str),
     ) -> Result<(), Error> {
         let _device = self.lock_device(device)?;
         let _image = self.lock_image(image)?;
+        self.save_locked(device, image, how, watch, warn)
+    }
+
+    /// The same for who holds both locks.
+    ///
+    /// # Errors
+    /// [`Code::Partition`]: the partition cannot be unmounted. [`Code::Image`]: anything else; nothing is left then, and
+    /// an older image untouched.
+    pub fn save_locked(
+        &self,
+        device: &Device,
+        image: &Path,
+        how: &How,
+        watch: &Watch,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<(), Error> {
+        self.is_elsewhere(image, device)?;
         self.unmount(device)?;
-        if tool.eq_ignore_ascii_case("partclone") {
-            let compressor = self.compressor(compressor)?;
-            save(device, image, &compressor, watch, warn).map_err(failed)?;
+        if how.tool.eq_ignore_ascii_case("partclone") {
+            let compressor = self.compressor(how.compressor)?;
+            save(device, image, &compressor, how.keep, watch, warn).map_err(failed)?;
         } else {
-            self.save_with_program(device, image, tool, compressor)?;
+            self.save_with_program(device, image, how)?;
         }
         let info = self.image_info(image)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -54,14 +80,34 @@ impl Engine {
         Ok(())
     }
 
+    /// An image on the partition that it is of, or for, could be neither written nor read.
+    fn is_elsewhere(&self, image: &Path, device: &Device) -> Result<(), Error> {
+        let inside = self.mount_points(device).iter().any(|point| image.starts_with(point));
+        let (image, path) = (image.display(), device.path.display());
+        self.ensure(
+            !inside,
+            Code::Image,
+            format!("{image} is on {path} itself: take the repository or another partition"),
+        )
+    }
+
     /// Restores the image file `image` to `device`, which is locked meanwhile and unmounted. All checksums of the
     /// image are compared.
     ///
     /// # Errors
-    /// [`Code::NotFound`]: there is no image. [`Code::Image`]: it is none, or damaged, or the partition failed.
-    /// [`Code::ImgSizePartition`]: the partition is too small. [`Code::Locked`]: either is in use.
-    /// [`Code::Partition`]: the partition cannot be unmounted. Nothing was written but where the message says so.
+    /// [`Code::Locked`]: either is in use. See also [`Engine::restore_locked`].
     pub fn restore_image(&self, image: &Path, device: &Device, watch: &Watch) -> Result<(), Error> {
+        let info = self.image_for(image, device)?;
+        let _device = self.lock_device(device)?;
+        self.restore_locked(image, &info, device, watch)
+    }
+
+    /// What `image` is, which is to be restored to `device`.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]: there is no image. [`Code::Image`]: it is none, or on the partition itself.
+    /// [`Code::ImgSizePartition`]: the partition is too small. [`Code::Locked`]: somebody writes the image.
+    pub fn image_for(&self, image: &Path, device: &Device) -> Result<ImageInfo, Error> {
         let info = self.image_info(image)?;
         let size = device.size()?;
         if info.size > size {
@@ -70,15 +116,21 @@ impl Engine {
             let why = format!("partition {disk} {partition} has {size} KB, the image wants {wanted}");
             return Err(Error::new(Code::ImgSizePartition, why));
         }
-        if self.image_is_locked(image) {
-            return Err(self.image_locked(image));
-        }
-        let _device = self.lock_device(device)?;
+        self.is_elsewhere(image, device)?;
+        if self.image_is_locked(image) { Err(self.image_locked(image)) } else { Ok(info) }
+    }
+
+    /// Restores for who holds the partition's lock and knows what the image is.
+    ///
+    /// # Errors
+    /// [`Code::Image`]: the image is damaged, or the partition failed. [`Code::Partition`]: it cannot be unmounted.
+    /// Nothing was written but where the message says so.
+    pub fn restore_locked(&self, image: &Path, info: &ImageInfo, device: &Device, watch: &Watch) -> Result<(), Error> {
         self.unmount(device)?;
         if info.program != "PARTCLONE" {
             let line = syntax::restore(
                 self,
-                &image.to_string_lossy(),
+                &syntax::word(&image.to_string_lossy()),
                 &device.path.to_string_lossy(),
                 info.program,
                 &info.compressor,
@@ -95,14 +147,16 @@ impl Engine {
         Err(Error::new(Code::Image, why))
     }
 
-    fn save_with_program(&self, device: &Device, image: &Path, tool: &str, compressor: &str) -> Result<(), Error> {
+    fn save_with_program(&self, device: &Device, image: &Path, how: &How) -> Result<(), Error> {
         let part = beside::with(image, ".part");
-        let (from, to) = (device.path.to_string_lossy(), part.to_string_lossy());
-        let line = syntax::create(self, &from, &to, tool, compressor)?;
-        let saved = self.run_pipeline(&line).and_then(|()| {
-            std::fs::rename(&part, image)
-                .map_err(|error| Error::new(Code::Image, format!("rename {}: {error}", part.display())))
-        });
+        let from = device.path.to_string_lossy();
+        let line = syntax::create(self, &from, &syntax::word(&part.to_string_lossy()), how.tool, how.compressor)?;
+        let take_name = || {
+            let renamed = if how.keep { beside::keep_as_backup(image) } else { Ok(()) };
+            let renamed = renamed.and_then(|()| std::fs::rename(&part, image));
+            renamed.map_err(|error| Error::new(Code::Image, format!("rename {}: {error}", part.display())))
+        };
+        let saved = self.run_pipeline(&line).and_then(|()| take_name());
         if saved.is_err() {
             // Nobody is left to tell when it fails.
             let _ = beside::remove(&part);
@@ -117,6 +171,10 @@ impl Engine {
     pub fn run_pipeline(&self, line: &str) -> Result<(), Error> {
         let failed = |why: String| Error::new(Code::Image, format!("{}: {why}", line.trim()));
         let mut bash = Command::new("bash");
+        // A line may name ogbox, which need not be in PATH to run.
+        let own = std::env::current_exe().unwrap_or_default();
+        let own = own.parent().unwrap_or(Path::new("")).display().to_string();
+        bash.env("PATH", format!("{}:{own}", self.env().get("PATH")));
         let status = bash.args(["-o", "pipefail", "-c", line]).stdin(Stdio::null()).status();
         match status.map_err(|error| failed(format!("run bash: {error}")))? {
             status if status.success() => Ok(()),
@@ -143,6 +201,7 @@ fn save(
     device: &Device,
     image: &Path,
     compressor: &Compressor,
+    keep: bool,
     watch: &Watch,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), image::Error> {
@@ -162,6 +221,9 @@ fn save(
             let through = through(program, file.file())?;
             save_through(&save, through, program, watch)?;
         }
+    }
+    if keep {
+        beside::keep_as_backup(image).map_err(|error| image::Error::io(format!("rename {name}"), error))?;
     }
     file.finish()
 }

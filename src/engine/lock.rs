@@ -1,5 +1,5 @@
 //! Exclusive use. An image is locked by a file beside it, which the server and other machines see; a partition or
-//! disk by a file in /var/lock, which only this machine's scripts see.
+//! disk by a file in /var/lock, which only this machine's scripts see, as those beside the cache's images.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{Code, Device, Engine, Error, beside};
 
-/// What stands in a device's lock that a process holds: scripts leave theirs empty. Such a lock is the process's
+/// What stands in a lock of this machine that a process holds: scripts leave theirs empty. Such a lock is the process's
 /// for as long as it also holds flock(2) on it, so that a process that was killed locks nobody out.
 const HELD: &str = "ogbox\n";
 
@@ -32,7 +32,8 @@ impl Drop for Lock {
 impl Engine {
     /// Whether somebody uses an image alone.
     pub fn image_is_locked(&self, image: &Path) -> bool {
-        beside::with(image, ".lock").exists()
+        let path = beside::with(image, ".lock");
+        path.exists() && !matches!(take_over(&path), Ok(Some(_)))
     }
 
     /// Takes an image for exclusive use.
@@ -41,9 +42,18 @@ impl Engine {
     /// [`Code::Locked`]: somebody has it. [`Code::NotWrite`]: no file can be made beside it.
     pub fn lock_image(&self, image: &Path) -> Result<Lock, Error> {
         let path = beside::with(image, ".lock");
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => Ok(Lock { path, _file: file }),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(self.image_locked(image)),
+        // The cache's are only this machine's, and locked as its partitions are.
+        let made = if image.starts_with(self.env.path("OGCAC")) {
+            make(&path)
+        } else {
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+                made => made.map(Some),
+            }
+        };
+        match made {
+            Ok(Some(file)) => Ok(Lock { path, _file: file }),
+            Ok(None) => Err(self.image_locked(image)),
             Err(error) => Err(Error::new(Code::NotWrite, format!("create {}: {error}", path.display()))),
         }
     }

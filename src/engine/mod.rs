@@ -28,7 +28,8 @@
 //! | [`necessary`] | whether the cache's copy of an image is the repository's |
 //! | [`info`] | what an image is: `PARTCLONE:LZOP:NTFS:5642158` |
 //! | [`space`] | what an image will take, and what is free |
-//! | [`unicast`] | a file from one PC to others |
+//! | [`unicast`], [`multicast`] | a file or partition from one PC to others |
+//! | [`upkeep`] | checking, cleaning, shrinking and growing the file system of a partition |
 //! | [`imaging`], [`syntax`] | a partition into an image and back; the same as a command line |
 
 use std::cell::OnceCell;
@@ -46,12 +47,14 @@ pub mod lock;
 pub mod log;
 pub mod messages;
 pub mod mount;
+pub mod multicast;
 pub mod necessary;
 pub mod partition;
 pub mod path;
 pub mod space;
 pub mod syntax;
 pub mod unicast;
+pub mod upkeep;
 
 pub use disk::Device;
 pub use env::Env;

@@ -8,7 +8,7 @@ use super::{Code, Engine, Error, Place, beside};
 
 impl Engine {
     /// Whether the image file `name` (extension included) must be brought from the repository to the cache by
-    /// `protocol`; says why on `out`. A copy that is another image is deleted, with what was made from it.
+    /// `protocol`; says why on `out`. With `delete` a copy that is another image goes, with what was made from it.
     ///
     /// TORRENT and FULL compare checksums of whole files, all others those of the last MiB. Checksums that were kept
     /// are believed while they are no older than their image.
@@ -19,6 +19,7 @@ impl Engine {
         &self,
         name: &str,
         protocol: &str,
+        delete: bool,
         out: &mut dyn Write,
         stop: &dyn Fn() -> bool,
     ) -> Result<bool, Error> {
@@ -62,9 +63,11 @@ impl Engine {
             say("FALSE (1), No es neceario actualizar. Paso5.A la imagen esta en cache");
             return Ok(false);
         }
-        say("imagen en cache distinta,  borramos la imagen anterior");
-        forget(&copy)?;
-        beside::remove_derived(&copy).map_err(|error| Error::new(Code::NotWrite, error.to_string()))?;
+        if delete {
+            say("imagen en cache distinta,  borramos la imagen anterior");
+            forget(&copy)?;
+            beside::remove_derived(&copy).map_err(|error| Error::new(Code::NotWrite, error.to_string()))?;
+        }
         say("TRUE (0), Si es necesario actualizar.");
         Ok(true)
     }

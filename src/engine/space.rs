@@ -29,14 +29,25 @@ impl Sizes {
     }
 }
 
-/// KiB that are free where `path` is.
+/// What there is where a file would be, KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Free.
+    pub free: u64,
+    /// Free when it were empty.
+    pub all: u64,
+}
+
+/// The room where `path` is.
 ///
 /// # Errors
 /// [`Code::NotFound`]: it is nowhere.
-pub fn free_kib(path: &Path) -> Result<u64, Error> {
+pub fn room(path: &Path) -> Result<Room, Error> {
     let room = rustix::fs::statvfs(path)
         .map_err(|error| Error::new(Code::NotFound, format!("look for room in {}: {error}", path.display())))?;
-    Ok(room.f_bavail.saturating_mul(room.f_frsize) >> 10)
+    let kib = |blocks: u64| blocks.saturating_mul(room.f_frsize) >> 10;
+    let reserved = room.f_bfree.saturating_sub(room.f_bavail);
+    Ok(Room { free: kib(room.f_bavail), all: kib(room.f_blocks.saturating_sub(reserved)) })
 }
 
 /// KiB that are allocated to a file; 0 when there is none.
@@ -60,7 +71,7 @@ impl Engine {
             _ => LZOP,
         };
         let backup = self.find(place, &format!("{name}.img.ant"))?.unwrap_or_default();
-        let free = free_kib(&self.directory(place)?)?.saturating_add(allocated_kib(&backup));
+        let free = room(&self.directory(place)?)?.free.saturating_add(allocated_kib(&backup));
         Ok(Sizes { data, required: data.saturating_mul(hundredths) / 100, free })
     }
 }

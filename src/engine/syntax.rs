@@ -39,6 +39,15 @@ fn partclone(kind: &str) -> &'static str {
     }
 }
 
+/// `text` as one word of a shell's line.
+pub fn word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 impl Engine {
     /// Whether PATH has a program of this name.
     pub fn has_program(&self, name: &str) -> bool {
@@ -55,6 +64,14 @@ impl Engine {
 /// # Errors
 /// [`Code::Format`]: tool or compressor is none that is known.
 pub fn create(engine: &Engine, device: &str, image: &str, tool: &str, compressor: &str) -> Result<String, Error> {
+    Ok(format!("{}> {image}", save(engine, device, tool, compressor)?))
+}
+
+/// The line that saves `device` to where the pipe goes on.
+///
+/// # Errors
+/// [`Code::Format`]: tool or compressor is none that is known.
+pub fn save(engine: &Engine, device: &str, tool: &str, compressor: &str) -> Result<String, Error> {
     let packer = match self::compressor(compressor) {
         Some("none") => String::new(),
         Some("bzip2") => "| bzip2 -c ".to_owned(),
@@ -62,7 +79,7 @@ pub fn create(engine: &Engine, device: &str, image: &str, tool: &str, compressor
         Some(name) => format!("| {name} -c "),
         None => return Err(Error::new(Code::Format, format!("compressor {compressor}"))),
     };
-    Ok(format!("{}{} {packer}> {image}", clone(engine, device, tool)?, engine.buffer()))
+    Ok(format!("{}{} {packer}", clone(engine, device, tool)?, engine.buffer()))
 }
 
 /// What writes `device` to standard output.
@@ -92,6 +109,15 @@ fn clone(engine: &Engine, device: &str, tool: &str) -> Result<String, Error> {
 /// # Errors
 /// [`Code::NotFound`]: tool or compressor is none that is known.
 pub fn restore(engine: &Engine, image: &str, device: &str, tool: &str, compressor: &str) -> Result<String, Error> {
+    let (unpacker, tool) = expand(engine, device, tool, compressor)?;
+    Ok(format!("{unpacker} {image}{} | {tool}", engine.buffer()))
+}
+
+/// What expands an image, and what writes it to `device`.
+///
+/// # Errors
+/// [`Code::NotFound`]: tool or compressor is none that is known.
+pub fn expand(engine: &Engine, device: &str, tool: &str, compressor: &str) -> Result<(String, String), Error> {
     let unpacker = match self::compressor(compressor) {
         Some("none") => "cat".to_owned(),
         Some(name) => format!("{name} -dc"),
@@ -107,5 +133,5 @@ pub fn restore(engine: &Engine, image: &str, device: &str, tool: &str, compresso
         tool if tool.starts_with("partclone") => format!("ogbox image restore - {device}"),
         tool => return Err(Error::new(Code::NotFound, format!("Tools imaging no valid {tool}"))),
     };
-    Ok(format!("{unpacker} {image}{} | {tool}", engine.buffer()))
+    Ok((unpacker, tool))
 }

@@ -3,10 +3,12 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use super::swarm::catch_signals;
 use super::{Function, NO, print};
 use crate::applets::progress::{Progress, Style};
 use crate::applets::{Exit, Io};
-use crate::engine::{Code, Engine, Error, Level, Targets};
+use crate::engine::imaging::How;
+use crate::engine::{Code, Error, Level, Targets};
 use crate::image::Watch;
 use crate::image::container::Header;
 use crate::sys::signal::Signals;
@@ -23,8 +25,9 @@ pub const CREATE: Function = Function {
         let compressor = words.get(5).copied().unwrap_or(engine.env().get("IMGCOMP"));
         let Io { out, err } = io;
         let mut warn = |text: &str| engine.echo(*err, Targets::NONE, Level::Warning, text);
-        let line =
-            watched(engine, "save", |watch| engine.save_image(&device, &image, tool, compressor, watch, &mut warn))?;
+        let how = How { tool, compressor, keep: false };
+        let save = |watch: &Watch| engine.save_image(&device, &image, &how, watch, &mut warn);
+        let line = watched("save", &catch_signals()?, save)?;
         engine.say(*out, Targets::NONE, &line);
         Ok(Exit::OK)
     },
@@ -38,7 +41,7 @@ pub const RESTORE: Function = Function {
     run: |engine, words, io| {
         let device = super::paths::partition(engine, &words[2..])?;
         let image = engine.image(&engine.named_place(words[0])?, words[1])?;
-        let line = watched(engine, "restore", |watch| engine.restore_image(&image, &device, watch))?;
+        let line = watched("restore", &catch_signals()?, |watch| engine.restore_image(&image, &device, watch))?;
         print(io, &line)
     },
 };
@@ -51,24 +54,21 @@ pub const NECESSARY: Function = Function {
     run: |engine, words, io| {
         engine.ensure(words[0].eq_ignore_ascii_case("REPO"), Code::NotFound, words.join(" "))?;
         let protocol = words.get(2).copied().unwrap_or("UNICAST");
-        let necessary = engine.update_is_necessary(words[1], protocol, io.out, &|| false)?;
+        let necessary = engine.update_is_necessary(words[1], protocol, true, io.out, &|| false)?;
         Ok(if necessary { Exit::OK } else { NO })
     },
 };
 
-/// Runs `job` with its progress on standard error and with SIGINT, SIGTERM and SIGHUP taken as requests to end in
-/// order; gives partclone's last line, which createImage copies to the session's log.
+/// Runs `job` with its progress on standard error and with `signals` as requests to end in order; gives partclone's last
+/// line, which createImage copies to the session's log.
 ///
 /// # Errors
 /// Those of `job`.
 pub(super) fn watched(
-    engine: &Engine,
     step: &str,
+    signals: &Signals,
     job: impl FnOnce(&Watch) -> Result<(), Error>,
 ) -> Result<String, Error> {
-    let uncaught = |error| Error::new(Code::Generic, format!("{}: catch signals: {error}", engine.name()));
-    let signals = Signals::catch_ends().map_err(uncaught)?;
-    signals.catch_hangup_as_end().map_err(uncaught)?;
     let (begun, progress, total) = (Instant::now(), OnceLock::new(), OnceLock::new());
     let begin = |header: &Header| {
         let bytes = *total.get_or_init(|| header.used_by_map * u64::from(header.block_size));

@@ -7,6 +7,8 @@ use super::{Exit, Failure, Io, Outcome};
 use crate::engine::{Engine, Error, Targets};
 
 pub mod checksums;
+pub mod create;
+mod fetch;
 pub mod image_info;
 pub mod imaging;
 pub mod locks;
@@ -15,6 +17,7 @@ pub mod say;
 pub mod scripts;
 mod swarm;
 pub mod torrents;
+pub mod transfer;
 pub mod unicast;
 
 /// One function: how it is called, and what runs it.

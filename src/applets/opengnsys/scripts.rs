@@ -1,106 +1,50 @@
-//! createImage, updateCache, restoreImage, deployImage: what the console and people call.
+//! updateCache, restoreImage, deployImage: what the console and people call.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::create::elsewhere;
+use super::fetch::{self, make_room, repo_address, repository};
 use super::imaging::watched;
-use super::swarm::{self, Seeding, Session, catch_signals};
-use super::{Function, paths};
+use super::swarm::{Seeding, Session, catch_signals};
+use super::{Function, paths, transfer};
+use crate::applets::progress::{Progress, Style};
 use crate::applets::{Exit, Io};
-use crate::engine::checksum::Sum;
+use crate::engine::checksum::{Sum, drain};
+use crate::engine::upkeep::Step;
 use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
+use crate::image::save::ImageFile;
+use crate::sys::signal::Signals;
 
 /// The session of who names none.
 const SESSION: &str = "peer:60";
 
-/// createImage.
-pub const CREATE: Function = Function {
-    format: "int_ndisk int_npartition REPO|CACHE|ip str_image",
-    examples: &["1 1 REPO Ubuntu"],
-    words: 4..=4,
-    run: |engine, words, io| {
-        let begun = begin(engine, words, io);
-        let (place, address) = swarm::repository(engine, words[2])?;
-        let name = words[3];
-        let directory = engine.directory(&place)?;
-        let device = paths::partition(engine, &words[..2]).map_err(|error| {
-            Error::new(if error.code == Code::NotFound { Code::Partition } else { error.code }, error.detail)
-        })?;
-        let file = crate::engine::env::relative(&format!("{name}.img"))
-            .ok_or_else(|| Error::new(Code::Format, format!("{name} leads out of {}", directory.display())))?;
-        let image = engine.find(&place, &format!("{name}.img"))?.unwrap_or_else(|| directory.join(file));
-        fs::create_dir_all(image.parent().unwrap_or(&directory))
-            .map_err(|error| Error::new(Code::NotWrite, format!("{}: {error}", image.display())))?;
-        if let Ok(sizes) = engine.sizes(&device, &place, name) {
-            let text = engine.text("MSG_SCRIPTS_CREATE_SIZE");
-            engine.say(io.out, Targets::LOG_SESSION, &format!("[16] {text}{} {}", sizes.required, sizes.free));
-            engine.ensure(
-                sizes.fits(),
-                Code::CacheSize,
-                format!("{} KB wanted, {} free", sizes.required, sizes.free),
-            )?;
-        }
-        if engine.image_is_locked(&image) {
-            return Err(engine.image_locked(&image));
-        }
-        let older = image.exists();
-        if older {
-            let text = engine.text("MSG_SCRIPTS_FILE_RENAME");
-            engine.say(io.out, Targets::LOG_SESSION, &format!("[35] {text}{name}.img"));
-            beside::keep_as_backup(&image).map_err(|error| Error::new(Code::NotWrite, error.to_string()))?;
-        }
-        engine.say(io.out, Targets::LOG_SESSION, &format!("[40] ogCreateImage {}", words.join(" ")));
-        let (tool, compressor) = (engine.env().get("IMGPROG"), engine.env().get("IMGCOMP"));
-        let Io { out, err } = io;
-        let mut warn = |text: &str| engine.echo(*err, Targets::NONE, Level::Warning, text);
-        let saved =
-            watched(engine, "save", |watch| engine.save_image(&device, &image, tool, compressor, watch, &mut warn));
-        if saved.is_err() && older {
-            // The older image goes on under its name.
-            for extension in ["", ".torrent", ".sum", ".full.sum"] {
-                let path = beside::with(&image, extension);
-                let _ = fs::rename(beside::with(&path, ".ant"), path);
-            }
-        }
-        engine.say(*out, Targets::LOG_SESSION, &saved?);
-        engine.say(*out, Targets::LOG_SESSION, &format!("[95] ogCreateTorrent {} {name}", words[2]));
-        let signals = catch_signals()?;
-        // A lab's torrent-creator makes all that is beside an image anew when its checksums are missing.
-        for sum in [Sum::Tail, Sum::Full] {
-            let kept = sum.of(&image, &|| signals.ending()).and_then(|hash| sum.store(&image, &hash));
-            kept.map_err(|error| Error::new(Code::NotWrite, format!("sum {}: {error}", image.display())))?;
-        }
-        let own = engine.address();
-        let tracker = if place == Place::Cache || address.is_empty() { &own } else { address };
-        swarm::describe(engine, &signals, &image, tracker, io)?;
-        if place == Place::Cache {
-            swarm::start_tracker(engine, &signals, &directory)?;
-            swarm::start_seeder(&directory)?;
-        }
-        let info = engine.image_info(&image)?;
-        engine.say(io.out, Targets::LOG_SESSION, &format!("{name}.img: {} KB, {info}", space::allocated_kib(&image)));
-        finish(engine, begun, io)
-    },
-};
-
 /// updateCache.
 pub const UPDATE: Function = Function {
-    format: "REPO|ip /path_file TORRENT|UNICAST [mode:seconds]",
-    examples: &["REPO /win10.img TORRENT peer:60", "REPO /win10.img UNICAST"],
+    format: "REPO|ip /path_file TORRENT|UNICAST|MULTICAST [mode:seconds|session]",
+    examples: &[
+        "REPO /win10.img TORRENT peer:60",
+        "REPO /win10.img MULTICAST 9000:full-duplex:239.194.17.2:70M:20:120",
+    ],
     words: 3..=4,
     run: |engine, words, io| {
         let begun = Instant::now();
-        let (place, address) = swarm::repository(engine, words[0])?;
+        let signals = catch_signals()?;
+        let (place, address) = repository(engine, words[0])?;
         engine.ensure(place == Place::Repo, Code::NotFound, format!("{} is no repository", words[0]))?;
-        let session = Session::parse(words.get(3).copied().unwrap_or(SESSION)).or_else(|error| {
-            if words[2].eq_ignore_ascii_case("TORRENT") { Err(error) } else { Session::parse(SESSION) }
-        })?;
-        let fresh = update(engine, (address, words[1]), words[2], session, io)?;
+        let how = Protocol::parse(engine, words[2], words.get(3).copied())?;
+        let (image, brought) = update(engine, &signals, (address, words[1]), &how, io)?;
         let text = engine.text("MSG_SCRIPTS_TIME_PARTIAL");
         engine.say(io.out, Targets::LOG_SESSION, &format!("[50] {text}: {}", clock(begun)));
-        if words[2].eq_ignore_ascii_case("TORRENT") && (fresh.1 || session.seeder) {
-            seed_for(&fresh.0, session)?;
+        if let Protocol::Torrent(session) = how
+            && session.uploads
+            && session.seconds > 0
+            && (brought || session.seeder)
+        {
+            let _seeding = Seeding::start(&image)?;
+            signals.sleep(Duration::from_secs(session.seconds));
         }
         Ok(Exit::OK)
     },
@@ -108,46 +52,59 @@ pub const UPDATE: Function = Function {
 
 /// restoreImage: with TORRENT from the cache, to which the image is brought if it is not there or is another.
 pub const RESTORE: Function = Function {
-    format: "REPO|CACHE|ip str_image int_ndisk int_npartition [TORRENT|UNICAST|UNICAST-DIRECT [mode:seconds]]",
+    format: "REPO|CACHE|ip str_image int_ndisk int_npartition \
+             [TORRENT|UNICAST|UNICAST-DIRECT|MULTICAST|MULTICAST-DIRECT [mode:seconds|session]]",
     examples: &["REPO Ubuntu 1 1", "CACHE Ubuntu 1 1 TORRENT peer:60"],
     words: 4..=6,
     run: |engine, words, io| {
         let begun = begin(engine, words, io);
+        let signals = catch_signals()?;
         let device = paths::partition(engine, &words[2..4])?;
-        let (place, address) = swarm::repository(engine, words[0])?;
-        let protocol = words.get(4).map_or("UNICAST", |word| *word).to_ascii_uppercase();
+        let (place, address) = repository(engine, words[0])?;
+        let word = words.get(4).map_or("UNICAST", |word| *word).to_ascii_uppercase();
+        let how = Protocol::parse(engine, word.strip_suffix("-DIRECT").unwrap_or(&word), words.get(5).copied())?;
         let name = format!("{}.img", words[1]);
-        let to_cache = protocol == "TORRENT" || (place == Place::Cache && words.len() > 4 && protocol == "UNICAST");
-        if !to_cache {
-            engine.ensure(protocol.starts_with("UNICAST"), Code::Format, unknown(&protocol))?;
-            if place == Place::Repo {
+        // Two commands at once on one partition: the second is told before it has brought anything.
+        let lock = engine.lock_device(&device)?;
+        let from_cache = place == Place::Cache && words.len() > 4;
+        let seeding = match how {
+            Protocol::Torrent(session) => {
+                let address = if place == Place::Cache { repo_address(engine) } else { address };
+                let image = current(engine, &signals, (address, &name), &how, &place, io)?;
+                let seeding = seeding(&image, session)?;
+                restore(engine, &signals, &image, &device, io)?;
+                seeding
+            }
+            Protocol::Unicast if from_cache && word == "UNICAST" => {
+                let image = current(engine, &signals, (repo_address(engine), &name), &how, &place, io)?;
+                restore(engine, &signals, &image, &device, io)?;
+                None
+            }
+            Protocol::Multicast(session) if place == Place::Repo => {
                 is_mounted(engine, address)?;
+                let info = engine.image_for(&engine.file(&place, &name)?, &device)?;
+                // It takes the lock itself.
+                drop(lock);
+                engine.request_multicast(address, &format!("/{name}"), session, &|time| signals.sleep(time))?;
+                let session = client_session(engine, address, session);
+                let tools = [session.as_str(), info.program, &info.compressor];
+                transfer::receive_partition(engine, &device, &tools, io)?;
+                finish(engine, begun, io)?;
+                return Ok(Exit::OK);
             }
-            let image = engine.file(&place, &name)?;
-            restore(engine, &image, &device, io)?;
-            return finish(engine, begun, io);
-        }
-        let session = Session::parse(words.get(5).copied().unwrap_or(SESSION))?;
-        let address = if place == Place::Cache { swarm::repo_address(engine) } else { address };
-        let image = match update(engine, (address, &name), &protocol, session, io) {
-            Ok((image, _)) => image,
-            // The repository may be switched off: what the cache has is there for that.
-            Err(error) if error.code == Code::NotFound && place == Place::Cache => {
-                let kept = engine.find(&place, &name)?.filter(|image| image.is_file()).ok_or_else(|| error.clone())?;
-                engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &format!("{error}: as the cache has it"));
-                kept
+            _ => {
+                if place == Place::Repo {
+                    is_mounted(engine, address)?;
+                }
+                let image = engine.file(&place, &name)?;
+                restore(engine, &signals, &image, &device, io)?;
+                None
             }
-            Err(error) => return Err(error),
         };
-        let described = beside::with(&image, ".torrent").exists();
-        let seeding = match protocol == "TORRENT" && session.uploads && described {
-            true => Some(Seeding::start(&image)?),
-            false => None,
-        };
-        restore(engine, &image, &device, io)?;
+        drop(lock);
         finish(engine, begun, io)?;
-        if seeding.is_some() {
-            catch_signals()?.sleep(Duration::from_secs(session.seconds));
+        if let Some((_seeding, seconds)) = seeding {
+            signals.sleep(Duration::from_secs(seconds));
         }
         Ok(Exit::OK)
     },
@@ -155,71 +112,234 @@ pub const RESTORE: Function = Function {
 
 /// deployImage: through the cache unless the protocol says DIRECT.
 pub const DEPLOY: Function = Function {
-    format: "REPO|CACHE|ip str_image int_ndisk int_npartition [TORRENT|UNICAST|UNICAST-DIRECT [mode:seconds]]",
+    format: "REPO|CACHE|ip str_image int_ndisk int_npartition \
+             [TORRENT|UNICAST|UNICAST-DIRECT|MULTICAST|MULTICAST-DIRECT [mode:seconds|session]]",
     examples: &["REPO win10 1 1 TORRENT peer:60"],
     words: 4..=6,
     run: |engine, words, io| {
-        let protocol = words.get(4).map_or("UNICAST", |word| *word).to_ascii_uppercase();
-        let (place, _) = swarm::repository(engine, words[0])?;
-        let protocol = protocol.strip_suffix("-CACHE").unwrap_or(&protocol);
-        let mut through: Vec<&str> = words[..4].to_vec();
-        if place == Place::Cache || protocol.ends_with("-DIRECT") {
-            return (RESTORE.run)(engine, &through, io);
-        }
-        if protocol == "UNICAST" {
-            through[0] = "CACHE";
-        }
-        through.push(protocol);
-        through.extend(words.get(5));
-        match (RESTORE.run)(engine, &through, io) {
-            Err(error) if matches!(error.code, Code::NotCache | Code::CacheSize) => {
-                engine.ensure(engine.env().get("RESTOREPROTOCOLNOTCACHE") == "UNICAST", error.code, error.detail)?;
-                (RESTORE.run)(engine, &words[..4], io)
+        let begun = begin(engine, words, io);
+        let signals = catch_signals()?;
+        let device = paths::partition(engine, &words[2..4])?;
+        let lock = engine.lock_device(&device)?;
+        let (place, address) = repository(engine, words[0])?;
+        let word = words.get(4).map_or("UNICAST", |word| *word).to_ascii_uppercase();
+        let name = format!("{}.img", words[1]);
+        told(engine, &place, &name, words[0], io)?;
+        let mut seeds = None;
+        let from = if place == Place::Cache {
+            engine.file(&place, &name)?;
+            Place::Cache
+        } else if word.ends_with("-DIRECT") {
+            Place::Repo
+        } else {
+            let how = Protocol::parse(engine, word.strip_suffix("-CACHE").unwrap_or(&word), words.get(5).copied())?;
+            match update(engine, &signals, (address, &name), &how, io) {
+                Ok((image, _)) => {
+                    if let Protocol::Torrent(session) = how {
+                        seeds = seeding(&image, session)?;
+                    }
+                    Place::Cache
+                }
+                Err(error) if matches!(error.code, Code::NotCache | Code::CacheSize) => {
+                    let instead = engine.env().get("RESTOREPROTOCOLNOTCACHE").to_ascii_uppercase();
+                    engine.ensure(["UNICAST", "MULTICAST"].contains(&instead.as_str()), error.code, &error.detail)?;
+                    engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &format!("{error}: {instead}"));
+                    Place::Repo
+                }
+                Err(error) => return Err(error),
             }
-            done => done,
+        };
+        // Whatever keeps it from the partition has one number here.
+        let failed = |error: Error| Error::new(Code::Image, format!("{}: {error}", words[1]));
+        let multicast = word.starts_with("MULTICAST")
+            && (word.ends_with("-DIRECT") || engine.env().get("RESTOREPROTOCOLNOTCACHE") == "MULTICAST");
+        if from == Place::Repo && multicast {
+            drop(lock);
+            let mut direct = words.to_vec();
+            direct[4] = "MULTICAST-DIRECT";
+            (RESTORE.run)(engine, &direct, io).map_err(failed)?;
+        } else {
+            if from == Place::Repo {
+                is_mounted(engine, address)?;
+            }
+            let image = engine.file(&from, &name)?;
+            restore(engine, &signals, &image, &device, io).map_err(failed)?;
+            drop(lock);
         }
+        configure(engine, words, io)?;
+        finish(engine, begun, io)?;
+        if let Some((_seeding, seconds)) = seeds {
+            signals.sleep(Duration::from_secs(seconds));
+        }
+        Ok(Exit::OK)
     },
 };
+
+/// How an image is brought.
+enum Protocol<'a> {
+    Torrent(Session),
+    Unicast,
+    Multicast(&'a str),
+}
+
+impl Protocol<'_> {
+    /// Reads the protocol's word and what follows it.
+    ///
+    /// # Errors
+    /// [`Code::Format`]: it is none, or what follows is nothing for it.
+    fn parse<'a>(engine: &Engine, word: &str, options: Option<&'a str>) -> Result<Protocol<'a>, Error> {
+        match word.to_ascii_uppercase().as_str() {
+            "TORRENT" => Session::parse(options.unwrap_or(SESSION)).map(Protocol::Torrent),
+            "UNICAST" => Ok(Protocol::Unicast),
+            "MULTICAST" => {
+                let why = "MULTICAST wants its session: port:method:address:rate:clients:seconds";
+                let session = options.ok_or_else(|| Error::new(Code::Format, why))?;
+                // A session is the server's, who gets it from here.
+                engine.multicast_line(crate::engine::multicast::Role::Send, session, None)?;
+                Ok(Protocol::Multicast(session))
+            }
+            "RSYNC" => Err(Error::new(Code::DontSyncImage, "synchronised images are not made here")),
+            word => {
+                let why = format!("{word} is not spoken here: TORRENT, UNICAST and MULTICAST are");
+                Err(Error::new(Code::Format, why))
+            }
+        }
+    }
+}
 
 /// Brings `name` of the repository at `address` to the cache; gives where it is, and whether it had to be brought.
 fn update(
     engine: &Engine,
+    signals: &Signals,
     (address, name): (&str, &str),
-    protocol: &str,
-    session: Session,
+    how: &Protocol,
     io: &mut Io,
 ) -> Result<(PathBuf, bool), Error> {
     let text = engine.text("MSG_SCRIPTS_UPDATECACHE_DOUPDATE");
-    engine.say(io.out, Targets::LOG_SESSION, &format!("[2] updateCache {name} {protocol}: {text}"));
-    let signals = catch_signals()?;
-    match protocol.to_ascii_uppercase().as_str() {
-        "TORRENT" => {
-            let kept = engine.find(&Place::Cache, name)?;
-            let before = kept.as_ref().and_then(|image| image.metadata().ok()?.modified().ok());
-            let image = swarm::fetch(engine, &signals, (address, name), session, io)?;
-            let now = image.metadata().and_then(|image| image.modified()).ok();
-            Ok((image, before.is_none() || before != now))
-        }
-        "UNICAST" => {
-            is_mounted(engine, address)?;
-            let stop = || signals.ending();
-            let necessary = engine.update_is_necessary(name, protocol, io.out, &stop)?;
-            let source = engine.file(&Place::Repo, name)?;
-            let relative = crate::engine::env::relative(name).unwrap_or_default();
-            let image = engine.find(&Place::Cache, name)?.unwrap_or(engine.directory(&Place::Cache)?.join(relative));
-            if necessary {
-                let unwritten = |error| Error::new(Code::UpdateCache, format!("{}: {error}", image.display()));
-                fs::create_dir_all(image.parent().unwrap_or(&image)).map_err(unwritten)?;
-                swarm::make_room(engine, &image, space::allocated_kib(&source), io)?;
-                let part = beside::with(&image, ".part");
-                fs::copy(&source, &part).and_then(|_| fs::rename(&part, &image)).map_err(unwritten)?;
-                let again = engine.update_is_necessary(name, protocol, io.out, &stop)?;
-                engine.ensure(!again, Code::UpdateCache, format!("{name} changed while it was copied"))?;
-            }
-            Ok((image, necessary))
-        }
-        protocol => Err(Error::new(Code::Format, unknown(protocol))),
+    engine.say(io.out, Targets::LOG_SESSION, &format!("[2] updateCache {name}: {text}"));
+    if let Protocol::Torrent(session) = how {
+        let kept = engine.find(&Place::Cache, name)?;
+        let before = kept.as_ref().and_then(|image| image.metadata().ok()?.modified().ok());
+        let image = fetch::fetch(engine, signals, (address, name), *session, io)?;
+        let now = image.metadata().and_then(|image| image.modified()).ok();
+        return Ok((image, before.is_none() || before != now));
     }
+    let directory = engine.directory(&Place::Cache)?;
+    is_mounted(engine, address)?;
+    let source = engine.file(&Place::Repo, name)?;
+    let stop = || signals.ending();
+    let necessary = engine.update_is_necessary(name, "UNICAST", false, io.out, &stop)?;
+    let relative = crate::engine::env::relative(name).unwrap_or_default();
+    let image = engine.find(&Place::Cache, name)?.unwrap_or(directory.join(relative));
+    if !necessary {
+        return Ok((image, false));
+    }
+    let unwritten = |error| Error::new(Code::UpdateCache, format!("{}: {error}", image.display()));
+    fs::create_dir_all(image.parent().unwrap_or(&directory)).map_err(unwritten)?;
+    let _lock = engine.lock_image(&image)?;
+    make_room(engine, &image, space::allocated_kib(&source), io)?;
+    match how {
+        Protocol::Multicast(session) => {
+            let text = engine.text("MSG_SCRIPTS_UPDATECACHE_CHECKMCASTSESSION");
+            engine.say(io.out, Targets::LOG_SESSION, &format!("{text} {address} {session}"));
+            let file = format!("/{}", name.trim_start_matches('/'));
+            engine.request_multicast(address, &file, session, &|time| signals.sleep(time))?;
+            let arrived = transfer::receive_file(engine, &client_session(engine, address, session), &image, io);
+            arrived.and_then(|()| beside::remove_derived(&image).map_err(unwritten))?;
+        }
+        _ => copy(&source, &image, &stop)?,
+    }
+    let again = engine.update_is_necessary(name, "UNICAST", true, io.out, &stop)?;
+    engine.ensure(!again, Code::UpdateCache, format!("{name} is not what the repository has: call it again"))?;
+    Ok((image, true))
+}
+
+/// Copies an image; it has its name once all of it is there and is what the repository's checksum says, if it has one.
+fn copy(source: &Path, image: &Path, stop: &dyn Fn() -> bool) -> Result<(), Error> {
+    let failed = |why: String| Error::new(Code::UpdateCache, format!("copy {}: {why}", source.display()));
+    let broken = |error: std::io::Error| failed(format!("{error}: call it again once the repository is back"));
+    let mut from = File::open(source).map_err(broken)?;
+    let length = from.metadata().map_err(broken)?.len();
+    let mut to = ImageFile::create(image).map_err(|error| failed(error.to_string()))?;
+    let progress = Progress::start("copy", length, Style::Auto);
+    let mut copied = 0;
+    let take = &mut |chunk: &[u8]| {
+        copied += chunk.len() as u64;
+        progress.advance(chunk.len() as u64);
+        to.file().write_all(chunk)
+    };
+    let sum = drain(&mut from, take, stop).map_err(broken)?;
+    let changed = copied != length || Sum::Full.current(source).is_some_and(|wanted| wanted != sum);
+    if changed {
+        return Err(failed("it is not what its checksum says, or changed meanwhile".to_owned()));
+    }
+    to.finish().map_err(|error| failed(error.to_string()))?;
+    beside::remove_derived(image).and_then(|()| Sum::Full.store(image, &sum)).map_err(broken)
+}
+
+/// A receiver's session for a server's: its port, whom to ask, how long to wait.
+fn client_session(engine: &Engine, address: &str, session: &str) -> String {
+    let seconds = |variable| engine.env().get(variable).parse::<u32>().unwrap_or(0);
+    let port = session.split(':').next().unwrap_or_default();
+    let wait = session.rsplit(':').next().and_then(|wait| wait.parse::<u32>().ok()).unwrap_or(0);
+    let start = seconds("MCASTERRORSESSION").max(wait.saturating_add(5));
+    format!("{port}:{address}:{start}:{}", seconds("MCASTWAIT"))
+}
+
+/// The image as it should be restored: brought, or, when the repository is switched off, as the cache has it.
+fn current(
+    engine: &Engine,
+    signals: &Signals,
+    (address, name): (&str, &str),
+    how: &Protocol,
+    place: &Place,
+    io: &mut Io,
+) -> Result<PathBuf, Error> {
+    match update(engine, signals, (address, name), how, io) {
+        Err(error) if error.code == Code::NotFound && *place == Place::Cache => {
+            let kept = engine.find(place, name)?.filter(|image| image.is_file()).ok_or_else(|| error.clone())?;
+            engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &format!("{error}: as the cache has it"));
+            Ok(kept)
+        }
+        done => Ok(done?.0),
+    }
+}
+
+/// Seeds the image as the session says, if it was described; gives the seconds to go on for, too.
+fn seeding(image: &Path, session: Session) -> Result<Option<(Seeding, u64)>, Error> {
+    if session.uploads && beside::with(image, ".torrent").exists() {
+        return Ok(Some((Seeding::start(image)?, session.seconds)));
+    }
+    Ok(None)
+}
+
+/// Tells what is deployed, as far as it can be seen from here.
+///
+/// # Errors
+/// [`Code::ImageFile`]: it is no image.
+fn told(engine: &Engine, place: &Place, name: &str, word: &str, io: &mut Io) -> Result<(), Error> {
+    let Some(image) = engine.find(place, name)?.filter(|image| image.is_file()) else { return Ok(()) };
+    let info = engine.image_info(&image).map_err(|error| {
+        Error::new(if error.code == Code::Image { Code::ImageFile } else { error.code }, error.detail)
+    })?;
+    let (size, image) = (space::allocated_kib(&image), image.display());
+    let text = format!("[1] REPO={word} IMG-FILE={image} SIZE={size} (KB)   METADATA={info}");
+    engine.say(io.out, Targets::LOG_SESSION, &text);
+    Ok(())
+}
+
+/// Has the lab's own script configure what was restored, if there is one.
+fn configure(engine: &Engine, words: &[&str], io: &mut Io) -> Result<(), Error> {
+    let (custom, usual) = ("configureOsCustom", "configureOs");
+    let line = match () {
+        () if engine.has_program(custom) => vec![custom, words[2], words[3], words[0], words[1]],
+        () if engine.has_program(usual) => vec![usual, words[2], words[3]],
+        () => return Ok(()),
+    };
+    let text = engine.text("MSG_SCRIPTS_OS_CONFIGURE");
+    engine.say(io.out, Targets::LOG_SESSION, &format!("[90] {text}: {}", line.join(" ")));
+    // As in OpenGnsys, the image is restored whatever comes of it.
+    engine.tool(&line, "", io.out, &mut |_| ()).map(drop)
 }
 
 /// Whether the repository at `address` is the one whose share this PC has mounted.
@@ -227,32 +347,39 @@ fn update(
 /// # Errors
 /// It is another: OG_ERR_NOTFOUND, as when OpenGnsys cannot change to it.
 fn is_mounted(engine: &Engine, address: &str) -> Result<(), Error> {
-    let why = || format!("the share of {address} is not mounted here; TORRENT needs none");
-    engine.ensure(address == swarm::repo_address(engine), Code::NotFound, why())
+    engine.ensure(address == repo_address(engine), Code::NotFound, elsewhere(address))
 }
 
-fn unknown(protocol: &str) -> String {
-    format!("{protocol} is not spoken here: TORRENT and UNICAST are")
-}
-
-fn restore(engine: &Engine, image: &std::path::Path, device: &Device, io: &mut Io) -> Result<(), Error> {
+/// Restores, and lets the file system have all of its partition.
+fn restore(engine: &Engine, signals: &Signals, image: &Path, device: &Device, io: &mut Io) -> Result<(), Error> {
+    let info = engine.image_for(image, device)?;
     let text = format!("[55] {} -> {}", image.display(), device.path.display());
     engine.say(io.out, Targets::LOG_SESSION, &text);
-    let line = watched(engine, "restore", |watch| engine.restore_image(image, device, watch))?;
+    let line = watched("restore", signals, |watch| engine.restore_locked(image, &info, device, watch))?;
     engine.say(io.out, Targets::LOG_SESSION, &line);
+    if info.size < device.size()? {
+        let extended = engine.extend_fs(device, io.out);
+        care(engine, "[90] ogExtendFs", device, extended, io)?;
+    }
     Ok(())
 }
 
-fn seed_for(image: &std::path::Path, session: Session) -> Result<(), Error> {
-    if session.uploads && session.seconds > 0 {
-        let _seeding = Seeding::start(image)?;
-        catch_signals()?.sleep(Duration::from_secs(session.seconds));
+/// Tells that a step was done; what could not be, for want of a program, is left out and told as well.
+pub fn care(engine: &Engine, step: &str, device: &Device, done: Result<Step, Error>, io: &mut Io) -> Result<(), Error> {
+    let text = format!("{step} {} {}", device.disk, device.partition.unwrap_or_default());
+    match done? {
+        Step::Done => engine.say(io.out, Targets::LOG_SESSION, &text),
+        Step::Missing(program) => {
+            let text = format!("{text}: {program} is not installed: gone on without");
+            engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &text);
+        }
+        Step::Idle => {}
     }
     Ok(())
 }
 
 /// Clears the logs of the person before the screen and tells what begins.
-fn begin(engine: &Engine, words: &[&str], io: &mut Io) -> Instant {
+pub fn begin(engine: &Engine, words: &[&str], io: &mut Io) -> Instant {
     for log in ["OGLOGSESSION", "OGLOGCOMMAND"] {
         // A log that cannot be written to is left out.
         let _ = fs::write(engine.env().path(log), "");
@@ -262,7 +389,8 @@ fn begin(engine: &Engine, words: &[&str], io: &mut Io) -> Instant {
     Instant::now()
 }
 
-fn finish(engine: &Engine, begun: Instant, io: &mut Io) -> Result<Exit, Error> {
+/// Tells the end, and how long it took.
+pub fn finish(engine: &Engine, begun: Instant, io: &mut Io) -> Result<Exit, Error> {
     let text = engine.text("MSG_SCRIPTS_TIME_TOTAL");
     engine.say(io.out, Targets::LOG_SESSION, &format!("[100] {text}: {}", clock(begun)));
     Ok(Exit::OK)

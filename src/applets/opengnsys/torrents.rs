@@ -49,7 +49,7 @@ pub const START: Function = Function {
             }
             print(io, "MODE seeder ctorrent")?;
             command.args(["-f", "--leave", &leave, "-s"]).arg(&data).arg(&torrent);
-            swarm::ctorrent(engine, &signals, &mut command, io)?;
+            swarm::ctorrent(engine, &signals, &mut command, None, io)?;
             return Ok(Exit::OK);
         }
         print(io, if data.exists() { "Continuar con Descargar inicial no terminada." } else { "descarga inicial" })?;
@@ -69,7 +69,7 @@ pub const START: Function = Function {
             command.args(["--leech", "--leave", "0"]);
         }
         command.args(["-C", "64", "-s"]).arg(&data).arg("-b").arg(&bitfield).arg(&torrent);
-        let whole = swarm::ctorrent(engine, &signals, &mut command, io)?;
+        let whole = swarm::ctorrent(engine, &signals, &mut command, None, io)?;
         let why = format!("{}: the download broke off; called again, it goes on", data.display());
         engine.ensure(whole, Code::UpdateCache, why)?;
         beside::remove(&begun).map_err(unwritten)?;
@@ -111,7 +111,7 @@ pub const RECEIVE: Function = Function {
         let data = if image.exists() { &image } else { &part };
         command.args(["--leave", "0", "-s"]).arg(data).arg("-b").arg(&bitfield).arg(&torrent);
         let why = format!("the download of {name} broke off; called again, it goes on");
-        engine.ensure(swarm::ctorrent(engine, &signals, &mut command, io)?, Code::UpdateCache, why)?;
+        engine.ensure(swarm::ctorrent(engine, &signals, &mut command, None, io)?, Code::UpdateCache, why)?;
         let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
         if data == &part {
             std::fs::rename(&part, &image).map_err(unwritten)?;

@@ -1,0 +1,147 @@
+//! createImage: a partition into an image with all that belongs beside it, and its torrent.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::fetch::{repo_address, repository};
+use super::imaging::watched;
+use super::scripts::{begin, care, finish};
+use super::swarm::{self, catch_signals};
+use super::{Function, paths};
+use crate::applets::Io;
+use crate::engine::checksum::Sum;
+use crate::engine::imaging::How;
+use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
+use crate::image::Watch;
+use crate::sys::signal::Signals;
+
+/// createImage.
+pub const CREATE: Function = Function {
+    format: "int_ndisk int_npartition REPO|CACHE|ip str_image",
+    examples: &["1 1 REPO Ubuntu"],
+    words: 4..=4,
+    run: |engine, words, io| {
+        let begun = begin(engine, words, io);
+        let signals = catch_signals()?;
+        let (place, address) = repository(engine, words[2])?;
+        let name = words[3];
+        let directory = engine.directory(&place)?;
+        let why = || format!("{}: mount the repository", directory.display());
+        engine.ensure(place == Place::Cache || directory.is_dir(), Code::NotFound, why())?;
+        engine.ensure(address == repo_address(engine) || place == Place::Cache, Code::NotFound, elsewhere(address))?;
+        let device = paths::partition(engine, &words[..2]).map_err(|error| {
+            Error::new(if error.code == Code::NotFound { Code::Partition } else { error.code }, error.detail)
+        })?;
+        let image = image_of(engine, &place, name, &directory)?;
+        let _device = engine.lock_device(&device)?;
+        let image_lock = engine.lock_image(&image)?;
+        sweep(&image);
+        let cleaned = engine.clean_os(&device);
+        care(engine, "[10] ogCleanOs", &device, cleaned, io)?;
+        fits(engine, &device, &place, name, io)?;
+        let checked = engine.check_fs(&device, io.out);
+        care(engine, "[20] ogCheckFs", &device, checked, io)?;
+        if image.exists() {
+            let text = engine.text("MSG_SCRIPTS_FILE_RENAME");
+            engine.say(io.out, Targets::LOG_SESSION, &format!("[35] {text}{name}.img"));
+        }
+        let line = save(engine, &signals, &device, &image, words, io)?;
+        engine.say(io.out, Targets::LOG_SESSION, &line);
+        engine.say(io.out, Targets::LOG_SESSION, &format!("[95] ogCreateTorrent {} {name}", words[2]));
+        // A lab's torrent-creator makes all that is beside an image anew when its checksums are missing.
+        for sum in [Sum::Tail, Sum::Full] {
+            let kept = sum.of(&image, &|| signals.ending()).and_then(|hash| sum.store(&image, &hash));
+            kept.map_err(|error| Error::new(Code::NotWrite, format!("sum {}: {error}", image.display())))?;
+        }
+        let own = engine.address();
+        let tracker = if place == Place::Cache || address.is_empty() { &own } else { address };
+        swarm::describe(engine, &signals, &image, tracker, io)?;
+        // Nobody seeds what is locked.
+        drop(image_lock);
+        if place == Place::Cache {
+            swarm::start_tracker(engine, &signals, &directory)?;
+            swarm::start_seeder(&directory)?;
+        }
+        let info = engine.image_info(&image)?;
+        engine.say(io.out, Targets::LOG_SESSION, &format!("{name}.img: {} KB, {info}", space::allocated_kib(&image)));
+        finish(engine, begun, io)
+    },
+};
+
+/// Why another repository's share is not used.
+pub fn elsewhere(address: &str) -> String {
+    format!("the share of {address} is not mounted here; TORRENT needs none")
+}
+
+/// Where the image `name` is or will be, its directory made.
+fn image_of(engine: &Engine, place: &Place, name: &str, directory: &Path) -> Result<PathBuf, Error> {
+    let file = crate::engine::env::relative(&format!("{name}.img"))
+        .ok_or_else(|| Error::new(Code::Format, format!("{name} leads out of {}", directory.display())))?;
+    let image = engine.find(place, &format!("{name}.img"))?.unwrap_or_else(|| directory.join(file));
+    fs::create_dir_all(image.parent().unwrap_or(directory))
+        .map_err(|error| Error::new(Code::NotWrite, format!("{}: {error}", image.display())))?;
+    Ok(image)
+}
+
+/// Removes what was begun of the image by machines that were switched off: it is locked, so nobody goes on with that.
+fn sweep(image: &Path) {
+    let beginning = format!(".{}.", image.file_name().unwrap_or_default().to_string_lossy());
+    for entry in fs::read_dir(image.parent().unwrap_or(Path::new("/"))).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let middle = name.strip_prefix(&beginning).and_then(|rest| rest.strip_suffix(".part"));
+        if middle.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit())) {
+            // Room, and nothing else, is lost when it cannot be.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether there is room for the image.
+///
+/// # Errors
+/// [`Code::CacheSize`]: there is not.
+fn fits(engine: &Engine, device: &Device, place: &Place, name: &str, io: &mut Io) -> Result<(), Error> {
+    // Of a file system that is not known nothing can be said.
+    let Ok(sizes) = engine.sizes(device, place, name) else { return Ok(()) };
+    let text = engine.text("MSG_SCRIPTS_CREATE_SIZE");
+    engine.say(io.out, Targets::LOG_SESSION, &format!("[16] {text}{} {}", sizes.required, sizes.free));
+    let why = format!("{} KB wanted, {} free: delete images that nobody needs", sizes.required, sizes.free);
+    engine.ensure(sizes.fits(), Code::CacheSize, why)?;
+    if sizes.required >= space::room(&engine.directory(place)?)?.free {
+        // The older backup's room was counted as free.
+        if let Some(backup) = engine.find(place, &format!("{name}.img.ant"))? {
+            beside::remove(&backup).map_err(|error| Error::new(Code::NotWrite, error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Saves the partition between making its file system small and, whatever came of it, large again.
+fn save(
+    engine: &Engine,
+    signals: &Signals,
+    device: &Device,
+    image: &Path,
+    words: &[&str],
+    io: &mut Io,
+) -> Result<String, Error> {
+    let reduces = engine.env().get("IMGREDUCE").eq_ignore_ascii_case("TRUE");
+    let reduced = if reduces {
+        let reduced = engine.reduce_fs(device, io.out);
+        care(engine, "[30] ogReduceFs", device, reduced, io)
+    } else {
+        Ok(())
+    };
+    let saved = reduced.and_then(|()| {
+        engine.say(io.out, Targets::LOG_SESSION, &format!("[40] ogCreateImage {}", words.join(" ")));
+        let mut warn = |text: &str| engine.echo(io.err, Targets::NONE, Level::Warning, text);
+        let how = How { tool: engine.env().get("IMGPROG"), compressor: engine.env().get("IMGCOMP"), keep: true };
+        watched("save", signals, |watch: &Watch| engine.save_locked(device, image, &how, watch, &mut warn))
+    });
+    if reduces {
+        let extended = engine.extend_fs(device, io.out);
+        let extended = care(engine, "[90] ogExtendFs", device, extended, io);
+        return saved.and_then(|line| extended.map(|()| line));
+    }
+    saved
+}

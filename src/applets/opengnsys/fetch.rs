@@ -1,0 +1,203 @@
+//! Bringing an image of the repository to the cache: which one is wanted, whether the cache has it, room for it, and its
+//! way through the swarm.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::swarm::{Session, TRACKER_PORT, applet, ctorrent};
+use crate::applets::Io;
+use crate::engine::{Code, Engine, Error, Place, Targets, beside, cache, space};
+use crate::sys::signal::Signals;
+use crate::torrent::Metainfo;
+use crate::tracker::client::{self as tracker, Client};
+
+/// Bytes of the longest .torrent that a tracker is believed: pieces of 256 KiB of an image of 800 GiB.
+const MAX_METAINFO: u64 = 64 << 20;
+/// How long a tracker may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often, and with which pause, a tracker that does not know an image is asked again.
+const LOOKS: u32 = 8;
+/// See [`LOOKS`].
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The repository's address: ogrepo of the kernel's command line, else ROOTREPO.
+pub fn repo_address(engine: &Engine) -> &str {
+    match engine.env().get("ogrepo") {
+        "" => engine.env().get("ROOTREPO"),
+        address => address,
+    }
+}
+
+/// Reads `REPO`, `CACHE` or an address; this PC's own is its cache. Gives the address to fetch from, too.
+///
+/// # Errors
+/// [`Code::Format`]: it is none of them.
+pub fn repository<'a>(engine: &'a Engine, word: &'a str) -> Result<(Place, &'a str), Error> {
+    if word.parse::<IpAddr>().is_err() {
+        return Ok((engine.named_place(word)?, repo_address(engine)));
+    }
+    let is_repo = word == repo_address(engine);
+    Ok((if engine.is_own_address(word) && !is_repo { Place::Cache } else { Place::Repo }, word))
+}
+
+/// The .torrent of the image file `name`: from the repository where it is mounted, else from the tracker at `address`.
+fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Result<(Vec<u8>, Metainfo), Error> {
+    let shared = match address == repo_address(engine) {
+        true => engine.find(&Place::Repo, &format!("{name}.torrent"))?,
+        false => None,
+    };
+    let base = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
+    let (from, bytes) = match shared {
+        Some(path) => (path.display().to_string(), fs::read(&path).map_err(|error| error.to_string())),
+        None if address.is_empty() => {
+            let why = format!("REPO {name}.torrent: not in {}, and ", engine.env().path("OGIMG").display());
+            return Err(Error::new(Code::NotFound, why + "neither ogrepo nor ROOTREPO names the repository's address"));
+        }
+        None => {
+            let escaped: String = base.bytes().map(escape).collect();
+            let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+            let url = format!("http://{host}:{TRACKER_PORT}/file?name={escaped}");
+            let client =
+                Client::new(concat!("ogbox/", env!("CARGO_PKG_VERSION")), Ipv4Addr::UNSPECIFIED.into(), PATIENCE);
+            // An image that was just made is unknown for the moment until the tracker looks at its directory.
+            let mut looks = 0..LOOKS;
+            let got = loop {
+                match client.fetch(&url, MAX_METAINFO) {
+                    Err(tracker::Error::Status { code: 404, .. }) if looks.next().is_some() && signals.sleep(LOOK) => {}
+                    got => break got.map_err(|error| error.to_string()),
+                }
+            };
+            (url, got)
+        }
+    };
+    let wrong = |why: String| Error::new(Code::NotFound, format!("{from}: {why}"));
+    let bytes = bytes.map_err(wrong)?;
+    let metainfo = Metainfo::parse(&bytes).map_err(|error| wrong(error.to_string()))?;
+    if metainfo.multi_file || metainfo.name != base {
+        let why = format!("describes {}, not {base}: make it anew (ogCreateTorrent)", metainfo.name);
+        return Err(wrong(why));
+    }
+    Ok((bytes, metainfo))
+}
+
+fn escape(byte: u8) -> String {
+    match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    }
+}
+
+/// Whether `image` is whole and what `wanted` describes: it was fetched by the same torrent and not changed since.
+fn is_current(image: &Path, wanted: &Metainfo) -> bool {
+    let torrent = beside::with(image, ".torrent");
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    let unchanged = changed(image).ok().zip(changed(&torrent).ok()).is_some_and(|(image, torrent)| image <= torrent);
+    unchanged
+        && image.metadata().is_ok_and(|image| image.len() == wanted.geometry.length())
+        && !beside::with(image, ".torrent.bf").exists()
+        && Metainfo::read(&torrent).is_ok_and(|ours| ours.info_hash == wanted.info_hash)
+}
+
+/// Brings the image file `name` of the repository at `address` to the cache through the swarm, unless the cache has it;
+/// gives where it is. Until it is whole it is `X.img.part`, from which a download that broke off goes on.
+///
+/// # Errors
+/// [`Code::NotCache`], [`Code::CacheSize`]; [`Code::Locked`]: it is being brought. [`Code::NotFound`]: nobody has its torrent. [`Code::UpdateCache`]: the
+/// download broke off.
+pub fn fetch(
+    engine: &Engine,
+    signals: &Signals,
+    (address, name): (&str, &str),
+    session: Session,
+    io: &mut Io,
+) -> Result<PathBuf, Error> {
+    let directory = engine.directory(&Place::Cache)?;
+    let (bytes, wanted) = metainfo(engine, signals, address, name)?;
+    let relative = crate::engine::env::relative(name)
+        .ok_or_else(|| Error::new(Code::Format, format!("{name} leads out of the cache")))?;
+    let image = engine.find(&Place::Cache, name)?.unwrap_or_else(|| directory.join(relative));
+    if is_current(&image, &wanted) {
+        engine.say(io.out, Targets::NONE, "FALSE (1), No es neceario actualizar. Paso5.A la imagen esta en cache");
+        return Ok(image);
+    }
+    engine.say(io.out, Targets::NONE, "TRUE (0), Si es necesario actualizar.");
+    let unwritten = |error: std::io::Error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
+    fs::create_dir_all(image.parent().unwrap_or(&directory)).map_err(unwritten)?;
+    let _lock = engine.lock_image(&image)?;
+    let part = beside::with(&image, ".part");
+    let (new, bitfield) = (beside::with(&part, ".torrent.new"), beside::with(&image, ".torrent.bfog"));
+    let journal = beside::with(&part, ".journal");
+    let goes_on = Metainfo::read(&new).is_ok_and(|begun| begun.info_hash == wanted.info_hash);
+    if !goes_on {
+        [&part, &journal, &bitfield].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
+    }
+    make_room(engine, &image, wanted.geometry.length().div_ceil(1024), io)?;
+    write_whole(&new, &bytes).map_err(unwritten)?;
+    let mut command = applet("ctorrent");
+    command.args(["--leave", "0", "-C", "64"]);
+    if !session.uploads {
+        command.arg("--leech");
+    }
+    command.arg("-s").arg(&part).arg("-b").arg(&bitfield).arg(&new);
+    if !ctorrent(engine, signals, &mut command, Some(&part), io)? {
+        let why = format!("the download of {name} broke off; called again, it goes on from {}", part.display());
+        return Err(Error::new(Code::UpdateCache, why));
+    }
+    beside::remove_derived(&image).map_err(unwritten)?;
+    fs::rename(&part, &image).map_err(unwritten)?;
+    // After the image: it is current for as long as its torrent is no older.
+    write_whole(&beside::with(&image, ".torrent"), &bytes).map_err(unwritten)?;
+    [&new, &journal].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
+    Ok(image)
+}
+
+/// Writes a file so that its name always has whole contents.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = beside::with(path, ".tmp");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+/// Sees that the cache has room for `image`, `wanted` KiB of which a part may be there: the older image of that name
+/// goes first, then what ACTIONCACHEFULL says: with DELETE all other images, with FORMAT whatever the cache holds.
+///
+/// # Errors
+/// [`Code::CacheSize`]: it has not, and would not have when it were empty: then nothing is deleted.
+pub fn make_room(engine: &Engine, image: &Path, wanted: u64, io: &mut Io) -> Result<(), Error> {
+    let directory = image.parent().unwrap_or(Path::new("/"));
+    let part = beside::with(image, ".part");
+    let gone = |error: std::io::Error| Error::new(Code::NotWrite, format!("empty the cache: {error}"));
+    let room = || space::room(directory);
+    let free = room()?.free + space::allocated_kib(&part);
+    if wanted <= free {
+        return Ok(());
+    }
+    engine.say(io.out, Targets::LOG_SESSION, &engine.text("MSG_SCRIPTS_UPDATECACHE_CHECKSIZECACHE"));
+    let all = room()?.all;
+    let why = format!("{wanted} KB wanted, the whole cache has {all}: make its partition larger");
+    engine.ensure(wanted <= all, Code::CacheSize, why)?;
+    engine.say(io.out, Targets::LOG_SESSION, &engine.text("MSG_SCRIPTS_UPDATECACHE_IFNOTCACHEDO"));
+    if wanted <= free + space::allocated_kib(image) {
+        engine.say(io.out, Targets::NONE, "imagen en cache distinta,  borramos la imagen anterior");
+        beside::remove(image).and_then(|()| beside::remove_derived(image)).map_err(gone)?;
+    } else {
+        match engine.env().get("ACTIONCACHEFULL").to_ascii_uppercase().as_str() {
+            "DELETE" => cache::empty(&engine.directory(&Place::Cache)?, image).map_err(gone)?,
+            "FORMAT" => {
+                engine.format_cache(io.out)?;
+                fs::create_dir_all(directory).map_err(gone)?;
+            }
+            _ => {}
+        }
+    }
+    let free = room()?.free + space::allocated_kib(&part);
+    let why = format!(
+        "CACHE FULL, NO SPACE FREE: {wanted} KB wanted, {free} free: delete images, or set ACTIONCACHEFULL in engine.cfg"
+    );
+    engine.ensure(wanted <= free, Code::CacheSize, why)
+}

@@ -1,0 +1,209 @@
+//! A file or partition from one PC to others by other people's programs, as OpenGnsys does it: sessions, and the
+//! command lines of ogMcastSyntax (udpcast) and ogUcastSyntax (mbuffer).
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::{Code, Engine, Error, syntax, unicast};
+
+/// The ports that OpenGnsys multicasts by: even ones of these.
+const PORTS: std::ops::RangeInclusive<u16> = 9000..=9098;
+/// Where a repository hears what is wanted of it (ogAdmRepoAux).
+const REPOSITORY: u16 = 2009;
+/// How often a repository is asked for a session.
+const TRIES: u32 = 5;
+/// How long it may take to accept a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which end of a transfer a line is for, and of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A file or partition goes out.
+    Send,
+    /// It comes in.
+    Receive,
+}
+
+impl Engine {
+    /// The line that sends or receives by multicast; `file` names what udpcast reads or writes, without it a pipe does.
+    ///
+    /// # Errors
+    /// [`Code::McastSyntax`]: the session is none.
+    pub fn multicast_line(&self, role: Role, session: &str, file: Option<&str>) -> Result<String, Error> {
+        let buffer = if self.has_program("mbuffer") { " --pipe 'mbuffer -q -m 20M' " } else { "" };
+        let log = self.env().rooted("/tmp/mcast.log").display().to_string();
+        let file = file.map_or(String::new(), |file| format!(" --file {}", syntax::word(file)));
+        let wrong = |what: &str| Error::new(Code::McastSyntax, format!("{session}: {what}"));
+        let words: Vec<&str> = session.split(':').collect();
+        let port = words[0].parse().ok().filter(|port| PORTS.contains(port) && port % 2 == 0);
+        let port: u16 = port.ok_or_else(|| wrong("the port is no even one of 9000 to 9098"))?;
+        let number =
+            |word: &str, what: &str| word.parse::<u32>().map_err(|_| wrong(&format!("{word} is no number of {what}")));
+        if role == Role::Send {
+            let [_, method, address, rate, clients, wait] = words[..] else {
+                return Err(wrong("a server's session is port:method:address:rate:clients:seconds"));
+            };
+            let known = ["full-duplex", "half-duplex", "broadcast"].contains(&method);
+            self.ensure(known, Code::McastSyntax, format!("{session}: {method} is no method"))?;
+            address.parse::<Ipv4Addr>().map_err(|_| wrong(&format!("{address} is no address")))?;
+            let mbit = rate.strip_suffix('M').filter(|mbit| mbit.len() <= 3 && mbit.parse::<u16>().is_ok());
+            self.ensure(mbit.is_some(), Code::McastSyntax, format!("{session}: {rate} is no rate, as 70M"))?;
+            let (clients, wait) = (number(clients, "clients")?, number(wait, "seconds")?);
+            return Ok(format!(
+                "udp-sender {buffer} --nokbd --portbase {port} --{method} --mcast-data-address {address} \
+                 --fec 8x8/128 --max-bitrate {rate} --ttl 16 --min-clients {clients} --max-wait {wait} \
+                 --autostart {wait} --log {log}{file}"
+            ));
+        }
+        let mut line = format!("udp-receiver {buffer} --portbase {port}");
+        // What of a server's session follows its port is nothing to a receiver.
+        if let [_, server, start, receive] = words[..] {
+            server.parse::<Ipv4Addr>().map_err(|_| wrong(&format!("{server} is no address")))?;
+            line += &format!(" --mcast-rdv-address {server}");
+            for (option, seconds) in [("--start-timeout", start), ("--receive-timeout", receive)] {
+                if number(seconds, "seconds")? > 0 && udp_receiver_knows(option) {
+                    line += &format!(" {option} {seconds}");
+                }
+            }
+        } else {
+            self.ensure(words.len() == 1, Code::McastSyntax, format!("{session}: port[:server:seconds:seconds]"))?;
+        }
+        Ok(format!("{line} --log {log}{file}"))
+    }
+
+    /// The line that sends or receives by mbuffer.
+    ///
+    /// # Errors
+    /// [`Code::UcastSyntax`]: the session is none.
+    pub fn unicast_line(&self, role: Role, session: &str, file: Option<&str>) -> Result<String, Error> {
+        let session = unicast::Session::parse(session)?;
+        let (port, file) = (session.port, file.map(syntax::word));
+        Ok(match role {
+            Role::Send => {
+                let to: String = session.addresses.iter().map(|address| format!(" -O {address}:{port}")).collect();
+                format!("mbuffer {to}{}", file.map_or(String::new(), |file| format!(" -i {file}")))
+            }
+            Role::Receive => {
+                let from = session.addresses[0];
+                format!("mbuffer -I {from}:{port} {}", file.map_or(String::new(), |file| format!(" -o {file}")))
+            }
+        })
+    }
+
+    /// Runs a line of programs; each of `programs` must be installed.
+    ///
+    /// # Errors
+    /// [`Code::NotExec`]: one is not. `code`: one failed.
+    pub fn transfer(&self, line: &str, programs: &[&str], code: Code) -> Result<(), Error> {
+        for program in programs {
+            let why = format!("{program} is not installed: it transfers by it, TORRENT needs nothing");
+            self.ensure(self.has_program(program), Code::NotExec, why)?;
+        }
+        self.run_pipeline(line).map_err(|error| Error::new(code, error.detail))
+    }
+
+    /// Has the repository at `server` multicast the image file `name` by the session `options` (ogMcastRequest).
+    ///
+    /// # Errors
+    /// [`Code::ProtocolJoinMaster`]: it does not.
+    pub fn request_multicast(
+        &self,
+        server: &str,
+        name: &str,
+        options: &str,
+        wait: &dyn Fn(Duration) -> bool,
+    ) -> Result<(), Error> {
+        let failed = |why: &str| Error::new(Code::ProtocolJoinMaster, format!("ask {server}:{REPOSITORY}: {why}"));
+        // Where nmap can look whether it began, it is asked until it did.
+        let looks = self.has_program("nmap");
+        let mut why = "it sends nothing".to_owned();
+        for _ in 0..TRIES {
+            if looks && is_open(server, options) {
+                return Ok(());
+            }
+            match ask(server, &format!("START_MULTICAST {name} {options}")) {
+                Ok(()) if !looks => return Ok(()),
+                Ok(()) => {}
+                Err(error) => why = error.to_string(),
+            }
+            if !wait(Duration::from_secs(if looks { 10 } else { 1 })) {
+                break;
+            }
+        }
+        Err(failed(&why))
+    }
+}
+
+fn ask(server: &str, line: &str) -> std::io::Result<()> {
+    let addresses = (server, REPOSITORY).to_socket_addrs()?;
+    let mut last = std::io::Error::other("it has no address");
+    for address in addresses.collect::<Vec<SocketAddr>>() {
+        match TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut socket| socket.write_all(line.as_bytes())) {
+            Ok(()) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Whether somebody sends by the session: its second port is open.
+fn is_open(server: &str, options: &str) -> bool {
+    let port = options.split(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or_default();
+    let mut nmap = Command::new("nmap");
+    nmap.args(["-n", "-sU", "-p", &port.saturating_add(1).to_string(), server]).stdin(Stdio::null());
+    nmap.output().is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("open"))
+}
+
+/// Old ones have no time-outs.
+fn udp_receiver_knows(option: &str) -> bool {
+    let output = Command::new("udp-receiver").arg("--help").stdin(Stdio::null()).output();
+    // None to be asked: then the line is for another machine.
+    output.map_or(true, |output| {
+        [output.stdout, output.stderr].iter().any(|said| String::from_utf8_lossy(said).contains(option))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::moved;
+    use super::*;
+
+    const SERVER: &str = "9000:full-duplex:239.194.17.2:70M:20:120";
+
+    #[test]
+    fn lines_are_opengnsys_own() {
+        let (dir, engine) = moved(&[]);
+        let log = dir.path().join("tmp/mcast.log");
+        assert_eq!(
+            engine.multicast_line(Role::Send, SERVER, Some("/x y.img")).unwrap(),
+            format!(
+                "udp-sender  --nokbd --portbase 9000 --full-duplex --mcast-data-address 239.194.17.2 --fec 8x8/128 \
+                 --max-bitrate 70M --ttl 16 --min-clients 20 --max-wait 120 --autostart 120 --log {} --file '/x y.img'",
+                log.display()
+            )
+        );
+        assert_eq!(
+            engine.multicast_line(Role::Receive, "9000:10.0.0.1:0:0", None).unwrap(),
+            format!("udp-receiver  --portbase 9000 --mcast-rdv-address 10.0.0.1 --log {}", log.display())
+        );
+        let unicast = |role, session| engine.unicast_line(role, session, None).unwrap();
+        assert_eq!(unicast(Role::Send, "8000:10.0.0.1:10.0.0.2"), "mbuffer  -O 10.0.0.1:8000 -O 10.0.0.2:8000");
+        assert_eq!(unicast(Role::Receive, "8000:10.0.0.1"), "mbuffer -I 10.0.0.1:8000 ");
+    }
+
+    #[test]
+    fn what_is_no_session_is_told_apart() {
+        let (_dir, engine) = moved(&[]);
+        let line = |role, session: &str| engine.multicast_line(role, session, None).map_err(|error| error.code);
+        for (at, wrong) in ["9001", "half", "10.0", "70", "x", "-1"].iter().enumerate() {
+            let mut words: Vec<&str> = SERVER.split(':').collect();
+            words[at] = wrong;
+            assert_eq!(line(Role::Send, &words.join(":")), Err(Code::McastSyntax), "{words:?}");
+        }
+        for wrong in ["", "9100", "8998", "9000:10.0.0.1", "9000:pc:1:1", "9000:10.0.0.1:x:1", "9000;reboot"] {
+            assert_eq!(line(Role::Receive, wrong), Err(Code::McastSyntax), "{wrong}");
+        }
+    }
+}
