@@ -15,8 +15,7 @@ use crate::image::unpack;
 
 /// Compressed formats that only other people's programs read, by how their files begin. One that gets a codec of its
 /// own is never looked for here.
-const PROGRAMS: &[(&str, &[u8])] =
-    &[("gzip", &[0x1f, 0x8b]), ("bzip2", b"BZh"), ("xz", b"\xfd7zXZ\0"), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd])];
+const PROGRAMS: &[(&str, &[u8])] = &[("bzip2", b"BZh"), ("xz", b"\xfd7zXZ\0")];
 
 /// An image's origin, and the size of the partition that it wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,7 +133,7 @@ fn foreign(input: &mut Input) -> Result<Option<(&'static str, &'static str, u64)
     }
     let head = match codec.expand {
         Some(expand) => {
-            let length = expand(&packed, &mut plain).map_err(image::Error::Refused)?;
+            let length = expand(&packed, &mut codec::Scratch::default(), &mut plain).map_err(image::Error::Refused)?;
             &plain[..length]
         }
         None => &packed.data[..packed.used],

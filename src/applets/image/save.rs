@@ -21,7 +21,7 @@ struct Args {
     #[argh(option, short = 'o')]
     output: Option<String>,
 
-    /// compression: lzop (default), gzip, none
+    /// compression: lzop (default), gzip, zstd, none
     #[argh(option, short = 'c')]
     compress: Option<String>,
 

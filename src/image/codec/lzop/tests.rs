@@ -12,7 +12,7 @@ fn file(plain: &[u8], piece: usize) -> Vec<u8> {
         let length = encode(part, &mut scratch, &mut block);
         out.extend_from_slice(&block[..length]);
     }
-    end(&mut out);
+    end(&[], &mut out);
     out
 }
 
@@ -23,7 +23,7 @@ fn read(file: &[u8]) -> Result<Vec<u8>, String> {
     let mut split = (codec.split)();
     let (mut packed, mut plain, mut block) = (Packed::default(), Vec::new(), Vec::new());
     while split.next(&mut input, &mut packed).map_err(|error| error.to_string())? {
-        let length = expand(&packed, &mut block)?;
+        let length = expand(&packed, &mut Scratch::default(), &mut block)?;
         plain.extend_from_slice(&block[..length]);
     }
     Ok(plain)

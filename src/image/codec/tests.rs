@@ -1,0 +1,35 @@
+//! What the tests of all codecs share.
+
+use super::*;
+
+/// `plain` as `codec` packs it, in order and side by side.
+pub fn packed(codec: &Codec, plain: &[u8]) -> Vec<u8> {
+    let (mut from, mut out, mut head) = (plain, Vec::new(), Vec::new());
+    (codec.begin)(&mut head);
+    let mut fill = |to: &mut [u8]| {
+        let (now, later) = from.split_at(from.len().min(to.len()));
+        to[..now.len()].copy_from_slice(now);
+        from = later;
+        Ok(now.len())
+    };
+    let mut send = |bytes: &[u8]| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    };
+    pack(codec, &head, &mut fill, &mut send).unwrap();
+    out
+}
+
+/// What `file` expands to by the codec that recognises it, or the error.
+pub fn unpacked(file: &[u8]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    let mut input = Input::new(Box::new(std::io::Cursor::new(file.to_vec())), "file");
+    let codec = recognise(input.peek(16).unwrap());
+    assert_ne!(codec.name, "none");
+    let mut take = |bytes: &[u8]| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    };
+    unpack(codec, &mut input, &|| false, &mut take).map_err(|error| error.to_string())?;
+    Ok(out)
+}
