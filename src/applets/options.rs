@@ -32,8 +32,16 @@ pub struct Grammar {
 /// # Errors
 /// A wrong command line: argh's message and the grammar's exit code.
 pub fn parse<T: FromArgs>(applet: &str, grammar: &Grammar, args: &[String], io: &mut Io) -> Result<Parsed<T>, Failure> {
-    let words = normalise(grammar, args);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut words = normalised(grammar, args);
+    if words.iter().any(|group| group[0] == "-") {
+        // argh takes a lone dash for an option that it does not know, but behind `--`.
+        let is_option = |group: &Vec<String>| group[0].starts_with('-') && !["-", "--"].contains(&group[0].as_str());
+        let (options, positional): (Vec<_>, Vec<_>) = words.into_iter().partition(is_option);
+        let positional = positional.into_iter().flatten().filter(|word| word != "--");
+        words = options;
+        words.push(std::iter::once("--".to_owned()).chain(positional).collect());
+    }
+    let words: Vec<&str> = words.iter().flatten().map(String::as_str).collect();
     match T::from_args(&[applet], &words) {
         Ok(options) => Ok(Parsed::Run(options)),
         Err(early) if early.status.is_ok() => {
@@ -46,6 +54,11 @@ pub fn parse<T: FromArgs>(applet: &str, grammar: &Grammar, args: &[String], io: 
 
 /// Rewrites `args` into the forms that argh reads; of options that are given twice the last stays.
 pub fn normalise(grammar: &Grammar, args: &[String]) -> Vec<String> {
+    normalised(grammar, args).concat()
+}
+
+/// The same, each option with its value.
+fn normalised(grammar: &Grammar, args: &[String]) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = Vec::new();
     let mut words = args.iter();
     while let Some(word) = words.next() {
@@ -81,7 +94,7 @@ pub fn normalise(grammar: &Grammar, args: &[String]) -> Vec<String> {
             || grammar.repeated.contains(&name.trim_start_matches('-'))
             || !found[at + 1..].iter().any(|later| later[0] == name)
     };
-    found.iter().enumerate().filter(|(at, group)| last_wins(*at, group)).flat_map(|(_, group)| group.clone()).collect()
+    found.iter().enumerate().filter(|(at, group)| last_wins(*at, group)).map(|(_, group)| group.clone()).collect()
 }
 
 #[cfg(test)]
