@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::info::ImageInfo;
-use super::{Code, Device, Engine, Error, beside, fs, syntax};
+use super::{Code, Device, Engine, Error, beside, syntax};
 use crate::image::codec::{self, Input};
 use crate::image::restore::{self, restore};
 use crate::image::save::{ImageFile, Options, Save};
@@ -205,11 +205,13 @@ fn save(
     watch: &Watch,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), image::Error> {
-    // As partclone is called with -F: what is not clean is taken as it is, and what is not known wholly.
-    let whole = fs::recognise(&device.path).is_none();
-    let save = Save::open(&device.path, &Options { unclean: true, whole, ..Options::default() })?;
-    if let Some(why) = save.dirty() {
-        warn(why);
+    // As partclone is called with -F: what is not clean is taken as it is.
+    let mut save = Save::open(&device.path, &Options { unclean: true, ..Options::default() })?;
+    for note in save.notes() {
+        warn(note);
+    }
+    if save.wants_scan() {
+        save.scan(&Watch { begin: &|_| {}, ..*watch })?;
     }
     let name = image.display().to_string();
     let mut file = ImageFile::create(image)?;

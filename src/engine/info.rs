@@ -8,14 +8,15 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::{Code, Engine, Error};
-use crate::image;
-use crate::image::codec::{self, Input, Packed};
-use crate::image::fs::Fields;
-use crate::image::unpack;
+use crate::image::codec::{self, Input};
+use crate::image::{legacy, unpack};
 
 /// Compressed formats that only other people's programs read, by how their files begin. One that gets a codec of its
 /// own is never looked for here.
 const PROGRAMS: &[(&str, &[u8])] = &[("bzip2", b"BZh"), ("xz", b"\xfd7zXZ\0")];
+
+/// OpenGnsys' words for other programs.
+const PROGRAM_NAMES: &[&str] = &["NTFSCLONE", "PARTIMAGE"];
 
 /// An image's origin, and the size of the partition that it wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,9 +112,14 @@ impl Engine {
                 Ok(ImageInfo { program: "PARTCLONE", compressor, fs: header.fs, size })
             }
             Err(error) => {
-                let other = self.open_image(path).ok().and_then(|mut opened| foreign(&mut opened.input).ok());
-                let (program, fs, size) = other.flatten().ok_or_else(|| Error::new(Code::Image, error.to_string()))?;
-                Ok(ImageInfo { program, compressor, fs: fs.to_owned(), size })
+                let mut opened = self.open_image(path)?;
+                let input = std::mem::replace(&mut opened.input, Input::new(Box::new(std::io::empty()), ""));
+                let other = legacy::recognise(input).ok().flatten();
+                let other = other.ok_or_else(|| Error::new(Code::Image, error.to_string()))?;
+                // OpenGnsys has all names in capitals but the one of partclone.dd.
+                let program = PROGRAM_NAMES.iter().find(|name| name.eq_ignore_ascii_case(other.program));
+                let program = program.copied().unwrap_or(other.program);
+                Ok(ImageInfo { program, compressor, fs: other.fs.to_owned(), size: other.size })
             }
         }
     }
@@ -121,29 +127,4 @@ impl Engine {
 
 fn expander(program: &str, path: &OsStr) -> std::io::Result<Child> {
     Command::new(program).arg("-dc").arg(path).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
-}
-
-/// Program, file system and size of an image that others than partclone made, by its first bytes.
-fn foreign(input: &mut Input) -> Result<Option<(&'static str, &'static str, u64)>, image::Error> {
-    let codec = codec::recognise(input.peek(16)?);
-    let mut packed = Packed::default();
-    let mut plain = Vec::new();
-    if !(codec.split)().next(input, &mut packed)? {
-        return Ok(None);
-    }
-    let head = match codec.expand {
-        Some(expand) => {
-            let length = expand(&packed, &mut codec::Scratch::default(), &mut plain).map_err(image::Error::Refused)?;
-            &plain[..length]
-        }
-        None => &packed.data[..packed.used],
-    };
-    Ok(match () {
-        // ntfsclone's header: mark, version, size of a cluster, size of the device.
-        () if head.starts_with(b"\0ntfsclone-image") => Some(("NTFSCLONE", "NTFS", Fields(head).u64(22))),
-        () if head.starts_with(b"PaRtImAgE-VoLuMe") => Some(("PARTIMAGE", "", 0)),
-        // A whole device: it begins with a boot sector.
-        () if Fields(head).u16(510) == 0xaa55 => Some(("partclone.dd", "", 0)),
-        () => None,
-    })
 }

@@ -4,6 +4,8 @@
 //! the bitwise NOT of zlib's. Version 1's (`CRC32_0001`) has a defect that its readers must share: of each block
 //! it feeds the first byte, over and over, as many times as the block has bytes, and never begins anew.
 
+use super::container::Header;
+
 /// How a container's blocks are summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -67,16 +69,74 @@ impl Running {
         self.crc.update(bytes);
     }
 
-    /// Takes one block as version 1 does.
-    pub fn update_v1(&mut self, block: &[u8]) {
-        let row = [block.first().copied().unwrap_or(0); 4096];
-        for part in block.chunks(row.len()) {
-            self.crc.update(&row[..part.len()]);
+    /// Takes one block of `len` bytes that begins with `first`, as version 1 does.
+    pub fn update_v1(&mut self, first: u8, mut len: usize) {
+        let row = [first; 4096];
+        while len > 0 {
+            let part = len.min(row.len());
+            self.crc.update(&row[..part]);
+            len -= part;
         }
     }
 
     /// The checksum of all bytes so far.
     pub fn value(&self) -> u32 {
         !self.crc.clone().finalize()
+    }
+}
+
+/// The checksums that go between the blocks of an image that is being written.
+pub struct Between {
+    mode: Mode,
+    reseed: bool,
+    /// Bytes that one covers, and those until the next is due.
+    chunk: u64,
+    left: u64,
+    first: u8,
+    sum: Running,
+}
+
+impl Between {
+    /// For the image with this header; version 1's mode has a checksum a block.
+    pub fn new(header: &Header) -> Between {
+        let chunk = match header.checksum {
+            Mode::None => u64::MAX,
+            _ => u64::from(header.blocks_per_checksum) * u64::from(header.block_size),
+        };
+        Between { mode: header.checksum, reseed: header.reseed, chunk, left: chunk, first: 0, sum: Running::default() }
+    }
+
+    /// How many bytes may be added before the next checksum.
+    pub fn room(&self) -> u64 {
+        self.left
+    }
+
+    /// Takes bytes of blocks, no more than there is room; gives the checksum that is due behind them.
+    pub fn add(&mut self, bytes: &[u8]) -> Option<[u8; 4]> {
+        match (self.mode, bytes.first()) {
+            (Mode::None, _) | (_, None) => return None,
+            (Mode::Crc32, _) => self.sum.update(bytes),
+            (Mode::Crc32V1, Some(first)) if self.left == self.chunk => self.first = *first,
+            (Mode::Crc32V1, _) => {}
+        }
+        self.left -= bytes.len() as u64;
+        (self.left == 0).then(|| self.due())
+    }
+
+    /// The checksum that is due behind the last block.
+    pub fn end(&mut self) -> Option<[u8; 4]> {
+        (self.mode != Mode::None && self.left < self.chunk).then(|| self.due())
+    }
+
+    fn due(&mut self) -> [u8; 4] {
+        self.left = self.chunk;
+        if self.mode == Mode::Crc32V1 {
+            self.sum.update_v1(self.first, self.chunk as usize);
+        }
+        let value = self.sum.value();
+        if self.reseed {
+            self.sum = Running::default();
+        }
+        value.to_le_bytes()
     }
 }

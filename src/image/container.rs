@@ -5,7 +5,9 @@
 //! one bit a block in the map, with a CRC behind it; version 1 (partclone 0.2) has a header of 4160 bytes, one
 //! byte a block, the mark `BiTmAgIc`, and a checksum after each block. Only little-endian images are read.
 
+use super::bitmap::Bitmap;
 use super::checksum::{self, Mode};
+use super::legacy;
 
 /// Bytes of a version 2 header.
 pub const HEADER_V2: usize = 110;
@@ -99,7 +101,10 @@ fn fault<T>(at: usize, why: impl Into<String>) -> Result<T, Fault> {
 /// No partclone image, or of a version or byte order that is not known.
 pub fn header_size(head: &[u8]) -> Result<usize, Fault> {
     if head.len() < HEAD || !head.starts_with(MAGIC) {
-        return fault(0, "not a partclone image");
+        return match legacy::of(head) {
+            Some(legacy) => fault(0, format!("an image of {}, not of partclone", legacy.program)),
+            None => fault(0, "not a partclone image"),
+        };
     }
     match &head[30..34] {
         b"0001" => Ok(HEADER_V1),
@@ -203,6 +208,25 @@ impl Header {
         }
         out
     }
+}
+
+/// What stands before the first block: header, map, and what checks the map.
+pub fn front(header: &Header, map: &Bitmap) -> Vec<u8> {
+    let mut out = header.to_bytes();
+    let at = out.len();
+    match header.map {
+        MapMode::None => return out,
+        MapMode::Bit => map.write_bytes(&mut out),
+        MapMode::Byte => out.extend((0..map.blocks()).map(|block| u8::from(map.get(block)))),
+    }
+    match header.version {
+        Version::One => out.extend(MAP_MARK),
+        Version::Two => {
+            let sum = checksum::crc32(&out[at..]);
+            out.extend(sum.to_le_bytes());
+        }
+    }
+    out
 }
 
 /// Largest block that is believed: nothing comes near it, and one block is held in memory.

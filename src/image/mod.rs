@@ -10,7 +10,10 @@
 //! | [`codec`] | the compressors around it |
 //! | [`pipeline`] | pieces in order through several threads |
 //! | [`unpack`] | an image taken apart, its checksums verified |
+//! | [`disk`] | the used blocks of a whole disk, by its partition table |
+//! | [`convert`] | an image into another format, as it passes |
 //! | [`info`] | what an image's header says, in partclone.info's words |
+//! | [`legacy`] | images of other programs |
 //! | [`save`], [`restore`] | the two ways through all of the above |
 //! | [`target`] | what is restored to: a device or a sparse file |
 
@@ -21,8 +24,11 @@ pub mod bitmap;
 pub mod checksum;
 pub mod codec;
 pub mod container;
+pub mod convert;
+pub mod disk;
 pub mod fs;
 pub mod info;
+pub mod legacy;
 pub mod pipeline;
 pub mod restore;
 pub mod save;

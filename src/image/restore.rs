@@ -5,7 +5,8 @@ use std::path::Path;
 use super::bitmap::Bitmap;
 use super::codec::Input;
 use super::container::Header;
-use super::fs::ntfs;
+use super::disk::{self, Table};
+use super::fs::{ntfs, raw};
 use super::target::{Target, Unused};
 use super::unpack::{self, Event};
 use super::{Error, Watch};
@@ -21,6 +22,8 @@ pub struct Options {
     pub unused: Unused,
     /// Read the target back past the cache and compare.
     pub verify: bool,
+    /// Overwrite a partition table by a file system.
+    pub force: bool,
 }
 
 /// Restores the image `input` to `path`.
@@ -38,7 +41,9 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             if options.verify {
                 written.map = map.clone();
             }
-            clear_unused(target, header, map, options.unused, watch)
+            // What an image of everything that is not zero leaves out must be zero, whatever is to become of the rest.
+            let unused = if raw::is_raw(header) { Unused::Zero } else { options.unused };
+            clear_unused(target, header, map, unused, watch)
         }
         Event::Blocks(first, bytes) => {
             if first == 0 && header.fs == ntfs::NAME {
@@ -65,6 +70,10 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             if options.verify {
                 written.compare(target, &header, watch)?;
             }
+            if disk::sector_of(&header).is_some() {
+                disk::fit(target, &header)?;
+                target.sync()?;
+            }
             target.finish();
         }
         Ok(header)
@@ -77,12 +86,31 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
     }
 }
 
+/// Opens the target and makes sure that it is one for such an image.
 fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options) -> Result<Target, Error> {
     let least = match options.used_fit {
         true => map.end() * u64::from(header.block_size),
         false => header.target_size(),
     };
-    Target::open(path, header, least)
+    let target = Target::open(path, header, least)?;
+    let name = target.name();
+    let Some(sector) = disk::sector_of(header) else {
+        let spared = raw::is_raw(header) || options.force;
+        if !spared && target.source()?.is_some_and(|source| !matches!(Table::read(&source), Ok(None))) {
+            return Err(Error::Refused(format!(
+                "{name} has a partition table and the image holds {}: nothing was written; name a partition, or clear \
+                 the table first (wipefs -a)",
+                header.fs
+            )));
+        }
+        return Ok(target);
+    };
+    match target.sector() {
+        Some(found) if found != sector => Err(Error::Refused(format!(
+            "{name} has sectors of {found} bytes, the image's partition table counts in {sector}: nothing was written"
+        ))),
+        _ => Ok(target),
+    }
 }
 
 /// Before the first block is written, so that a target that cannot is refused in time.
@@ -100,16 +128,23 @@ fn clear_unused(
     // What an image of used blocks that just fit leaves out may lie behind the target's end.
     let last = target.size().map_or(map.blocks(), |bytes| map.blocks().min(bytes / size));
     let mut from = 0;
-    while from < last && !(watch.stop)() {
+    while from < last {
+        if (watch.stop)() {
+            return Err(Error::Interrupted);
+        }
         let (start, count) = map.next_run(from).unwrap_or((last, 0));
-        let end = start.min(last);
+        // Not all at once, for a disk may take hours.
+        let end = start.min(last).min(from + CLEARED.div_ceil(size));
         if from < end {
             target.clear(unused, from * size, (end - from) * size)?;
         }
-        from = start + count;
+        from = if end < start { end } else { start + count };
     }
     Ok(())
 }
+
+/// Most bytes that are cleared between two looks at whether to go on.
+const CLEARED: u64 = 1 << 30;
 
 /// Bytes that one remembered checksum covers.
 const SUMMED: usize = 1 << 20;

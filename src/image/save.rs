@@ -6,12 +6,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::bitmap::Bitmap;
-use super::checksum::{Mode, Running};
+use super::checksum::{Between, Mode};
 use super::codec::{self, Codec};
-use super::container::{Header, MapMode, Version};
-use super::fs::{self, Used};
+use super::container::{self, Header, MapMode, Version};
+use super::disk::{self, Table};
+use super::fs::{self, Used, raw};
 use super::source::Source;
-use super::{Error, Watch, checksum};
+use super::{Error, Watch};
 
 /// In the header, where partclone puts its version: the version of the format, and who.
 const MADE_BY: &str = "0.3+ogbox";
@@ -19,16 +20,12 @@ const MADE_BY: &str = "0.3+ogbox";
 /// Bytes that one checksum covers unless it is said otherwise: partclone's buffer.
 const BYTES_PER_CHECKSUM: u32 = 1 << 20;
 
-/// How an image is to be made.
+/// Of which version an image is, and how its blocks are summed.
 #[derive(Clone, Copy)]
-pub struct Options {
-    /// Take a source that is in use or not clean.
-    pub force: bool,
-    /// Take a source that is not clean.
-    pub unclean: bool,
-    /// Save every block, whatever file system the source may hold.
-    pub whole: bool,
-    /// How blocks are summed.
+pub struct Format {
+    /// Of the container.
+    pub version: Version,
+    /// How blocks are summed, in version 2.
     pub checksum: Mode,
     /// Blocks a checksum; none for as many as make 1 MiB.
     pub blocks_per_checksum: Option<u32>,
@@ -36,18 +33,74 @@ pub struct Options {
     pub reseed: bool,
 }
 
-impl Default for Options {
-    /// As partclone does it.
-    fn default() -> Options {
-        Options {
-            force: false,
-            unclean: false,
-            whole: false,
-            checksum: Mode::Crc32,
-            blocks_per_checksum: None,
-            reseed: true,
-        }
+impl Default for Format {
+    /// As partclone 0.3 does it.
+    fn default() -> Format {
+        Format { version: Version::Two, checksum: Mode::Crc32, blocks_per_checksum: None, reseed: true }
     }
+}
+
+impl Format {
+    /// Writes itself into a header whose fields of the file system are right.
+    pub fn put(&self, header: &mut Header) {
+        header.version = self.version;
+        if self.version == Version::One {
+            // It has room for one of the two, by which readers count.
+            header.used_by_super = header.used_by_map;
+        }
+        (header.checksum, header.reseed, header.map) = match self.version {
+            Version::One => (Mode::Crc32V1, false, MapMode::Byte),
+            Version::Two => (self.checksum, self.reseed, MapMode::Bit),
+        };
+        let usual = BYTES_PER_CHECKSUM / header.block_size;
+        header.blocks_per_checksum = match header.checksum {
+            Mode::None => 0,
+            Mode::Crc32 => self.blocks_per_checksum.unwrap_or(usual).max(1),
+            Mode::Crc32V1 => 1,
+        };
+    }
+}
+
+/// The header of an image of these blocks.
+pub fn header(used: &Used, format: &Format) -> Header {
+    let mut header = Header {
+        version: Version::Two,
+        made_by: MADE_BY.to_owned(),
+        fs: used.name.to_owned(),
+        device_size: used.device_size,
+        blocks: used.map.blocks(),
+        used_by_super: used.used_by_super,
+        used_by_map: used.map.used(),
+        block_size: used.block_size,
+        cpu_bits: 64,
+        checksum: Mode::None,
+        blocks_per_checksum: 0,
+        reseed: false,
+        map: MapMode::Bit,
+    };
+    format.put(&mut header);
+    header
+}
+
+/// What is told of a job of which nobody knows how much there is.
+pub fn unknown() -> Header {
+    let (map, dirty) = (Bitmap::default(), None);
+    header(&Used { name: "", block_size: 1, device_size: 0, used_by_super: 0, map, dirty }, &Format::default())
+}
+
+/// How an image is to be made.
+#[derive(Clone, Copy, Default)]
+pub struct Options {
+    /// Take a source that is in use or not clean.
+    pub force: bool,
+    /// Take a source that is not clean.
+    pub unclean: bool,
+    /// Save every block, as partclone.imager does.
+    pub whole: bool,
+    /// Save every block that is not zero, whatever the source may hold.
+    pub raw: bool,
+    /// The image's format.
+    pub format: Format,
 }
 
 /// A source whose used blocks are known.
@@ -55,38 +108,39 @@ pub struct Save {
     source: Source,
     used: Used,
     header: Header,
+    notes: Vec<String>,
 }
 
 impl Save {
-    /// Opens a source and reads which of its blocks are used.
+    /// Opens a source and reads which of its blocks are used: those of its file system or, if it is a whole disk, of
+    /// all in its partitions. What holds neither must be scanned ([`Save::scan`]) for blocks that are not zero.
     ///
     /// # Errors
-    /// It cannot be read, is in use or not clean (without force), or holds no file system that is known.
+    /// It cannot be read, is in use or not clean (without force), or its file system or partition table is damaged.
     pub fn open(path: &Path, options: &Options) -> Result<Save, Error> {
         let source = Source::open(path, options.force)?;
-        let used = if options.whole { whole(&source) } else { fs::used(&source)? };
+        let mut notes = Vec::new();
+        let used = if options.whole {
+            raw::whole(&source)
+        } else if options.raw {
+            raw::used(&source)?
+        } else if let Some(table) = Table::read(&source)? {
+            disk::used(&source, &table, options.force, &mut notes)?
+        } else if let Some(fs) = fs::recognise(&source)? {
+            (fs.used)(&source)?
+        } else {
+            let what = fs::unknown(&source)?;
+            notes.push(format!("{}: {what}: each block that is not zero is saved", source.name()));
+            raw::used(&source)?
+        };
         if let Some(why) = used.dirty.as_ref().filter(|_| !options.force && !options.unclean) {
             return Err(Error::Refused(format!("{why}, or take it as it is with --force")));
         }
-        let header = Header {
-            version: Version::Two,
-            made_by: MADE_BY.to_owned(),
-            fs: used.name.to_owned(),
-            device_size: used.device_size,
-            blocks: used.map.blocks(),
-            used_by_super: used.used_by_super,
-            used_by_map: used.map.used(),
-            block_size: used.block_size,
-            cpu_bits: 64,
-            checksum: options.checksum,
-            blocks_per_checksum: match options.checksum {
-                Mode::None => 0,
-                _ => options.blocks_per_checksum.unwrap_or(BYTES_PER_CHECKSUM / used.block_size).max(1),
-            },
-            reseed: options.reseed,
-            map: MapMode::Bit,
-        };
-        Ok(Save { source, used, header })
+        if let Some(why) = &used.dirty {
+            notes.push(format!("{why}; taken as it is"));
+        }
+        let header = header(&used, &options.format);
+        Ok(Save { source, used, header, notes })
     }
 
     /// What the image's header will say.
@@ -94,9 +148,26 @@ impl Save {
         &self.header
     }
 
-    /// Why the source should not have been taken, if it was only under force.
-    pub fn dirty(&self) -> Option<&str> {
-        self.used.dirty.as_deref()
+    /// What is worth telling: what is not clean and taken by force, what is not known and saved whole.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whether the source is to be scanned before it is written.
+    pub fn wants_scan(&self) -> bool {
+        self.header.fs == raw::NAME
+    }
+
+    /// Reads the whole source for blocks that are all zeroes.
+    ///
+    /// # Errors
+    /// The source cannot be read, or an end was asked for.
+    pub fn scan(&mut self, watch: &Watch) -> Result<(), Error> {
+        (watch.begin)(&self.header);
+        raw::scan(&self.source, &mut self.used, watch)?;
+        self.header.used_by_map = self.used.map.used();
+        self.header.used_by_super = self.header.used_by_map;
+        Ok(())
     }
 
     /// Writes the image to `out`, which errors call `name`; gives the bytes written.
@@ -105,32 +176,34 @@ impl Save {
     /// The source cannot be read, `out` not be written, or an end was asked for.
     pub fn write(&self, out: &mut (dyn Write + Send), name: &str, codec: &Codec, watch: &Watch) -> Result<u64, Error> {
         (watch.begin)(&self.header);
-        let mut written = 0;
-        let mut send = |bytes: &[u8]| {
-            written += bytes.len() as u64;
-            (watch.wrote)(bytes.len() as u64);
-            out.write_all(bytes).map_err(|error| Error::io(format!("write {name}"), error))
-        };
-        let mut head = Vec::new();
-        (codec.begin)(&mut head);
         let mut packer = Packer::new(self);
-        let mut fill = |to: &mut [u8]| match (watch.stop)() {
-            true => Err(Error::Interrupted),
-            false => packer.fill(to, watch.progress),
-        };
-        codec::pack(codec, &head, &mut fill, &mut send)?;
-        Ok(written)
+        pack(out, name, codec, watch, &mut |to| packer.fill(to, watch.progress))
     }
 }
 
-/// All sectors, as partclone.imager takes them.
-fn whole(source: &Source) -> Used {
-    const SECTOR: u32 = 512;
-    let blocks = source.size() / u64::from(SECTOR);
-    let mut map = Bitmap::new(blocks);
-    map.set(0, blocks);
-    let device_size = source.size();
-    Used { name: "raw", block_size: SECTOR, device_size, used_by_super: blocks, map, dirty: None }
+/// Compresses what `fill` gives into `out`, which errors call `name`; gives the bytes written.
+///
+/// # Errors
+/// What `fill` gave, `out` cannot be written, or an end was asked for.
+pub fn pack(
+    out: &mut (dyn Write + Send),
+    name: &str,
+    codec: &Codec,
+    watch: &Watch,
+    fill: &mut (dyn FnMut(&mut [u8]) -> Result<usize, Error> + Send),
+) -> Result<u64, Error> {
+    let mut written = 0;
+    let mut send = |bytes: &[u8]| {
+        out.write_all(bytes).map_err(|error| Error::io(format!("write {name} at byte {written}"), error))?;
+        written += bytes.len() as u64;
+        (watch.wrote)(bytes.len() as u64);
+        Ok(())
+    };
+    let mut head = Vec::new();
+    (codec.begin)(&mut head);
+    let mut fill = |to: &mut [u8]| if (watch.stop)() { Err(Error::Interrupted) } else { fill(to) };
+    codec::pack(codec, &head, &mut fill, &mut send)?;
+    Ok(written)
 }
 
 /// The image's bytes, from the first to the last.
@@ -144,30 +217,13 @@ struct Packer<'a> {
     run: (u64, u64),
     /// First block behind that run.
     next_block: u64,
-    /// Bytes until the next checksum.
-    unsummed: u64,
-    sum: Running,
+    sums: Between,
 }
 
 impl<'a> Packer<'a> {
     fn new(save: &'a Save) -> Packer<'a> {
-        let mut ready = save.header.to_bytes();
-        let map_at = ready.len();
-        save.used.map.write_bytes(&mut ready);
-        let sum = checksum::crc32(&ready[map_at..]);
-        ready.extend(sum.to_le_bytes());
-        let mut packer =
-            Packer { save, ready, ready_from: 0, run: (0, 0), next_block: 0, unsummed: 0, sum: Running::default() };
-        packer.unsummed = packer.chunk();
-        packer
-    }
-
-    /// Bytes that one checksum covers.
-    fn chunk(&self) -> u64 {
-        match self.save.header.checksum {
-            Mode::None => u64::MAX,
-            _ => u64::from(self.save.header.blocks_per_checksum) * u64::from(self.save.header.block_size),
-        }
+        let ready = container::front(&save.header, &save.used.map);
+        Packer { save, ready, ready_from: 0, run: (0, 0), next_block: 0, sums: Between::new(&save.header) }
     }
 
     /// Fills `to` with the next bytes; gives how many there were, 0 at the end.
@@ -186,19 +242,14 @@ impl<'a> Packer<'a> {
             if self.run.1 == 0 && !self.next_run() {
                 break;
             }
-            let take = self.run.1.min(self.unsummed).min((to.len() - filled) as u64);
+            let take = self.run.1.min(self.sums.room()).min((to.len() - filled) as u64);
             let piece = &mut to[filled..filled + take as usize];
             self.save.source.read_at(piece, self.run.0)?;
             self.run = (self.run.0 + take, self.run.1 - take);
             filled += take as usize;
             read += take;
-            if self.save.header.checksum != Mode::None {
-                self.sum.update(piece);
-                self.unsummed -= take;
-                if self.unsummed == 0 {
-                    self.put_sum();
-                }
-            }
+            let sum = self.sums.add(piece);
+            self.put(sum);
         }
         progress(read);
         Ok(filled)
@@ -207,28 +258,22 @@ impl<'a> Packer<'a> {
     /// Goes to the next run of used blocks; at the end false, once the checksum of the last blocks is out too.
     fn next_run(&mut self) -> bool {
         let size = u64::from(self.save.header.block_size);
-        match self.save.used.map.next_run(self.next_block) {
-            Some((start, count)) => {
-                self.run = (start * size, count * size);
-                self.next_block = start + count;
-                true
-            }
-            None if self.save.header.checksum != Mode::None && self.unsummed < self.chunk() => {
-                self.put_sum();
-                true
-            }
-            None => false,
-        }
+        let Some((start, count)) = self.save.used.map.next_run(self.next_block) else {
+            let sum = self.sums.end();
+            return self.put(sum);
+        };
+        self.run = (start * size, count * size);
+        self.next_block = start + count;
+        true
     }
 
-    fn put_sum(&mut self) {
+    /// Makes a checksum ready, if one is due.
+    fn put(&mut self, sum: Option<[u8; 4]>) -> bool {
+        let Some(sum) = sum else { return false };
         self.ready.clear();
-        self.ready.extend(self.sum.value().to_le_bytes());
+        self.ready.extend(sum);
         self.ready_from = 0;
-        self.unsummed = self.chunk();
-        if self.save.header.reseed {
-            self.sum = Running::default();
-        }
+        true
     }
 }
 

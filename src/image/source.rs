@@ -4,18 +4,22 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Advice, OFlags};
 
 use super::Error;
 use crate::sys::block;
 
-/// A device or file that is read at checked offsets.
+/// A device or file, or a part of it, that is read at checked offsets.
 pub struct Source {
-    file: File,
+    file: Arc<File>,
     name: String,
+    /// Where the part begins, bytes; 0 for all of it.
+    start: u64,
     size: u64,
     sector_size: u32,
+    partition: bool,
 }
 
 impl Source {
@@ -52,7 +56,32 @@ impl Source {
         };
         // Only advice: nothing is lost when it is not taken.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
-        Ok(Source { file, name, size, sector_size })
+        let partition = block::is_partition(&file);
+        Ok(Source { file: Arc::new(file), name, start: 0, size, sector_size, partition })
+    }
+
+    /// The `size` bytes from `start` on as a source of its own, which errors call `name`; offsets in errors count from
+    /// its beginning.
+    ///
+    /// # Errors
+    /// They reach past the end.
+    pub fn part(&self, name: String, start: u64, size: u64) -> Result<Source, Error> {
+        self.check(start, size)?;
+        let file = Arc::clone(&self.file);
+        let start = self.start + start;
+        Ok(Source { file, name, start, size, sector_size: self.sector_size, partition: true })
+    }
+
+    /// What is open already, which errors call `name`: a target that is read again.
+    pub fn opened(file: &File, name: &str, size: u64, sector_size: u32) -> Result<Source, Error> {
+        let file = file.try_clone().map_err(|error| Error::io(format!("open {name} again"), error))?;
+        let partition = block::is_partition(&file);
+        Ok(Source { file: Arc::new(file), name: name.to_owned(), start: 0, size, sector_size, partition })
+    }
+
+    /// Whether it is a partition of a disk: what it holds is no partition table then.
+    pub fn is_partition(&self) -> bool {
+        self.partition
     }
 
     /// What errors call it.
@@ -75,12 +104,21 @@ impl Source {
     /// # Errors
     /// They reach past the end, or cannot be read.
     pub fn read_at(&self, to: &mut [u8], at: u64) -> Result<(), Error> {
-        if at.checked_add(to.len() as u64).is_none_or(|end| end > self.size) {
-            return Err(self.damaged(at, format!("{} bytes from here reach past its end ({})", to.len(), self.size)));
+        self.check(at, to.len() as u64)?;
+        self.file.read_exact_at(to, self.start + at).map_err(|error| match error.kind() {
+            // It had more when it was opened.
+            io::ErrorKind::UnexpectedEof => {
+                self.damaged(at, format!("it ends within {} bytes from here: it shrank", to.len()))
+            }
+            _ => Error::io(format!("read {} bytes of {} at byte {at}", to.len(), self.name), error),
+        })
+    }
+
+    fn check(&self, at: u64, len: u64) -> Result<(), Error> {
+        if at.checked_add(len).is_none_or(|end| end > self.size) {
+            return Err(self.damaged(at, format!("{len} bytes from here reach past its end ({})", self.size)));
         }
-        self.file
-            .read_exact_at(to, at)
-            .map_err(|error| Error::io(format!("read {} bytes of {} at byte {at}", to.len(), self.name), error))
+        Ok(())
     }
 
     /// The `len` bytes from `at` on; for structures, whose length is bounded by the caller.

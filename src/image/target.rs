@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 
-use super::Error;
 use super::container::Header;
+use super::source::Source;
+use super::{Error, disk};
 use crate::sys::block;
 
 /// What becomes of blocks that the file system does not use.
@@ -27,6 +28,8 @@ pub enum Unused {
 pub struct Target {
     file: File,
     device: bool,
+    /// Bytes of a sector, of a device.
+    sector: Option<u32>,
     name: String,
     /// The file, when it was made for this and goes with a failure.
     made: Option<PathBuf>,
@@ -67,6 +70,11 @@ impl Target {
         let size = block::size(&file).map_err(|error| Error::io(format!("ask {name} for its size"), error))?;
         let sector =
             block::sector_size(&file).map_err(|error| Error::io(format!("ask {name} for its sector size"), error))?;
+        if disk::sector_of(header).is_some() && block::is_partition(&file) {
+            return Err(Error::Refused(format!(
+                "{name} is a partition and the image a whole disk's: nothing was written; name the disk"
+            )));
+        }
         large_enough(&name, size, least)?;
         if !header.block_size.is_multiple_of(sector) {
             return Err(Error::Refused(format!(
@@ -74,7 +82,7 @@ impl Target {
                 header.block_size
             )));
         }
-        Ok(Target { file, device: true, name, made: None, touched: false })
+        Ok(Target { file, device: true, sector: Some(sector), name, made: None, touched: false })
     }
 
     fn existing(path: &Path, name: String, header: &Header, least: u64) -> Result<Target, Error> {
@@ -89,7 +97,7 @@ impl Target {
         } else {
             set_size(&file, &name, header)?;
         }
-        Ok(Target { file, device: false, name, made: None, touched: false })
+        Ok(Target { file, device: false, sector: None, name, made: None, touched: false })
     }
 
     fn new_file(path: &Path, name: String, header: &Header) -> Result<Target, Error> {
@@ -99,7 +107,7 @@ impl Target {
             .create_new(true)
             .open(path)
             .map_err(|error| Error::io(format!("create {name}"), error))?;
-        let target = Target { file, device: false, name, made: Some(path.to_owned()), touched: false };
+        let target = Target { file, device: false, sector: None, name, made: Some(path.to_owned()), touched: false };
         set_size(&target.file, &target.name, header)?;
         Ok(target)
     }
@@ -115,6 +123,20 @@ impl Target {
             true => block::size(&self.file).ok(),
             false => self.file.metadata().ok().map(|metadata| metadata.len()),
         }
+    }
+
+    /// Bytes of its sectors; none for a file.
+    pub fn sector(&self) -> Option<u32> {
+        self.sector
+    }
+
+    /// What it holds, to be read.
+    ///
+    /// # Errors
+    /// It cannot be opened again.
+    pub fn source(&self) -> Result<Option<Source>, Error> {
+        let Some(size) = self.size() else { return Ok(None) };
+        Source::opened(&self.file, &self.name, size, self.sector.unwrap_or(512)).map(Some)
     }
 
     /// Writes `bytes` at offset `at`.
@@ -195,6 +217,10 @@ impl Target {
 
     /// The target is complete.
     pub fn finish(&mut self) {
+        if self.device && !block::is_partition(&self.file) {
+            // What is not partitioned, or cannot be, says so; and the table is read at the next start anyway.
+            let _ = block::reread_partitions(&self.file);
+        }
         self.made = None;
         self.touched = false;
     }

@@ -294,7 +294,7 @@ impl Unpacker<'_> {
             Mode::Crc32 => self.sum.update(blocks),
             Mode::Crc32V1 => {
                 for block in blocks.chunks_exact(header.block_size as usize) {
-                    self.sum.update_v1(block);
+                    self.sum.update_v1(block.first().copied().unwrap_or(0), block.len());
                 }
             }
         }

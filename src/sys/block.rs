@@ -2,15 +2,19 @@
 
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 use rustix::ioctl::{self, Getter, NoArg, Opcode, Setter, opcode};
 
 /// BLKGETSIZE64 of <linux/fs.h>: defined with the size of a pointer-sized word, though the answer has 8 bytes.
 const BLKGETSIZE64: Opcode = opcode::read::<usize>(0x12, 114);
 
-/// BLKFLSBUF, BLKDISCARD and BLKZEROOUT of <linux/fs.h>.
+/// BLKRRPART, BLKFLSBUF, BLKDISCARD and BLKZEROOUT of <linux/fs.h>.
+const BLKRRPART: Opcode = opcode::none(0x12, 95);
 const BLKFLSBUF: Opcode = opcode::none(0x12, 97);
 const BLKDISCARD: Opcode = opcode::none(0x12, 119);
 const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
@@ -24,6 +28,21 @@ pub fn size(device: impl AsFd) -> io::Result<u64> {
 /// Bytes of a block device's logical sector: what its reads and writes are multiples of.
 pub fn sector_size(device: impl AsFd) -> io::Result<u32> {
     Ok(rustix::fs::ioctl_blksszget(device)?)
+}
+
+/// Whether a block device is a partition of another; false for anything else.
+pub fn is_partition(device: &File) -> bool {
+    device.metadata().is_ok_and(|metadata| {
+        let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+        metadata.file_type().is_block_device()
+            && Path::new(&format!("/sys/dev/block/{major}:{minor}/partition")).exists()
+    })
+}
+
+/// Has the kernel read a disk's partition table anew.
+pub fn reread_partitions(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: BLKRRPART takes no argument and touches no memory of ours.
+    Ok(unsafe { ioctl::ioctl(device, NoArg::<BLKRRPART>::new()) }?)
 }
 
 /// Tells a block device that `len` bytes from `start` on, whole sectors, are needed no more.

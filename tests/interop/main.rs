@@ -2,8 +2,10 @@
 
 mod clients;
 mod compressed;
+mod converted;
 mod damaged_fs;
 mod devices;
+mod disks;
 mod drop_in;
 mod imaging;
 mod linux_fs;

@@ -5,7 +5,7 @@ use argh::FromArgs;
 use super::{GRAMMAR, input};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
-use crate::image::{codec, info, unpack};
+use crate::image::{codec, info, legacy, unpack};
 
 /// Tell what an image holds, as partclone.info does; the image may be compressed.
 #[derive(FromArgs)]
@@ -28,7 +28,15 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     };
     let mut input = input(&args.image)?;
     let codec = codec::recognise(input.peek(16)?);
-    let (header, _) = unpack::header(input)?;
+    let header = match unpack::header(input) {
+        Ok((header, _)) => header,
+        Err(error) if args.image == "-" => return Err(error.into()),
+        Err(error) => {
+            let legacy = legacy::recognise(self::input(&args.image)?)?.ok_or(error)?;
+            writeln!(io.out, "{}", if args.json { legacy.json(codec.name) } else { legacy.to_string() })?;
+            return Ok(Exit::OK);
+        }
+    };
     if args.json {
         writeln!(io.out, "{}", info::json(&header, codec.name))?;
     } else {

@@ -3,18 +3,23 @@
 //! One file a subcommand: its options, then `run`, then what it alone needs.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read, Write, stdout};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use super::options::Grammar;
 use super::progress::{Progress, Style};
 use super::{Exit, Failure, Io, Outcome};
-use crate::image::codec::Input;
-use crate::image::container::Header;
+use crate::image::checksum::Mode;
+use crate::image::codec::{CODECS, Codec, Input, named};
+use crate::image::container::{Header, Version};
+use crate::image::save::{Format, ImageFile};
 use crate::image::{Error, Watch};
 use crate::sys::signal::Signals;
 
+mod convert;
 mod info;
+mod ls;
 mod restore;
 mod save;
 mod verify;
@@ -23,7 +28,9 @@ mod verify;
 type Subcommand = (&'static str, &'static str, fn(&[String], &mut Io) -> Outcome);
 
 const SUBCOMMANDS: &[Subcommand] = &[
+    ("convert", "an image, or a copy byte by byte, into another compression or format", convert::run),
     ("info", "what an image holds", info::run),
+    ("ls", "the images of a directory", ls::run),
     ("restore", "an image back onto a partition or into a file", restore::run),
     ("save", "the used blocks of a partition into an image", save::run),
     ("verify", "whether an image is sound", verify::run),
@@ -47,7 +54,12 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
 }
 
 /// How the subcommands' words are read.
-const GRAMMAR: Grammar = Grammar { valued: "oc", valued_long: &["compress", "progress"], repeated: &[], usage_code: 1 };
+const GRAMMAR: Grammar = Grammar {
+    valued: "oc",
+    valued_long: &["output", "compress", "progress", "format", "checksum", "blocks-per-checksum"],
+    repeated: &[],
+    usage_code: 1,
+};
 
 /// Exit code of everything that went wrong, as partclone's.
 const FAILED: u8 = 1;
@@ -104,4 +116,50 @@ pub fn input(name: &str) -> Result<Input, Failure> {
 /// Reads `--progress`.
 fn style(word: Option<&str>) -> Result<Style, Failure> {
     word.map_or(Ok(Style::Auto), str::parse).map_err(|why| Failure::new(FAILED, why))
+}
+
+/// Reads `-c`: the codec of that name, lzop when there is none.
+fn codec(name: Option<&str>) -> Result<&'static Codec, Failure> {
+    let name = name.unwrap_or(CODECS[0].name);
+    named(name).ok_or_else(|| {
+        let names: Vec<&str> = CODECS.iter().map(|codec| codec.name).collect();
+        Failure::new(FAILED, format!("compression {name} is none of {}", names.join(", ")))
+    })
+}
+
+/// Reads `--format`, `--checksum` and `--blocks-per-checksum`.
+fn format(version: Option<&str>, checksum: Option<&str>, blocks: Option<u32>) -> Result<Format, Failure> {
+    let version = match version {
+        None | Some("2") => Version::Two,
+        Some("1") if checksum.is_none() && blocks.is_none() => Version::One,
+        Some("1") => return Err(Failure::new(FAILED, "version 1 has checksums of its own, one a block")),
+        Some(other) => return Err(Failure::new(FAILED, format!("format {other} is neither 1 nor 2"))),
+    };
+    let checksum = match checksum {
+        None | Some("crc32") => Mode::Crc32,
+        Some("none") => Mode::None,
+        Some(other) => return Err(Failure::new(FAILED, format!("checksum {other} is neither crc32 nor none"))),
+    };
+    Ok(Format { version, checksum, blocks_per_checksum: blocks, ..Format::default() })
+}
+
+/// Reads `-o`: a file's name, or none for standard output.
+fn output(name: Option<&str>) -> Result<Option<&str>, Failure> {
+    let name = name.filter(|name| *name != "-");
+    if name.is_none() && stdout().is_terminal() {
+        return Err(Failure::new(FAILED, "an image does not go to a terminal: name a file with -o"));
+    }
+    Ok(name)
+}
+
+/// Has `write` write an image to the file of that name, or to standard output.
+fn write_image(
+    io: &mut Io,
+    name: Option<&str>,
+    write: impl FnOnce(&mut (dyn Write + Send), &str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let Some(name) = name else { return write(io.out, "standard output") };
+    let mut file = ImageFile::create(Path::new(name))?;
+    write(file.file(), name)?;
+    file.finish()
 }

@@ -7,11 +7,12 @@ use argh::FromArgs;
 use super::{GRAMMAR, input, style, watched};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
+use crate::image::legacy;
 use crate::image::restore::{Options, restore};
 use crate::image::target::Unused;
 
 /// Restore an image, compressed or not, to an unmounted partition or to a file: a new one is made sparse, of the
-/// file system's size. Checksums are verified.
+/// file system's size. Checksums are verified. The image of a whole disk goes to a disk, partition table and all.
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
@@ -30,6 +31,10 @@ struct Args {
     /// read the target back past the cache and compare
     #[argh(switch)]
     verify: bool,
+
+    /// let a file system overwrite a partition table
+    #[argh(switch)]
+    force: bool,
 
     /// auto, bar, plain, json or none
     #[argh(option)]
@@ -54,14 +59,21 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     if args.ignore_checksums {
         writeln!(io.err, "ogbox image restore: checksums are not verified (-I)")?;
     }
+    // Standard input cannot be looked at and then read from its beginning: what it is, is told by the error.
+    let legacy = if args.image == "-" { None } else { legacy::recognise(input(&args.image)?)? };
     let input = input(&args.image)?;
+    if let Some(legacy) = legacy {
+        writeln!(io.err, "ogbox image restore: {} is an image of {}", args.image, legacy.program)?;
+        watched("restore", 1, style, |watch| legacy::restore(&legacy, input, Path::new(&args.target), watch))?;
+        return Ok(Exit::OK);
+    }
     let unused = match (args.discard, args.zero) {
         (_, true) => Unused::Zero,
         (true, _) => Unused::Discard,
         _ => Unused::Keep,
     };
-    let (ignore_checksums, verify) = (args.ignore_checksums, args.verify);
-    let options = Options { ignore_checksums, unused, verify, ..Options::default() };
+    let (ignore_checksums, verify, force) = (args.ignore_checksums, args.verify, args.force);
+    let options = Options { ignore_checksums, unused, verify, force, ..Options::default() };
     let passes = 1 + u64::from(verify);
     watched("restore", passes, style, |watch| restore(input, Path::new(&args.target), &options, watch))?;
     Ok(Exit::OK)

@@ -1,19 +1,17 @@
 //! `ogbox image save`: the used blocks of a partition into an image.
 
-use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use argh::FromArgs;
 
-use super::{FAILED, GRAMMAR, style, watched};
+use super::{GRAMMAR, codec, format, output, style, watched, write_image};
 use crate::applets::options::{self, Parsed};
-use crate::applets::{Exit, Failure, Io, Outcome};
-use crate::image::codec::{self, Codec};
-use crate::image::save::{ImageFile, Options, Save};
-use crate::image::{Error, Watch};
+use crate::applets::{Exit, Io, Outcome};
+use crate::image::save::{Options, Save};
 
-/// Save the used blocks of an unmounted partition, or of a file that holds a file system, to an image as
-/// `partclone.FS -c -s SOURCE | lzop` makes it. The source is opened read-only.
+/// Save the used blocks of an unmounted partition or disk, or of a file that stands for one, to an image as
+/// `partclone.FS -c -s SOURCE | lzop` makes it: of a disk those of all its partitions, of what is not known (LVM, LUKS)
+/// each block that is not zero. The source is opened read-only.
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
@@ -25,9 +23,25 @@ struct Args {
     #[argh(option, short = 'c')]
     compress: Option<String>,
 
-    /// take a source that is mounted or not clean as it is
+    /// take a source that is mounted, not clean or damaged as it is
     #[argh(switch)]
     force: bool,
+
+    /// save each block that is not zero, whatever the source holds
+    #[argh(switch)]
+    raw: bool,
+
+    /// version of partclone's container: 2 (default) or 1
+    #[argh(option)]
+    format: Option<String>,
+
+    /// crc32 (default) or none
+    #[argh(option)]
+    checksum: Option<String>,
+
+    /// blocks that one checksum covers (as many as make 1 MiB)
+    #[argh(option)]
+    blocks_per_checksum: Option<u32>,
 
     /// auto, bar, plain, json or none
     #[argh(option)]
@@ -45,30 +59,19 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Parsed::Done(exit) => return Ok(exit),
     };
     let style = style(args.progress.as_deref())?;
-    let codec = match args.compress.as_deref() {
-        None => &codec::CODECS[0],
-        Some(name) => codec::named(name).ok_or_else(|| {
-            let names: Vec<&str> = codec::CODECS.iter().map(|codec| codec.name).collect();
-            Failure::new(FAILED, format!("compression {name} is none of {}", names.join(", ")))
-        })?,
-    };
-    let output = args.output.as_deref().filter(|name| *name != "-");
-    if output.is_none() && io::stdout().is_terminal() {
-        return Err(Failure::new(FAILED, "an image does not go to a terminal: name a file with -o"));
+    let codec = codec(args.compress.as_deref())?;
+    let output = output(args.output.as_deref())?;
+    let format = format(args.format.as_deref(), args.checksum.as_deref(), args.blocks_per_checksum)?;
+    let options = Options { force: args.force, raw: args.raw, format, ..Options::default() };
+    let mut save = Save::open(Path::new(&args.source), &options)?;
+    for note in save.notes() {
+        writeln!(io.err, "ogbox image save: {note}")?;
     }
-    let save = Save::open(Path::new(&args.source), &Options { force: args.force, ..Options::default() })?;
-    if let Some(why) = save.dirty() {
-        writeln!(io.err, "ogbox image save: {why}; taken as it is (--force)")?;
+    if save.wants_scan() {
+        watched("scan", 1, style, |watch| save.scan(watch))?;
     }
-    watched("save", 1, style, |watch| match output {
-        Some(name) => to_file(&save, name, codec, watch),
-        None => save.write(io.out, "standard output", codec, watch).map(drop),
+    watched("save", 1, style, |watch| {
+        write_image(io, output, |out, name| save.write(out, name, codec, watch).map(drop))
     })?;
     Ok(Exit::OK)
-}
-
-fn to_file(save: &Save, name: &str, codec: &Codec, watch: &Watch) -> Result<(), Error> {
-    let mut file = ImageFile::create(Path::new(name))?;
-    save.write(file.file(), name, codec, watch)?;
-    file.finish()
 }

@@ -159,9 +159,13 @@ fn open(program: Program, source: &str, options: &Options, io: &mut Io, voice: &
         force: options.force,
         unclean: options.unclean,
         whole: program == Program::Imager,
-        checksum,
-        blocks_per_checksum: options.blocks_per_checksum,
-        reseed: !options.no_reseed,
+        raw: false,
+        format: save::Format {
+            checksum,
+            blocks_per_checksum: options.blocks_per_checksum,
+            reseed: !options.no_reseed,
+            ..save::Format::default()
+        },
     };
     let save = Save::open(Path::new(source), &how)?;
     if let Program::Fs(fs) = program
@@ -169,8 +173,8 @@ fn open(program: Program, source: &str, options: &Options, io: &mut Io, voice: &
     {
         return Err(Failure::new(1, format!("{source} holds {}, not {fs}", save.header().fs)));
     }
-    if let Some(why) = save.dirty() {
-        voice.say(io, &format!("{why}; taken as it is (-F or -I)"))?;
+    for note in save.notes() {
+        voice.say(io, note)?;
     }
     Ok(save)
 }
@@ -199,6 +203,7 @@ fn put(
     let how = restore::Options {
         ignore_checksums: options.ignore_checksums,
         used_fit: options.no_size_check,
+        force: options.force,
         ..restore::Options::default()
     };
     read(io, voice, style, |watch| restore(input, Path::new(target), &how, watch))?;

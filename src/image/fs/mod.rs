@@ -10,6 +10,7 @@ pub mod extfs;
 pub mod f2fs;
 pub mod fat;
 pub mod ntfs;
+pub mod raw;
 pub mod swap;
 pub mod xfs;
 
@@ -53,17 +54,39 @@ pub const FILE_SYSTEMS: &[FileSystem] = &[
     FileSystem { name: "FAT", detect: fat::detect, used: fat::used },
 ];
 
+/// What reads the file system that the source holds; none when it is not known.
+///
+/// # Errors
+/// The source cannot be read.
+pub fn recognise(source: &Source) -> Result<Option<&'static FileSystem>, Error> {
+    if raw::enclosing(source)?.is_some() {
+        return Ok(None);
+    }
+    for fs in FILE_SYSTEMS {
+        if (fs.detect)(source)? {
+            return Ok(Some(fs));
+        }
+    }
+    Ok(None)
+}
+
+/// Says what the source holds that [`recognise`] does not know.
+pub fn unknown(source: &Source) -> Result<String, Error> {
+    Ok(match raw::enclosing(source)? {
+        Some(name) => format!("{name}, which is not looked into"),
+        None => "no file system that is known".to_owned(),
+    })
+}
+
 /// The used blocks of whatever file system the source holds.
 ///
 /// # Errors
 /// None is recognised, or what is recognised is damaged.
 pub fn used(source: &Source) -> Result<Used, Error> {
-    for fs in FILE_SYSTEMS {
-        if (fs.detect)(source)? {
-            return (fs.used)(source);
-        }
+    match recognise(source)? {
+        Some(fs) => (fs.used)(source),
+        None => Err(Error::Refused(format!("{}: {}", source.name(), unknown(source)?))),
     }
-    Err(Error::Refused(format!("{}: no file system that is known", source.name())))
 }
 
 /// A structure of a file system, read field by field at checked offsets; a field past its end is zero.

@@ -1,0 +1,196 @@
+//! `ogbox image ls`: the images of a directory, what they hold and what stands beside them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use argh::FromArgs;
+use nanoserde::SerJson;
+
+use super::{FAILED, GRAMMAR, input};
+use crate::applets::options::{self, Parsed};
+use crate::applets::progress::bytes;
+use crate::applets::{Exit, Failure, Io, Outcome};
+use crate::image::legacy::DD;
+use crate::image::{Error, codec, legacy, unpack};
+use crate::sys::time::local;
+
+/// List the images of a directory and of those in it: file system, sizes, compression, date, and what stands beside
+/// each. `*` marks a file that has an image's name but is none, or is damaged where it begins.
+#[derive(FromArgs)]
+#[argh(help_triggers("-h", "--help"))]
+struct Args {
+    /// one JSON object a line instead of a table; what is damaged says why
+    #[argh(switch)]
+    json: bool,
+
+    /// directories or files (the current directory)
+    #[argh(positional)]
+    paths: Vec<String>,
+}
+
+/// What is looked for beside an image: `X.img.torrent` …
+const BESIDE: &[&str] = &["torrent", "sum", "full.sum", "info", "lock"];
+/// How images are called; other files are listed only if they are images of partclone.
+const NAMES: &[&str] = &["img", "dsk", "pgz"];
+
+/// An image; as JSON, the object that `--json` prints.
+#[derive(SerJson)]
+struct Row {
+    name: String,
+    /// What made it, and the file system in it, in partclone's words; empty when that is not known.
+    program: String,
+    fs: String,
+    /// Bytes of the device that it was made of, those of its used blocks, and those of the file.
+    device_size: u64,
+    used: u64,
+    file_size: u64,
+    compression: String,
+    /// When the file was written, seconds since 1970.
+    written: i64,
+    beside: Vec<String>,
+    /// Why it is none.
+    error: Option<String>,
+}
+
+/// Lists.
+pub fn run(args: &[String], io: &mut Io) -> Outcome {
+    let args: Args = match options::parse("ogbox image ls", &GRAMMAR, args, io)? {
+        Parsed::Run(args) => args,
+        Parsed::Done(exit) => return Ok(exit),
+    };
+    let paths = if args.paths.is_empty() { vec![".".to_owned()] } else { args.paths };
+    let mut files = Vec::new();
+    for path in &paths {
+        find(Path::new(path), 2, &mut files)?;
+    }
+    let rows = files.iter().filter_map(|path| look(path));
+    if args.json {
+        for row in rows {
+            writeln!(io.out, "{}", row.serialize_json())?;
+        }
+    } else {
+        table(&rows.collect::<Vec<_>>(), io)?;
+    }
+    Ok(Exit::OK)
+}
+
+/// The files at `path`, in directories down to `depth`, by name.
+fn find(path: &Path, depth: u32, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let failed = |error| Failure::new(FAILED, format!("look into {}: {error}", path.display()));
+    if !fs::metadata(path).map_err(failed)?.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?.path();
+        if !entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+            found.push(entry.strip_prefix(".").unwrap_or(&entry).to_owned());
+        }
+    }
+    found.sort();
+    for entry in found {
+        if entry.is_file() {
+            files.push(entry);
+        } else if depth > 1 && entry.is_dir() {
+            find(&entry, depth - 1, files)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a file is; none when it is no image and is not called one.
+fn look(path: &Path) -> Option<Row> {
+    let name = path.display().to_string();
+    let called = path.extension().is_some_and(|extension| NAMES.iter().any(|name| extension == *name));
+    let metadata = fs::metadata(path).ok()?;
+    let written = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let mut row = Row {
+        program: String::new(),
+        fs: String::new(),
+        device_size: 0,
+        used: 0,
+        file_size: metadata.len(),
+        compression: String::new(),
+        written: written.map_or(0, |time| time.as_secs() as i64),
+        beside: BESIDE
+            .iter()
+            .filter(|end| Path::new(&format!("{name}.{end}")).exists())
+            .map(|end| (*end).into())
+            .collect(),
+        error: None,
+        name,
+    };
+    match row.fill(path) {
+        Ok(()) if called || row.program != DD => Some(row),
+        Err(error) if called => {
+            row.error = Some(error.to_string());
+            Some(row)
+        }
+        _ => None,
+    }
+}
+
+impl Row {
+    fn fill(&mut self, path: &Path) -> Result<(), Error> {
+        let open = || {
+            let name = path.display().to_string();
+            input(&name).map_err(|failure| Error::Refused(failure.message))
+        };
+        let mut input = open()?;
+        self.compression = codec::recognise(input.peek(16)?).name.to_owned();
+        match unpack::header_alone(input) {
+            Ok(header) => {
+                self.program = "partclone".to_owned();
+                self.used = header.used_by_map.saturating_mul(u64::from(header.block_size));
+                self.device_size = header.device_size;
+                self.fs = header.fs;
+            }
+            Err(error) => {
+                let legacy = legacy::recognise(open()?)?.ok_or(error)?;
+                self.program = legacy.program.to_owned();
+                self.fs = legacy.fs.to_owned();
+                self.device_size = legacy.size;
+            }
+        }
+        Ok(())
+    }
+
+    fn cells(&self) -> [String; 8] {
+        let size = |count| if count > 0 { bytes(count) } else { "-".to_owned() };
+        let time = local(self.written);
+        let fs = match (&self.error, self.program.as_str(), self.fs.as_str()) {
+            (Some(_), ..) => "*",
+            (None, "partclone", fs) => fs,
+            (None, program, _) => program,
+        };
+        [
+            self.name.clone(),
+            fs.to_owned(),
+            size(self.device_size),
+            size(self.used),
+            size(self.file_size),
+            self.compression.clone(),
+            format!("{}-{:02}-{:02} {:02}:{:02}", time.year, time.month, time.day, time.hour, time.minute),
+            self.beside.join(" "),
+        ]
+    }
+}
+
+fn table(rows: &[Row], io: &mut Io) -> Result<(), Failure> {
+    let head = ["image", "holds", "device", "used", "file", "packed", "written", "beside"].map(str::to_owned);
+    let cells: Vec<[String; 8]> = std::iter::once(head).chain(rows.iter().map(Row::cells)).collect();
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..8).map(width).collect();
+    for row in &cells {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let blank = " ".repeat(width - cell.chars().count() + 2);
+            // Sizes stand to the right.
+            line += &if (2..5).contains(&column) { format!("{blank}{cell}  ") } else { format!("{cell}{blank}") };
+        }
+        writeln!(io.out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! An image into another format: taken apart, put together and compressed anew as it passes, its checksums verified.
+//!
+//! Two pipelines side by side with a pipe between them, so that both expand and compress on all cores.
+
+use std::io::{PipeWriter, Write};
+
+use super::bitmap::Bitmap;
+use super::checksum::Between;
+use super::codec::{self, Codec, Input, read_full};
+use super::container::{self, Header};
+use super::fs::{Used, raw};
+use super::save::{Format, header, pack, unknown};
+use super::unpack::{self, Event};
+use super::{Error, Watch};
+
+/// Bytes that the pipe holds: as much as an ordinary user may ask for.
+const PIPE: usize = 1 << 20;
+
+/// Writes the image `input` to `out`, which errors call `name`, in this format.
+///
+/// # Errors
+/// The image is damaged or cut short, `out` cannot be written, or an end was asked for.
+pub fn convert(
+    input: Input,
+    format: &Format,
+    out: &mut (dyn Write + Send),
+    name: &str,
+    codec: &Codec,
+    watch: &Watch,
+) -> Result<(), Error> {
+    through_pipe(out, name, codec, watch, |pipe| {
+        let mut sums = None;
+        let read = unpack::read(input, false, watch, &mut |header, event| match event {
+            Event::Begin(map) => {
+                let mut header = Header { used_by_map: map.used(), ..header.clone() };
+                format.put(&mut header);
+                sums = Some(Between::new(&header));
+                send(&mut &pipe, &container::front(&header, map))
+            }
+            Event::Blocks(_, bytes) => match &mut sums {
+                Some(sums) => blocks(&mut &pipe, sums, bytes),
+                None => Ok(()),
+            },
+        });
+        read?;
+        match sums.and_then(|mut sums| sums.end()) {
+            Some(sum) => send(&mut &pipe, &sum),
+            None => Ok(()),
+        }
+    })
+}
+
+/// The blocks that are not zero of a copy of a device byte by byte (dd, partclone.dd), compressed or not.
+///
+/// # Errors
+/// It is damaged or no whole number of sectors, or an end was asked for.
+pub fn scan_raw(mut input: Input, watch: &Watch) -> Result<Used, Error> {
+    (watch.begin)(&unknown());
+    let mut scan = Scan::default();
+    let codec = codec::recognise(input.peek(16)?);
+    codec::unpack(codec, &mut input, watch.stop, &mut |bytes| {
+        scan.take(bytes);
+        (watch.progress)(bytes.len() as u64);
+        Ok(())
+    })?;
+    scan.finish().ok_or_else(|| Error::Refused(format!("{} expands to no whole number of sectors", input.name())))
+}
+
+/// Writes a copy of a device, of which `used` was scanned, as an image of those blocks.
+///
+/// # Errors
+/// It changed or is damaged, `out` cannot be written, or an end was asked for.
+pub fn convert_raw(
+    mut input: Input,
+    used: &Used,
+    format: &Format,
+    out: &mut (dyn Write + Send),
+    name: &str,
+    codec: &Codec,
+    watch: &Watch,
+) -> Result<(), Error> {
+    let header = header(used, format);
+    let changed = Error::Refused(format!("{} changed while it was read", input.name()));
+    let packed = codec::recognise(input.peek(16)?);
+    (watch.begin)(&header);
+    through_pipe(out, name, codec, watch, |pipe| {
+        let pipe = &mut &pipe;
+        send(pipe, &container::front(&header, &used.map))?;
+        let mut sums = Between::new(&header);
+        let (block, mut at) = (u64::from(header.block_size), 0);
+        codec::unpack(packed, &mut input, watch.stop, &mut |mut bytes| {
+            while !bytes.is_empty() {
+                // To the end of its block.
+                let take = (block - at % block).min(bytes.len() as u64);
+                let (now, later) = bytes.split_at(take as usize);
+                if used.map.get(at / block) {
+                    blocks(pipe, &mut sums, now)?;
+                    (watch.progress)(take);
+                }
+                at += take;
+                bytes = later;
+            }
+            Ok(())
+        })?;
+        if at != used.device_size {
+            return Err(changed);
+        }
+        sums.end().map_or(Ok(()), |sum| send(pipe, &sum))
+    })
+}
+
+/// Which sectors are not zero, of bytes that pass.
+#[derive(Default)]
+struct Scan {
+    /// A bit a sector.
+    bits: Vec<u8>,
+    sectors: u64,
+    /// Bytes of the sector that is not complete, and whether it has one that is not zero.
+    part: usize,
+    used: bool,
+}
+
+impl Scan {
+    const SECTOR: usize = 512;
+
+    fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(Self::SECTOR - self.part));
+            self.used |= !raw::is_zero(now);
+            self.part += now.len();
+            if self.part == Self::SECTOR {
+                if self.sectors.is_multiple_of(8) {
+                    self.bits.push(0);
+                }
+                if let Some(last) = self.bits.last_mut().filter(|_| self.used) {
+                    *last |= 1 << (self.sectors % 8);
+                }
+                self.sectors += 1;
+                (self.part, self.used) = (0, false);
+            }
+            bytes = later;
+        }
+    }
+
+    fn finish(self) -> Option<Used> {
+        let size = self.sectors * Self::SECTOR as u64 + self.part as u64;
+        let block = u64::from(raw::block_size(size)?);
+        let each = block / Self::SECTOR as u64;
+        let sectors = Bitmap::from_bytes(&self.bits, self.sectors)?;
+        let mut map = Bitmap::new(size / block);
+        let mut from = 0;
+        while let Some((start, count)) = sectors.next_run(from) {
+            from = start + count;
+            map.set(start / each, from.div_ceil(each) - start / each);
+        }
+        let used_by_super = map.used();
+        Some(Used { name: raw::NAME, block_size: block as u32, device_size: size, used_by_super, map, dirty: None })
+    }
+}
+
+/// Compresses into `out` what `write` puts into the pipe it is given.
+fn through_pipe(
+    out: &mut (dyn Write + Send),
+    name: &str,
+    codec: &Codec,
+    watch: &Watch,
+    write: impl FnOnce(PipeWriter) -> Result<(), Error> + Send,
+) -> Result<(), Error> {
+    let (mut from, to) = std::io::pipe().map_err(|error| Error::io("make a pipe", error))?;
+    // It works as well with a smaller one.
+    let _ = rustix::pipe::fcntl_setpipe_size(&to, PIPE);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || write(to));
+        let packed = pack(out, name, codec, watch, &mut |to| {
+            read_full(&mut from, to).map_err(|error| Error::io("read from a pipe", error))
+        });
+        // Whoever writes notices that nobody reads any more.
+        drop(from);
+        match (writer.join(), packed) {
+            (Ok(Err(Error::Io { error, .. })), Err(packed)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                Err(packed)
+            }
+            (Ok(Err(error)), _) => Err(error),
+            (Ok(Ok(())), packed) => packed.map(drop),
+            (Err(panic), _) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Sends bytes of blocks, and the checksums that are due between them.
+fn blocks(pipe: &mut &PipeWriter, sums: &mut Between, mut bytes: &[u8]) -> Result<(), Error> {
+    while !bytes.is_empty() {
+        let (now, later) = bytes.split_at(sums.room().min(bytes.len() as u64) as usize);
+        send(pipe, now)?;
+        if let Some(sum) = sums.add(now) {
+            send(pipe, &sum)?;
+        }
+        bytes = later;
+    }
+    Ok(())
+}
+
+fn send(pipe: &mut &PipeWriter, bytes: &[u8]) -> Result<(), Error> {
+    pipe.write_all(bytes).map_err(|error| Error::io("write to a pipe", error))
+}
