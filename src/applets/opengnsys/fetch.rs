@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::swarm::{Session, TRACKER_PORT, applet, ctorrent};
+use super::swarm::{Seeding, Session, TRACKER_PORT, applet, ctorrent, fetch_and_seed};
 use crate::applets::Io;
 use crate::engine::{Code, Engine, Error, Place, Targets, beside, cache, space};
 use crate::sys::signal::Signals;
@@ -101,8 +101,18 @@ fn is_current(image: &Path, wanted: &Metainfo) -> bool {
         && Metainfo::read(&torrent).is_ok_and(|ours| ours.info_hash == wanted.info_hash)
 }
 
-/// Brings the image file `name` of the repository at `address` to the cache through the swarm, unless the cache has it;
-/// gives where it is. Until it is whole it is `X.img.part`, from which a download that broke off goes on.
+/// An image in the cache.
+pub struct Fetched {
+    pub image: PathBuf,
+    /// Whether it had to be brought there.
+    pub is_fresh: bool,
+    /// Who fetched it and seeds it now.
+    pub seeding: Option<Seeding>,
+}
+
+/// Brings the image file `name` of the repository at `address` to the cache through the swarm, unless the cache has it.
+/// Until it is whole it is `X.img.part`, from which a download that broke off goes on. Who may upload seeds from the
+/// first piece on and without a break.
 ///
 /// # Errors
 /// [`Code::NotCache`], [`Code::CacheSize`]; [`Code::Locked`]: it is being brought. [`Code::NotFound`]: nobody has its torrent. [`Code::UpdateCache`]: the
@@ -113,7 +123,7 @@ pub fn fetch(
     (address, name): (&str, &str),
     session: Session,
     io: &mut Io,
-) -> Result<PathBuf, Error> {
+) -> Result<Fetched, Error> {
     let directory = engine.directory(&Place::Cache)?;
     let (bytes, wanted) = metainfo(engine, signals, address, name)?;
     let relative = crate::engine::env::relative(name)
@@ -121,7 +131,7 @@ pub fn fetch(
     let image = engine.find(&Place::Cache, name)?.unwrap_or_else(|| directory.join(relative));
     if is_current(&image, &wanted) {
         engine.say(io.out, Targets::NONE, "FALSE (1), No es neceario actualizar. Paso5.A la imagen esta en cache");
-        return Ok(image);
+        return Ok(Fetched { image, is_fresh: false, seeding: None });
     }
     engine.say(io.out, Targets::NONE, "TRUE (0), Si es necesario actualizar.");
     let unwritten = |error: std::io::Error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
@@ -137,12 +147,16 @@ pub fn fetch(
     make_room(engine, &image, wanted.geometry.length().div_ceil(1024), io)?;
     write_whole(&new, &bytes).map_err(unwritten)?;
     let mut command = applet("ctorrent");
-    command.args(["--leave", "0", "-C", "64"]);
+    command.args(["--leave", if session.uploads { "never" } else { "0" }, "-C", "64"]);
     if !session.uploads {
         command.arg("--leech");
     }
     command.arg("-s").arg(&part).arg("-b").arg(&bitfield).arg(&new);
-    if !ctorrent(engine, signals, &mut command, Some(&part), io)? {
+    let seeding = match session.uploads {
+        true => fetch_and_seed(engine, signals, &mut command, &part, io)?,
+        false => None,
+    };
+    if seeding.is_none() && (session.uploads || !ctorrent(engine, signals, &mut command, Some(&part), io)?) {
         let why = format!("the download of {name} broke off; called again, it goes on from {}", part.display());
         return Err(Error::new(Code::UpdateCache, why));
     }
@@ -151,7 +165,7 @@ pub fn fetch(
     // After the image: it is current for as long as its torrent is no older.
     write_whole(&beside::with(&image, ".torrent"), &bytes).map_err(unwritten)?;
     [&new, &journal].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
-    Ok(image)
+    Ok(Fetched { image, is_fresh: true, seeding })
 }
 
 /// Writes a file so that its name always has whole contents.

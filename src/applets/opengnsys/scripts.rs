@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::create::elsewhere;
-use super::fetch::{self, make_room, repo_address, repository};
+use super::fetch::{self, Fetched, make_room, repo_address, repository};
 use super::imaging::watched;
 use super::swarm::{Seeding, Session, catch_signals};
 use super::{Function, paths, transfer};
@@ -35,15 +35,15 @@ pub const UPDATE: Function = Function {
         let (place, address) = repository(engine, words[0])?;
         engine.ensure(place == Place::Repo, Code::NotFound, format!("{} is no repository", words[0]))?;
         let how = Protocol::parse(engine, words[2], words.get(3).copied())?;
-        let (image, brought) = update(engine, &signals, (address, words[1]), &how, io)?;
+        let fetched = update(engine, &signals, (address, words[1]), &how, io)?;
         let text = engine.text("MSG_SCRIPTS_TIME_PARTIAL");
         engine.say(io.out, Targets::LOG_SESSION, &format!("[50] {text}: {}", clock(begun)));
         if let Protocol::Torrent(session) = how
             && session.uploads
             && session.seconds > 0
-            && (brought || session.seeder)
+            && (fetched.is_fresh || session.seeder)
         {
-            let _seeding = Seeding::start(&image)?;
+            let _seeding = fetched.seeding.map_or_else(|| Seeding::start(&fetched.image), Ok)?;
             signals.sleep(Duration::from_secs(session.seconds));
         }
         Ok(Exit::OK)
@@ -70,13 +70,14 @@ pub const RESTORE: Function = Function {
         let seeding = match how {
             Protocol::Torrent(session) => {
                 let address = if place == Place::Cache { repo_address(engine) } else { address };
-                let image = current(engine, &signals, (address, &name), &how, &place, io)?;
-                let seeding = seeding(&image, session)?;
+                let fetched = current(engine, &signals, (address, &name), &how, &place, io)?;
+                let image = fetched.image.clone();
+                let seeding = seeding(fetched, session)?;
                 restore(engine, &signals, &image, &device, io)?;
                 seeding
             }
             Protocol::Unicast if from_cache && word == "UNICAST" => {
-                let image = current(engine, &signals, (repo_address(engine), &name), &how, &place, io)?;
+                let image = current(engine, &signals, (repo_address(engine), &name), &how, &place, io)?.image;
                 restore(engine, &signals, &image, &device, io)?;
                 None
             }
@@ -134,9 +135,9 @@ pub const DEPLOY: Function = Function {
         } else {
             let how = Protocol::parse(engine, word.strip_suffix("-CACHE").unwrap_or(&word), words.get(5).copied())?;
             match update(engine, &signals, (address, &name), &how, io) {
-                Ok((image, _)) => {
+                Ok(fetched) => {
                     if let Protocol::Torrent(session) = how {
-                        seeds = seeding(&image, session)?;
+                        seeds = seeding(fetched, session)?;
                     }
                     Place::Cache
                 }
@@ -207,22 +208,18 @@ impl Protocol<'_> {
     }
 }
 
-/// Brings `name` of the repository at `address` to the cache; gives where it is, and whether it had to be brought.
+/// Brings `name` of the repository at `address` to the cache.
 fn update(
     engine: &Engine,
     signals: &Signals,
     (address, name): (&str, &str),
     how: &Protocol,
     io: &mut Io,
-) -> Result<(PathBuf, bool), Error> {
+) -> Result<Fetched, Error> {
     let text = engine.text("MSG_SCRIPTS_UPDATECACHE_DOUPDATE");
     engine.say(io.out, Targets::LOG_SESSION, &format!("[2] updateCache {name}: {text}"));
     if let Protocol::Torrent(session) = how {
-        let kept = engine.find(&Place::Cache, name)?;
-        let before = kept.as_ref().and_then(|image| image.metadata().ok()?.modified().ok());
-        let image = fetch::fetch(engine, signals, (address, name), *session, io)?;
-        let now = image.metadata().and_then(|image| image.modified()).ok();
-        return Ok((image, before.is_none() || before != now));
+        return fetch::fetch(engine, signals, (address, name), *session, io);
     }
     let directory = engine.directory(&Place::Cache)?;
     is_mounted(engine, address)?;
@@ -232,7 +229,7 @@ fn update(
     let relative = crate::engine::env::relative(name).unwrap_or_default();
     let image = engine.find(&Place::Cache, name)?.unwrap_or(directory.join(relative));
     if !necessary {
-        return Ok((image, false));
+        return Ok(Fetched { image, is_fresh: false, seeding: None });
     }
     let unwritten = |error| Error::new(Code::UpdateCache, format!("{}: {error}", image.display()));
     fs::create_dir_all(image.parent().unwrap_or(&directory)).map_err(unwritten)?;
@@ -251,7 +248,7 @@ fn update(
     }
     let again = engine.update_is_necessary(name, "UNICAST", true, io.out, &stop)?;
     engine.ensure(!again, Code::UpdateCache, format!("{name} is not what the repository has: call it again"))?;
-    Ok((image, true))
+    Ok(Fetched { image, is_fresh: true, seeding: None })
 }
 
 /// Copies an image; it has its name once all of it is there and is what the repository's checksum says, if it has one.
@@ -294,23 +291,26 @@ fn current(
     how: &Protocol,
     place: &Place,
     io: &mut Io,
-) -> Result<PathBuf, Error> {
+) -> Result<Fetched, Error> {
     match update(engine, signals, (address, name), how, io) {
         Err(error) if error.code == Code::NotFound && *place == Place::Cache => {
             let kept = engine.find(place, name)?.filter(|image| image.is_file()).ok_or_else(|| error.clone())?;
             engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &format!("{error}: as the cache has it"));
-            Ok(kept)
+            Ok(Fetched { image: kept, is_fresh: false, seeding: None })
         }
-        done => Ok(done?.0),
+        done => done,
     }
 }
 
 /// Seeds the image as the session says, if it was described; gives the seconds to go on for, too.
-fn seeding(image: &Path, session: Session) -> Result<Option<(Seeding, u64)>, Error> {
-    if session.uploads && beside::with(image, ".torrent").exists() {
-        return Ok(Some((Seeding::start(image)?, session.seconds)));
-    }
-    Ok(None)
+fn seeding(fetched: Fetched, session: Session) -> Result<Option<(Seeding, u64)>, Error> {
+    let seeding = match fetched.seeding {
+        None if session.uploads && beside::with(&fetched.image, ".torrent").exists() => {
+            Some(Seeding::start(&fetched.image)?)
+        }
+        seeding => seeding,
+    };
+    Ok(seeding.map(|seeding| (seeding, session.seconds)))
 }
 
 /// Tells what is deployed, as far as it can be seen from here.

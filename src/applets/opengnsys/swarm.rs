@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -101,33 +101,83 @@ pub fn ctorrent(
     data: Option<&Path>,
     io: &mut Io,
 ) -> Result<bool, Error> {
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| unstarted("ctorrent", &error))?;
-    let output = child.stdout.take();
-    let patience = engine.env().get("OGBOX_STALL").parse().map_or(STALL, Duration::from_secs);
-    let (whole, ended) = (AtomicBool::new(false), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let (mut size, mut grown) = (0, Instant::now());
-            while !ended.load(Ordering::Relaxed) {
-                let now = data.map_or(0, space::allocated_kib);
-                if data.is_none() || now != size {
-                    (size, grown) = (now, Instant::now());
+    let mut running = Running::start(command)?;
+    let whole = running.follow(engine, signals, data, false, io);
+    Ok(running.child.wait().is_ok_and(|status| status.success()) && whole)
+}
+
+/// Runs ctorrent as [`ctorrent`] does until everything is there, and gives the seeder that it is from then on; none when
+/// it ended before.
+///
+/// # Errors
+/// [`Code::NotExec`]: it does not start.
+pub fn fetch_and_seed(
+    engine: &Engine,
+    signals: &Signals,
+    command: &mut Command,
+    data: &Path,
+    io: &mut Io,
+) -> Result<Option<Seeding>, Error> {
+    let mut running = Running::start(command)?;
+    if running.follow(engine, signals, Some(data), true, io) {
+        return Ok(Some(Seeding::go_on(running, beside::with(data, ".journal"))));
+    }
+    // It has said why.
+    let _ = running.child.wait();
+    Ok(None)
+}
+
+/// A ctorrent whose lines are read.
+struct Running {
+    child: Child,
+    output: Option<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Result<Running, Error> {
+        let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| unstarted("ctorrent", &error))?;
+        let output = child.stdout.take().map(BufReader::new);
+        Ok(Running { child, output })
+    }
+
+    /// Tells its lines to the last one, or `until_whole` to the one that says that everything is there; whether that
+    /// one came.
+    fn follow(
+        &mut self,
+        engine: &Engine,
+        signals: &Signals,
+        data: Option<&Path>,
+        until_whole: bool,
+        io: &mut Io,
+    ) -> bool {
+        let Running { child, output } = self;
+        let patience = engine.env().get("OGBOX_STALL").parse().map_or(STALL, Duration::from_secs);
+        let ended = AtomicBool::new(false);
+        let mut whole = false;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut size, mut grown) = (0, Instant::now());
+                while !ended.load(Ordering::Relaxed) {
+                    let now = data.map_or(0, space::allocated_kib);
+                    if data.is_none() || now != size {
+                        (size, grown) = (now, Instant::now());
+                    }
+                    if grown.elapsed() > patience || !signals.sleep(Duration::from_millis(50)) {
+                        return end(child);
+                    }
                 }
-                if grown.elapsed() > patience || !signals.sleep(Duration::from_millis(50)) {
-                    return end(&child);
+            });
+            for line in output.iter_mut().flat_map(|output| output.lines().map_while(Result::ok)) {
+                whole |= line.starts_with(WHOLE);
+                engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
+                if whole && until_whole {
+                    break;
                 }
             }
+            ended.store(true, Ordering::Relaxed);
         });
-        for line in output.into_iter().flat_map(|output| BufReader::new(output).lines().map_while(Result::ok)) {
-            if line.starts_with(WHOLE) {
-                whole.store(true, Ordering::Relaxed);
-            }
-            engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
-        }
-        ended.store(true, Ordering::Relaxed);
-    });
-    let succeeded = child.wait().is_ok_and(|status| status.success());
-    Ok(succeeded && whole.into_inner())
+        whole
+    }
 }
 
 /// Asks a child to end in order.
@@ -137,7 +187,11 @@ fn end(child: &Child) {
 }
 
 /// A seeder in the background, ended when it is dropped.
-pub struct Seeding(Child);
+pub struct Seeding {
+    child: Child,
+    /// What it may leave behind, and nobody will need.
+    journal: Option<PathBuf>,
+}
 
 impl Seeding {
     /// Seeds `image`, which was verified, by the torrent beside it.
@@ -148,14 +202,24 @@ impl Seeding {
         let mut command = applet("ctorrent");
         command.arg("-f").arg("-s").arg(image).arg(beside::with(image, ".torrent"));
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().map(Seeding).map_err(|error| unstarted("ctorrent", &error))
+        let child = command.spawn().map_err(|error| unstarted("ctorrent", &error))?;
+        Ok(Seeding { child, journal: None })
+    }
+
+    /// Who has just fetched everything, and goes on with the peers that it has.
+    fn go_on(running: Running, journal: PathBuf) -> Seeding {
+        // Lines that nobody reads would stop it, and so would their reader's end.
+        std::thread::spawn(|| running.output.map(|mut output| std::io::copy(&mut output, &mut std::io::sink())));
+        Seeding { child: running.child, journal: Some(journal) }
     }
 }
 
 impl Drop for Seeding {
     fn drop(&mut self) {
-        end(&self.0);
-        let _ = self.0.wait();
+        end(&self.child);
+        let _ = self.child.wait();
+        // The next download of this image removes it, too.
+        let _ = self.journal.as_deref().map(beside::remove);
     }
 }
 
