@@ -1,10 +1,12 @@
 # The one front door: `make help` lists what is behind it. What is longer than a line is in scripts/.
 
-TARGET := x86_64-unknown-linux-musl
-OGBOX  := target/$(TARGET)/release/ogbox
+export TARGET := x86_64-unknown-linux-musl
+OGBOX   := target/$(TARGET)/release/ogbox
+AARCH64 := aarch64-unknown-linux-musl
 export CARGO ?= cargo
 PREFIX ?= /usr/local
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
+SHARE   = $(DESTDIR)$(PREFIX)/share/ogbox
 
 # The stripped binary's limit in bytes (1.5 MiB with every applet); `make size` fails over it.
 BUDGET := 1572864
@@ -12,29 +14,32 @@ BUDGET := 1572864
 # Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: all help demo test fuzz bench sim size baseline bloat install uninstall clean initramfs lab test-qemu
+.PHONY: all help demo test fuzz bench sim size baseline bloat install aarch64 uninstall clean initramfs lab test-qemu
 
 all: ## build the binary, target/x86_64-unknown-linux-musl/release/ogbox
 	scripts/setup build
 	scripts/build
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: all ## the whole way in two minutes, without root: image, torrent, swarm of four, four restored file systems
 	scripts/setup demo
 	scripts/demo $(OGBOX)
 
 # Tests send signals that whoever started make may have had ignored: nohup, or a shell's `&`.
-test: ## formatting, clippy, unit, property, cli, interop and QEMU tests (SKIP=name,name leaves out what needs that tool)
+test: ## formatting, clippy, unit, property, cli, interop, processor and QEMU tests (SKIP=name,name leaves out what needs that tool)
 	scripts/setup test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --target $(TARGET) --all-targets -- -D warnings
 	scripts/build
 	scripts/check $(OGBOX) $(BUDGET)
 	env --default-signal=HUP,INT $(CARGO) test --workspace --locked --target $(TARGET)
+	TARGET=$(AARCH64) scripts/build
+	tests/processors/run $(OGBOX) target/$(AARCH64)/release/ogbox
 	initramfs/pack $(OGBOX) target/initramfs.img
 	tests/qemu/run $(OGBOX) target/initramfs.img
+	tests/initramfs-tools/run $(OGBOX)
 
 fuzz: ## each parser against made-up input, a minute each (SECONDS=60); needs nightly Rust and cargo-fuzz
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
@@ -72,14 +77,20 @@ test-qemu: initramfs ## the same as tests: a minute a case (CASE=2 for one of th
 	scripts/setup lab
 	tests/qemu/run $(OGBOX) target/initramfs.img $(CASE)
 
-install: all ## the binary and a link for each applet, in DESTDIR/PREFIX/bin (PREFIX=/usr/local)
+aarch64: ## build it for aarch64, target/aarch64-unknown-linux-musl/release/ogbox
+	TARGET=$(AARCH64) scripts/setup build
+	TARGET=$(AARCH64) scripts/build
+
+install: all ## the binary, a link for each applet, what ogLive takes of it, in DESTDIR/PREFIX (PREFIX=/usr/local)
 	install -D -m 755 $(OGBOX) $(BINDIR)/ogbox
 	for name in $$($(OGBOX) --list); do ln -sf ogbox $(BINDIR)/$$name || exit; done
+	install -D -m 755 scripts/opengnsys/initramfs-hook $(SHARE)/initramfs-hook
+	install -D -m 644 scripts/opengnsys/Engine.ogbox $(SHARE)/Engine.ogbox
 
 uninstall: ## remove what `make install` put there
 	for name in $$($(BINDIR)/ogbox --list); do \
 		[ "$$(readlink $(BINDIR)/$$name)" != ogbox ] || rm $(BINDIR)/$$name || exit; done
-	rm -f $(BINDIR)/ogbox
+	rm -f $(BINDIR)/ogbox $(SHARE)/initramfs-hook $(SHARE)/Engine.ogbox
 
 clean: ## remove target/
 	$(CARGO) clean
