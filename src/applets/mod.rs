@@ -251,7 +251,10 @@ fn base_name(path: &str) -> &str {
 }
 
 fn find(name: &str) -> Option<&'static Applet> {
-    APPLETS.iter().find(|applet| applet.name == name)
+    let called = |name| APPLETS.iter().find(|applet| applet.name == name);
+    // As Debian's packages, and their sources, call them: what OpenGnsys' init script starts.
+    let plain = || [".bittornado", ".bittorrent", ".py"].into_iter().find_map(|ending| name.strip_suffix(ending));
+    called(name).or_else(|| called(plain()?))
 }
 
 fn unknown(name: &str) -> Failure {

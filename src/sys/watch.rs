@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -42,20 +42,17 @@ impl Watch {
     }
 
     /// Watches exactly `directories`; true when there was a new one, in which something may have changed between
-    /// the last look and now.
+    /// the last look and now, or one that is gone by now.
     pub fn only(&mut self, directories: &[PathBuf]) -> bool {
         let before = std::mem::take(&mut self.watched);
+        let mut gone = false;
         for directory in directories {
-            if self.add(directory).is_ok() {
-                self.watched.insert(directory.clone());
+            match inotify::add_watch(&self.inotify, directory, self.flags) {
+                Ok(_) => _ = self.watched.insert(directory.clone()),
+                Err(error) => gone |= error == Errno::NOENT,
             }
         }
-        self.watched.difference(&before).next().is_some()
-    }
-
-    fn add(&self, directory: &Path) -> io::Result<()> {
-        inotify::add_watch(&self.inotify, directory, self.flags)?;
-        Ok(())
+        gone || self.watched.difference(&before).next().is_some()
     }
 
     /// Waits for a change, at most for `time`; true when there was one.

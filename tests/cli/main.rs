@@ -13,6 +13,7 @@ mod opengnsys_scripts;
 #[path = "../support/pc.rs"]
 mod pc;
 mod scene;
+mod servers;
 mod setup;
 #[path = "../support/mod.rs"]
 mod support;

@@ -20,6 +20,8 @@ use crate::torrent::{Bitfield, InfoHash};
 const TICK: Duration = Duration::from_millis(50);
 /// Least time between two looks at the directory, however much changes there.
 const LOOK: Duration = Duration::from_millis(250);
+/// Time between two looks for a directory that is missing.
+const MISSING: Duration = Duration::from_secs(1);
 /// Time between two writes of what was verified.
 const SAVE: Duration = Duration::from_secs(2);
 
@@ -45,6 +47,8 @@ pub struct Seeder<'a> {
     watch: Option<Watch>,
     /// Something happened since the last look.
     told: bool,
+    /// The directory was not there.
+    missing: bool,
     looked: Instant,
     saved: Instant,
     opening: Worker<Done>,
@@ -79,6 +83,7 @@ impl<'a> Seeder<'a> {
             images: Vec::new(),
             watch: Watch::new(true).map_err(unwatched).ok(),
             told: false,
+            missing: false,
             looked: Instant::now(),
             saved: Instant::now(),
             opening: Worker::start("open", || {})?,
@@ -105,6 +110,8 @@ impl<'a> Seeder<'a> {
         }
         let since = self.looked.elapsed();
         let overdue = since >= rescan;
+        // Who brings the directory back tells nobody.
+        self.told |= self.missing && since >= MISSING;
         if overdue {
             self.catalogue.try_again();
         }
@@ -157,6 +164,7 @@ impl<'a> Seeder<'a> {
                 }
             }
             self.images = look.images;
+            self.missing = tree.directories.is_empty();
             // What came into a directory before it was watched is found by looking once more.
             if !self.watch.as_mut().is_some_and(|watch| watch.only(&tree.directories)) {
                 break;

@@ -53,6 +53,8 @@ const DEFER: i32 = 3;
 const TICK: Duration = Duration::from_millis(100);
 /// Time between two looks for peers that were silent too long.
 const EXPIRY: Duration = Duration::from_secs(5);
+/// Most time between two looks for a directory that is missing.
+const MISSING: Duration = Duration::from_secs(1);
 /// Least time between two looks at the source of what may be tracked, however much changes there.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -225,8 +227,9 @@ fn keep_looking(mut allowed: Option<Allowed>, mut lists: Vec<(Which, ListFile)>,
         .inspect_err(|error| service.log.note(&format!("**warning** directories are not watched: {error}")))
         .ok();
     let mut last = None;
+    let mut rescan = service.config.rescan;
     while !shared.ending.load(Ordering::Relaxed) {
-        let overdue = last.is_none_or(|last: Instant| last.elapsed() >= service.config.rescan);
+        let overdue = last.is_none_or(|last: Instant| last.elapsed() >= rescan);
         let told = match &mut watch {
             Some(watch) if !overdue => watch.wait(TICK),
             Some(_) => true,
@@ -244,6 +247,9 @@ fn keep_looking(mut allowed: Option<Allowed>, mut lists: Vec<(Which, ListFile)>,
             let mut directories: Vec<PathBuf> = lists.iter().map(|(_, file)| directory_of(file.path())).collect();
             if let Some(allowed) = &mut allowed {
                 let change = allowed.look();
+                // Nothing is there to be watched: who brings it back tells nobody.
+                let gone = change.directories.is_empty();
+                rescan = if gone { service.config.rescan.min(MISSING) } else { service.config.rescan };
                 directories.extend_from_slice(&change.directories);
                 apply(change, service);
             }

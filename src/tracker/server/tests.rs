@@ -333,6 +333,39 @@ fn garbage_is_answered_closed_and_logged() {
 }
 
 #[test]
+fn wrong_requests_are_answered_one_by_one_in_one_connection() {
+    let tracker = tracker(|_| ());
+    let hash = tracker.add("x.img");
+    let raw: String = hash.0.iter().map(|byte| format!("%{byte:02x}")).collect();
+    let id = "a".repeat(20);
+    let good = format!("info_hash={raw}&peer_id={id}&port=1&left=5");
+    let cases = [
+        (good.clone(), "8:intervali"),
+        (good.replacen('%', "%g", 1), "you sent me garbage - "),
+        (good.replacen("%", "%%", 1), "you sent me garbage - "),
+        (format!("info_hash={}", "%".repeat(20)), "you sent me garbage - "),
+        (format!("{good}&numwant=99999999999999999999999"), "8:intervali"),
+        (format!("{good}&numwant=-1"), "8:intervali"),
+        (good.replace("port=1", "port=0"), "8:intervali"),
+        (good.replace("port=1", "port=65536"), "you sent me garbage - invalid port"),
+        (good.replace("left=5", "left=-1"), "you sent me garbage - invalid amount left"),
+        (format!("{good}&event=exploded"), "you sent me garbage - invalid event"),
+        (format!("{good}{}", "&x".repeat(3000)), "8:intervali"),
+    ];
+    let requests = cases.iter().map(|(query, _)| format!("GET /announce?{query} HTTP/1.1\r\n\r\n"));
+    // What is no request ends it; whatever follows is not read.
+    let whole = requests.collect::<String>() + "\x01\x02 garbage\r\n\r\nGET /scrape HTTP/1.1\r\n\r\n";
+    let said = tracker.says(whole.as_bytes());
+    let replies: Vec<&str> = said.split("HTTP/1.").skip(1).collect();
+    assert_eq!(replies.len(), cases.len() + 1, "{said}");
+    for ((query, expected), reply) in cases.iter().zip(&replies) {
+        assert!(reply.contains(expected), "{query}: {reply}");
+    }
+    assert!(replies[cases.len()].starts_with("0 400 "), "{said}");
+    assert_eq!(tracker.shared.service.store.peers(), 1, "who gives no port is not told of");
+}
+
+#[test]
 fn who_sends_too_slowly_is_closed_and_logged() {
     let tracker = tracker(|config| config.socket_timeout = Duration::from_secs(1));
     let mut slow = tracker.connect();
