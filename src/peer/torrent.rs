@@ -46,7 +46,7 @@ impl State {
             return;
         }
         let contact = |(key, link): (&PeerKey, &Arc<Link>)| {
-            let whole = if self.swarm.is_peer_whole(*key) { pex::WHOLE } else { 0 };
+            let whole = if self.swarm.is_peer_sated(*key) { pex::WHOLE } else { 0 };
             let reachable = if link.dialled { pex::REACHABLE } else { 0 };
             (*lock(&link.listens)).map(|address| (address, whole | reachable))
         };
@@ -104,7 +104,7 @@ pub struct Status {
     pub totals: Totals,
     /// Bytes a second, in and out.
     pub rates: (f64, f64),
-    /// Connected peers that have everything, and the others.
+    /// Connected peers that lack nothing, and the others.
     pub peers: (usize, usize),
     /// Addresses known and not connected.
     pub spare: usize,
@@ -289,7 +289,7 @@ impl Torrent {
     /// The connection is over.
     pub(super) fn leave(self: &Arc<Self>, key: PeerKey, link: &Link) {
         self.with(|state, now| {
-            let whole = state.swarm.is_peer_whole(key);
+            let whole = state.swarm.is_peer_sated(key);
             state.links.remove(&key);
             state.swarm.leave(now, key);
             if let Some(address) = *lock(&link.listens) {
@@ -321,8 +321,10 @@ impl Torrent {
         }
         // What cannot be read is as good as not said.
         let Ok(exchange) = pex::Exchange::decode(payload) else { return };
-        for (address, _) in exchange.added {
-            if pex::is_plausible(address, link.address.ip()) {
+        let whole = state.swarm.is_whole();
+        for (address, flags) in exchange.added {
+            // Two that lack nothing have nothing to do with one another.
+            if pex::is_plausible(address, link.address.ip()) && !(whole && flags & pex::WHOLE != 0) {
                 state.roster.add(address);
             }
         }

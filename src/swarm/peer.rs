@@ -36,6 +36,8 @@ pub struct Peer {
     pub choking: bool,
     /// It wants something of us.
     pub interested: bool,
+    /// It says that it wants nothing any more, of anybody (BEP 21).
+    pub upload_only: bool,
     /// We choke it.
     pub choked: bool,
     /// We want something of it.
@@ -68,6 +70,7 @@ impl Peer {
             spoke: false,
             choking: true,
             interested: false,
+            upload_only: false,
             choked: true,
             wanting: false,
             useful: 0,
@@ -91,6 +94,11 @@ impl Peer {
         let at = self.requests.iter().position(|request| request.block == block)?;
         self.requested -= u64::from(block.length);
         self.requests.remove(at)
+    }
+
+    /// It has everything, or all that it wants: it lacks nothing.
+    pub fn is_sated(&self) -> bool {
+        self.upload_only || self.have.is_full()
     }
 
     /// It rejected a block of the piece not long ago.

@@ -284,10 +284,10 @@ impl Swarm {
         }
     }
 
-    /// Ends the connections between two that have everything.
+    /// Ends the connection when we have everything and the peer lacks nothing.
     pub(super) fn drop_useless(&mut self, at: usize) {
         let (key, peer) = &self.peers[at];
-        if self.have.is_full() && peer.have.is_full() {
+        if self.have.is_full() && peer.is_sated() {
             self.actions.push_back((*key, Action::Drop(Offence::Useless)));
         }
     }

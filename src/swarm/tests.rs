@@ -347,3 +347,52 @@ fn a_block_whose_writer_is_gone_is_fetched_from_somebody_else() {
     swarm.leave(now, key);
     assert!(asks(&mut swarm).1, "nobody else is asked");
 }
+
+/// What was decided for the peer `key` since somebody last looked.
+fn told(swarm: &mut Swarm, key: PeerKey) -> Vec<Action> {
+    std::iter::from_fn(|| swarm.next_action()).filter(|(to, _)| *to == key).map(|(_, action)| action).collect()
+}
+
+#[test]
+fn who_only_uploads_gets_no_slot_and_lacks_nothing_and_may_change_its_mind() {
+    let geometry = geometry(4, 2, 0);
+    let mut swarm = Swarm::new(geometry, Bitfield::new(4), Config::default(), 1);
+    let now = Duration::ZERO;
+    let key = swarm.join(now, Traits::stranger(true));
+    let mut half = Bitfield::new(4);
+    assert!(half.set(2));
+    swarm.bitfield(now, key, half).unwrap();
+    swarm.interested(now, key, true);
+    assert_eq!(swarm.population(), (0, 1));
+    assert_eq!(told(&mut swarm, key), [Action::Bitfield, Action::Interested, Action::Unchoke]);
+    swarm.upload_only(now, key, true);
+    assert_eq!((swarm.population(), swarm.is_peer_sated(key)), ((1, 0), true));
+    assert_eq!(told(&mut swarm, key), [Action::Choke], "it is still of interest");
+    swarm.interested(now, key, true);
+    assert_eq!((swarm.population(), told(&mut swarm, key)), ((0, 1), vec![Action::Unchoke]));
+}
+
+#[test]
+fn two_that_only_upload_part_whoever_says_it_first() {
+    let geometry = geometry(1, 1, 0);
+    let now = Duration::ZERO;
+    let useless = [Action::Drop(Offence::Useless)];
+    let mut seeder = Swarm::new(geometry, Bitfield::full(1), Config::default(), 1);
+    let key = seeder.join(now, Traits::stranger(true));
+    seeder.bitfield(now, key, Bitfield::new(1)).unwrap();
+    assert_eq!(told(&mut seeder, key), [Action::Bitfield]);
+    seeder.upload_only(now, key, true);
+    assert_eq!(told(&mut seeder, key), useless);
+
+    let mut leecher = Swarm::new(geometry, Bitfield::new(1), Config::default(), 1);
+    let (idle, giver) = (leecher.join(now, Traits::stranger(true)), leecher.join(now, Traits::stranger(true)));
+    leecher.upload_only(now, idle, true);
+    leecher.bitfield(now, giver, Bitfield::full(1)).unwrap();
+    leecher.unchoke(now, giver);
+    let block = Block { piece: 0, begin: 0, length: BLOCK };
+    assert_eq!(leecher.arrived(now, giver, block), Ok(Verdict::Store(block)));
+    leecher.stored(now, giver, block);
+    while leecher.next_action().is_some() {}
+    leecher.verified(now, 0, Verified::Good, &[]);
+    assert!(told(&mut leecher, idle).ends_with(&useless));
+}
