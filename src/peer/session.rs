@@ -23,7 +23,6 @@ use crate::torrent::{Bitfield, InfoHash, Metainfo, PeerId};
 const TICK: Duration = Duration::from_millis(100);
 /// Incoming connections whose handshake is not done yet; more are closed at once.
 const HANDSHAKES: usize = 256;
-
 /// Takes lines for whoever looks after the session.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -157,6 +156,8 @@ impl Session {
         let setting = Setting {
             config: self.options.swarm.clone(),
             max_peers: self.options.max_peers,
+            bind: self.shared.bind,
+            port: self.shared.port,
             pex: self.options.pex,
             seed,
             zero: self.zero,

@@ -1,7 +1,7 @@
 //! One torrent of a session: its swarm, its connections, its files.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use super::nudge::Nudge;
 use super::wire::Message;
 use super::{lock, pex};
 use crate::storage::Storage;
-use crate::swarm::{Action, Block, Config, PeerKey, Roster, Swarm, Totals, Verified};
+use crate::swarm::{Action, Block, Config, PeerKey, Roster, Swarm, Totals, Verified, priority};
+use crate::sys;
 use crate::torrent::{Bitfield, Geometry, InfoHash, Metainfo};
 
 /// Connections of one torrent from one address: a lab behind one router, not a flood.
@@ -39,6 +40,16 @@ pub struct State {
 }
 
 impl State {
+    /// The connection of the lowest priority (BEP 40), if that of `link` is higher and it does not make room already.
+    fn lowest_below(&self, link: &Link) -> Option<&Arc<Link>> {
+        let us = self.roster.us()?;
+        let rank = |link: &Link| priority(us, link.address);
+        self.links
+            .values()
+            .min_by_key(|other| rank(other))
+            .filter(|other| rank(other) < rank(link) && !other.is_closed())
+    }
+
     /// Tells peers whose time has come of those that are connected and accept connections.
     fn tell_of_peers(&self, now: Duration) {
         let due = || self.links.values().filter(|link| lock(&link.gossip).is_due(now)).take(TOLD);
@@ -72,6 +83,9 @@ pub struct Torrent {
     /// What it had of the session's limits, up and down.
     pub(super) shares: (Share, Share),
     max_peers: usize,
+    /// Where we listen.
+    bind: IpAddr,
+    port: u16,
     pex: bool,
     log: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -80,6 +94,9 @@ pub struct Torrent {
 pub struct Setting {
     pub config: Config,
     pub max_peers: usize,
+    /// Where we listen.
+    pub bind: IpAddr,
+    pub port: u16,
     /// Peers are told of one another unless the torrent is private.
     pub pex: bool,
     /// Seed of the swarm's random choices.
@@ -116,7 +133,8 @@ impl Torrent {
     pub(super) fn new(metainfo: Metainfo, storage: Storage, have: Bitfield, setting: Setting) -> Torrent {
         let swarm = Swarm::new(metainfo.geometry, have, setting.config, setting.seed);
         let roster = Roster::new(setting.seed);
-        let state = State { swarm, roster, links: HashMap::new(), failure: None, closed: false };
+        let state =
+            State { swarm, roster, links: HashMap::new(), failure: None, closed: false };
         Torrent {
             pex: setting.pex && !metainfo.private,
             metainfo,
@@ -128,6 +146,8 @@ impl Torrent {
             nudge: setting.nudge,
             shares: Default::default(),
             max_peers: setting.max_peers,
+            bind: setting.bind,
+            port: setting.port,
             log: setting.log,
         }
     }
@@ -180,6 +200,11 @@ impl Torrent {
     /// Somebody told of these addresses.
     pub fn add_addresses(&self, addresses: &[SocketAddr]) {
         let mut state = lock(&self.state);
+        if state.roster.us().is_none()
+            && let Some(ip) = addresses.first().and_then(|address| sys::net::local_ip(self.bind, *address))
+        {
+            state.roster.we_are(SocketAddr::new(ip, self.port));
+        }
         let news = addresses.iter().filter(|address| state.roster.add(**address)).count();
         drop(state);
         if news > 0 {
@@ -256,9 +281,6 @@ impl Torrent {
             if state.roster.is_banned(ip) {
                 return Err("its address is banned");
             }
-            if state.links.len() >= self.max_peers {
-                return Err(ENOUGH);
-            }
             if state.links.values().filter(|other| other.address.ip() == ip).count() >= PER_ADDRESS {
                 return Err("its address has connections enough");
             }
@@ -270,6 +292,9 @@ impl Torrent {
                     return Err(TWICE);
                 }
                 other.close();
+            }
+            if state.links.len() >= self.max_peers {
+                state.lowest_below(link).ok_or(ENOUGH)?.close();
             }
             let key = state.swarm.join(now, crate::swarm::Traits::stranger(link.fast));
             state.links.insert(key, link.clone());

@@ -1,0 +1,94 @@
+//! ureq's connections, made from a local address of our choice: a tracker takes the address that it sees for the one
+//! that peers can reach, and ureq's own connector leaves it to the kernel.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::time::Duration;
+
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
+
+use super::net;
+
+/// Connects from its address; from any when that is unspecified or of the other family.
+#[derive(Debug)]
+pub struct Dialer {
+    /// The local address.
+    pub from: IpAddr,
+    /// A connection may be used again.
+    pub keep: bool,
+}
+
+/// A connection; every wait on it ends by ureq's deadline.
+#[derive(Debug)]
+pub struct Line {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+    keep: bool,
+}
+
+impl<In: Transport> Connector<In> for Dialer {
+    type Out = Line;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<In>) -> Result<Option<Line>, ureq::Error> {
+        if details.needs_tls() {
+            return Err(ureq::Error::TlsRequired);
+        }
+        // The time is shared among the addresses, or one that swallows packets would leave none for the next.
+        let patience = *details.timeout.after / details.addrs.len().max(1) as u32;
+        let mut failure = io::Error::other("the name has no address");
+        for address in &details.addrs {
+            match net::dial(self.from, *address, patience) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    let config = details.config;
+                    let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+                    return Ok(Some(Line { stream, buffers, keep: self.keep }));
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure.into())
+    }
+}
+
+impl Transport for Line {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.stream.set_write_timeout(Some(left(timeout)?))?;
+        let output = &self.buffers.output()[..amount];
+        self.stream.write_all(output).map_err(|error| failed(error, timeout))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.stream.set_read_timeout(Some(left(timeout)?))?;
+        let amount = loop {
+            match self.stream.read(self.buffers.input_append_buf()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read.map_err(|error| failed(error, timeout))?,
+            }
+        };
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        // It says nothing unasked, unless that it is over.
+        self.keep && matches!(net::waits(&self.stream), Ok(true))
+    }
+}
+
+/// What is left of the time; the client sets every one of ureq's time-outs, so there is always an end to it.
+fn left(timeout: NextTimeout) -> Result<Duration, ureq::Error> {
+    timeout.not_zero().map(|left| *left).ok_or(ureq::Error::Timeout(timeout.reason))
+}
+
+/// A time-out of the socket is one of ureq's.
+fn failed(error: io::Error, timeout: NextTimeout) -> ureq::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ureq::Error::Timeout(timeout.reason),
+        _ => error.into(),
+    }
+}
