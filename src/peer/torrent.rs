@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub struct State {
     pub swarm: Swarm,
     pub roster: Roster,
     links: HashMap<PeerKey, Arc<Link>>,
+    /// What web seeds are to do.
+    sources: HashMap<PeerKey, Sender<Action>>,
     failure: Option<String>,
     closed: bool,
 }
@@ -134,7 +137,7 @@ impl Torrent {
         let swarm = Swarm::new(metainfo.geometry, have, setting.config, setting.seed);
         let roster = Roster::new(setting.seed);
         let state =
-            State { swarm, roster, links: HashMap::new(), failure: None, closed: false };
+            State { swarm, roster, links: HashMap::new(), sources: HashMap::new(), failure: None, closed: false };
         Torrent {
             pex: setting.pex && !metainfo.private,
             metainfo,
@@ -235,6 +238,8 @@ impl Torrent {
     fn end(&self, state: &mut State) {
         state.closed = true;
         state.links.values().for_each(|link| link.close());
+        // That tells their threads.
+        state.sources.clear();
         self.changed.notify_all();
     }
 
@@ -323,6 +328,33 @@ impl Torrent {
         });
     }
 
+    /// Takes in a web seed, and gives what it is told to do; none when there is no use for it any more.
+    pub(super) fn join_source(self: &Arc<Self>) -> Option<(PeerKey, Receiver<Action>)> {
+        self.with(|state, now| {
+            if state.closed || state.swarm.is_whole() {
+                return None;
+            }
+            let key = state.swarm.join_source(now);
+            let (orders, taken) = channel();
+            state.sources.insert(key, orders);
+            Some((key, taken))
+        })
+    }
+
+    /// The web seed is of no use now.
+    pub(super) fn leave_source(self: &Arc<Self>, key: PeerKey) {
+        self.with(|state, now| {
+            state.sources.remove(&key);
+            state.swarm.leave(now, key);
+        });
+    }
+
+    /// Sleeps for `time`, or until the torrent is whole or has ended.
+    pub(super) fn sleep(&self, time: Duration) {
+        let over = |state: &mut State| !state.closed && !state.swarm.is_whole();
+        drop(self.changed.wait_timeout_while(lock(&self.state), time, over));
+    }
+
     /// What goes by time; gives an address to dial.
     pub(super) fn tick(self: &Arc<Self>) -> Option<SocketAddr> {
         self.with(|state, now| {
@@ -359,6 +391,13 @@ impl Torrent {
         while let Some((key, action)) = state.swarm.next_action() {
             if let Action::Verify(piece) = action {
                 self.hashing.push(self.clone(), piece);
+                continue;
+            }
+            if let Some(source) = state.sources.get(&key) {
+                if let Action::Request(_) | Action::Cancel(_) | Action::Drop(_) | Action::Ban(_) = action {
+                    // One that is about to leave takes no orders any more.
+                    let _ = source.send(action);
+                }
                 continue;
             }
             let Some(link) = state.links.get(&key) else { continue };

@@ -17,6 +17,7 @@ mod priority;
 mod rarity;
 mod rate;
 mod roster;
+mod source;
 mod spread;
 #[cfg(test)]
 mod tests;
@@ -113,8 +114,9 @@ impl Swarm {
 
     /// Connected peers: those that lack nothing (any more), and the others.
     pub fn population(&self) -> (usize, usize) {
-        let seeds = self.peers.iter().filter(|(_, peer)| peer.is_sated()).count();
-        (seeds, self.peers.len() - seeds)
+        let peers = || self.peers.iter().filter(|(_, peer)| peer.source.is_none());
+        let seeds = peers().filter(|(_, peer)| peer.is_sated()).count();
+        (seeds, peers().count() - seeds)
     }
 
     /// Bytes still missing.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::source::Source;
 use super::{Block, Rate, Traits};
 use crate::torrent::Bitfield;
 
@@ -58,6 +59,8 @@ pub struct Peer {
     pub served: u64,
     /// When it was choked, on the swarm's own count of chokes.
     pub choked_since: u64,
+    /// It is no peer but a web seed.
+    pub source: Option<Source>,
 }
 
 impl Peer {
@@ -86,6 +89,7 @@ impl Peer {
             uploads: VecDeque::new(),
             served: 0,
             choked_since,
+            source: None,
         }
     }
 

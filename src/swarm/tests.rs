@@ -396,3 +396,69 @@ fn two_that_only_upload_part_whoever_says_it_first() {
     leecher.verified(now, 0, Verified::Good, &[]);
     assert!(told(&mut leecher, idle).ends_with(&useless));
 }
+
+/// Blocks that the swarm asks `key` for now.
+fn asked(swarm: &mut Swarm, key: PeerKey) -> Vec<Block> {
+    let request = |action| if let Action::Request(block) = action { Some(block) } else { None };
+    told(swarm, key).into_iter().filter_map(request).collect()
+}
+
+#[test]
+fn a_web_seed_is_asked_for_what_nobody_has_and_for_all_when_nobody_gives() {
+    let geometry = geometry(6, 8, 0);
+    let mut swarm = Swarm::new(geometry, Bitfield::new(6), Config::default(), 1);
+    let at = |millis| Duration::from_millis(millis);
+    let source = swarm.join_source(at(0));
+    let peer = swarm.join(at(0), Traits::stranger(true));
+    let mut most = Bitfield::full(6);
+    assert!(most.clear(4));
+    swarm.bitfield(at(0), peer, most).unwrap();
+    swarm.tick(at(500));
+    assert_eq!(asked(&mut swarm, source), [], "peers come first");
+    assert_eq!(swarm.population(), (0, 1));
+    // What the peer lacks.
+    swarm.tick(at(1100));
+    let lacked = asked(&mut swarm, source);
+    assert_eq!(lacked, [Block { piece: 4, begin: 0, length: 8 * BLOCK }]);
+    assert_eq!(swarm.arrived(at(1101), source, lacked[0]), Ok(Verdict::Store(lacked[0])));
+    swarm.stored(at(1300), source, lacked[0]);
+    assert_eq!(asked(&mut swarm, source), [], "the peer has the rest");
+    // The peer gives nothing.
+    swarm.tick(at(2100));
+    let some = asked(&mut swarm, source);
+    assert_eq!(some.len(), 1);
+    swarm.unchoke(at(2100), peer);
+    let of_peer = asked(&mut swarm, peer);
+    assert!(!of_peer.is_empty() && of_peer.iter().all(|block| block.piece != some[0].piece), "asked of both");
+    // The peer gives more than the web seed did.
+    for block in &of_peer {
+        assert_eq!(swarm.arrived(at(2200), peer, *block), Ok(Verdict::Store(*block)));
+        swarm.stored(at(2200), peer, *block);
+    }
+    assert_eq!(swarm.arrived(at(2900), source, some[0]), Ok(Verdict::Store(some[0])));
+    swarm.stored(at(2900), source, some[0]);
+    assert_eq!(asked(&mut swarm, source), [], "the peer is faster");
+    let whole = of_peer.iter().filter(|block| block.begin == 7 * BLOCK).map(|block| block.piece);
+    for piece in whole.chain([4, some[0].piece]) {
+        swarm.verified(at(2900), piece, Verified::Good, &[]);
+    }
+    // It has gone: what it was asked for is asked of the web seed, and is needed to the last.
+    swarm.leave(at(3000), peer);
+    for round in 0..40 {
+        let now = at(3000 + 100 * round);
+        swarm.tick(now);
+        while let Some((key, action)) = swarm.next_action() {
+            match action {
+                Action::Request(block) => {
+                    assert_eq!(key, source);
+                    if let Verdict::Store(part) = swarm.arrived(now, source, block).unwrap() {
+                        swarm.stored(now, source, part);
+                    }
+                }
+                Action::Verify(piece) => swarm.verified(now, piece, Verified::Good, &[]),
+                _ => {}
+            }
+        }
+    }
+    assert!(swarm.is_whole());
+}

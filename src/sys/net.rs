@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, connect, listen as listen_on, socket_with, sockopt,
+    AddressFamily, RecvFlags, SocketFlags, SocketType, bind, connect, listen as listen_on, socket_with, sockopt,
 };
 
 /// Connections that may wait to be accepted: a room that starts in one second must fit.
@@ -67,6 +67,18 @@ pub fn local_ip(from: IpAddr, address: SocketAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(address).ok()?;
     socket.local_addr().ok().map(|local| local.ip())
+}
+
+/// The connection is up and nothing has come that was not read.
+///
+/// # Errors
+/// What recv(2) gave.
+pub fn waits(stream: &TcpStream) -> io::Result<bool> {
+    match rustix::net::recv(stream, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Err(Errno::AGAIN) => Ok(true),
+        Ok(_) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Sets up a peer's connection: small messages leave at once, and a peer that was switched off is noticed.
