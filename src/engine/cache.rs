@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::partition::{self, Kind};
-use super::{Code, Device, Engine, Error, Place, beside, fs};
+use super::{Code, Device, Engine, Error, Place, fs};
 use crate::sys::block;
 
 /// The label of the cache's file system, and its partition's name in a GPT.
@@ -74,21 +74,24 @@ impl Engine {
     }
 }
 
-/// Deletes all that is in `directory` but images that are locked, and what was begun of the image `spared`.
+/// Deletes all that is in `directory` but what belongs to images that are locked, and what was begun of the image `spared`.
 ///
 /// # Errors
 /// Something cannot be deleted.
 pub fn empty(directory: &Path, spared: &Path) -> io::Result<()> {
-    for entry in files::read_dir(directory)? {
-        let entry = entry?;
-        let path = entry.path();
-        let begun = path.to_string_lossy().starts_with(&*beside::with(spared, ".part").to_string_lossy());
-        let locked = path.extension().is_some_and(|end| end == "lock") || beside::with(&path, ".lock").exists();
+    let entries: Vec<_> = files::read_dir(directory)?.collect::<Result<_, _>>()?;
+    let locked = |entry: &files::DirEntry| entry.file_name().to_str()?.strip_suffix(".lock").map(str::to_owned);
+    let mut kept: Vec<String> = entries.iter().filter_map(locked).collect();
+    if let Some(spared) = spared.file_name().filter(|_| spared.parent() == Some(directory)) {
+        kept.extend([".part", ".torrent.bfog"].map(|end| spared.to_string_lossy().into_owned() + end));
+    }
+    for entry in entries {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if entry.file_type()?.is_dir() {
             empty(&path, spared)?;
-            // Whatever is spared keeps its directory.
+            // One with something in it stays.
             let _ = files::remove_dir(&path);
-        } else if !begun && !locked && path != beside::with(spared, ".torrent.bfog") {
+        } else if !kept.iter().any(|kept| name.starts_with(kept.as_str())) {
             files::remove_file(&path)?;
         }
     }

@@ -80,8 +80,12 @@ impl Engine {
         Ok(())
     }
 
-    /// An image on the partition that it is of, or for, could be neither written nor read.
-    fn is_elsewhere(&self, image: &Path, device: &Device) -> Result<(), Error> {
+    /// Whether an image is elsewhere than on the partition that it is of, or for: there it could be neither written nor
+    /// read.
+    ///
+    /// # Errors
+    /// [`Code::Image`]: it is not.
+    pub fn is_elsewhere(&self, image: &Path, device: &Device) -> Result<(), Error> {
         let inside = self.mount_points(device).iter().any(|point| image.starts_with(point));
         let (image, path) = (image.display(), device.path.display());
         self.ensure(

@@ -14,6 +14,8 @@ const PORTS: std::ops::RangeInclusive<u16> = 9000..=9098;
 const REPOSITORY: u16 = 2009;
 /// How often a repository is asked for a session.
 const TRIES: u32 = 5;
+/// How long a sender takes to begin.
+const BEGINNING: Duration = Duration::from_secs(2);
 /// How long it may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -124,7 +126,8 @@ impl Engine {
                 return Ok(());
             }
             match ask(server, &format!("START_MULTICAST {name} {options}")) {
-                Ok(()) if !looks => return Ok(()),
+                // A receiver says hello once, and better after the sender is there.
+                Ok(()) if !looks && wait(BEGINNING) => return Ok(()),
                 Ok(()) => {}
                 Err(error) => why = error.to_string(),
             }

@@ -113,7 +113,7 @@ pub fn restore(engine: &Engine, image: &str, device: &str, tool: &str, compresso
     Ok(format!("{unpacker} {image}{} | {tool}", engine.buffer()))
 }
 
-/// What expands an image, and what writes it to `device`.
+/// What expands an image, and what writes it to `device`: partclone's program only where it is installed.
 ///
 /// # Errors
 /// [`Code::NotFound`]: tool or compressor is none that is known.

@@ -16,7 +16,6 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod torrent;
-mod web;
 pub mod wire;
 
 use std::sync::{Mutex, MutexGuard};

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::source::Source;
 use super::{Block, Rate, Traits};
 use crate::torrent::Bitfield;
 
@@ -37,8 +36,6 @@ pub struct Peer {
     pub choking: bool,
     /// It wants something of us.
     pub interested: bool,
-    /// It says that it wants nothing any more, of anybody (BEP 21).
-    pub upload_only: bool,
     /// We choke it.
     pub choked: bool,
     /// We want something of it.
@@ -59,8 +56,6 @@ pub struct Peer {
     pub served: u64,
     /// When it was choked, on the swarm's own count of chokes.
     pub choked_since: u64,
-    /// It is no peer but a web seed.
-    pub source: Option<Source>,
 }
 
 impl Peer {
@@ -73,7 +68,6 @@ impl Peer {
             spoke: false,
             choking: true,
             interested: false,
-            upload_only: false,
             choked: true,
             wanting: false,
             useful: 0,
@@ -89,7 +83,6 @@ impl Peer {
             uploads: VecDeque::new(),
             served: 0,
             choked_since,
-            source: None,
         }
     }
 
@@ -98,11 +91,6 @@ impl Peer {
         let at = self.requests.iter().position(|request| request.block == block)?;
         self.requested -= u64::from(block.length);
         self.requests.remove(at)
-    }
-
-    /// It has everything, or all that it wants: it lacks nothing.
-    pub fn is_sated(&self) -> bool {
-        self.upload_only || self.have.is_full()
     }
 
     /// It rejected a block of the piece not long ago.

@@ -1,15 +1,12 @@
 //! Whom to connect to: the addresses that trackers, peers and the local network told of.
 //!
-//! Each peer dials until it has about ten connections: those of the highest canonical priority (BEP 40), which two peers
-//! compute alike, so that whom one would dial mostly dials it, and all have about as many connections. The graph is well
-//! mixed all the same (above ln N edges each it is connected with near certainty). Until our own address is known, it
-//! dials at random. Who fails is tried again later and later.
+//! Each peer dials random ones until it has about ten connections, so the connections of a room make a well mixed
+//! graph (above ln N edges each it is connected with near certainty). Who fails is tried again later and later.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::priority;
 use crate::sys::rng::Rng;
 
 /// Connections a peer looks for.
@@ -43,24 +40,13 @@ struct Entry {
 pub struct Roster {
     entries: HashMap<SocketAddr, Entry>,
     banned: HashSet<IpAddr>,
-    us: Option<SocketAddr>,
     rng: Rng,
 }
 
 impl Roster {
     /// Knows nobody yet.
     pub fn new(seed: u64) -> Roster {
-        Roster { entries: HashMap::new(), banned: HashSet::new(), us: None, rng: Rng::new(seed) }
-    }
-
-    /// Our own address, as far as it is known.
-    pub fn us(&self) -> Option<SocketAddr> {
-        self.us
-    }
-
-    /// Others know us by `address`.
-    pub fn we_are(&mut self, address: SocketAddr) {
-        self.us = Some(address);
+        Roster { entries: HashMap::new(), banned: HashSet::new(), rng: Rng::new(seed) }
     }
 
     /// Somebody told of `address`. Gives true when it is news.
@@ -86,14 +72,8 @@ impl Roster {
             State::Idle { not_before } => not_before <= now && !(whole && entry.whole),
             _ => false,
         };
-        let ready = self.entries.iter().filter(|(_, entry)| ready(entry)).map(|(address, _)| *address);
-        let address = match self.us {
-            Some(us) => ready.max_by_key(|address| (priority(us, *address), *address))?,
-            None => {
-                let ready: Vec<SocketAddr> = ready.collect();
-                *ready.get(self.rng.below(ready.len() as u64) as usize)?
-            }
-        };
+        let ready: Vec<SocketAddr> = self.entries.iter().filter(|(_, entry)| ready(entry)).map(|(at, _)| *at).collect();
+        let address = *ready.get(self.rng.below(ready.len() as u64) as usize)?;
         self.entries.get_mut(&address)?.state = State::Dialling;
         Some(address)
     }
@@ -156,18 +136,6 @@ mod tests {
         let dialled: HashSet<_> = std::iter::from_fn(|| roster.next_dial(Duration::ZERO, 0, false)).collect();
         assert_eq!(dialled.len(), DIALLING);
         assert_eq!(roster.next_dial(Duration::ZERO, WANTED, false), None);
-    }
-
-    #[test]
-    fn who_knows_its_own_address_dials_by_priority() {
-        let mut roster = Roster::new(1);
-        roster.we_are(address(100));
-        (1..40).for_each(|last| assert!(roster.add(address(last))));
-        let dialled = std::iter::from_fn(|| roster.next_dial(Duration::ZERO, 0, false));
-        let dialled: Vec<u32> = dialled.map(|other| priority(other, address(100))).collect();
-        let mut all: Vec<u32> = (1..40).map(|last| priority(address(last), address(100))).collect();
-        all.sort_by(|a, b| b.cmp(a));
-        assert_eq!(dialled, all[..DIALLING]);
     }
 
     #[test]

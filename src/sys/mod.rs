@@ -4,7 +4,6 @@
 mod backtrace;
 pub mod block;
 pub mod cpus;
-pub mod http;
 pub mod io;
 pub mod lease;
 pub mod limits;

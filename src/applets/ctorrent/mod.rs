@@ -165,6 +165,9 @@ struct Run {
     /// it is in the background already
     #[argh(switch, hidden_help)]
     detached: bool,
+    /// end when whoever started it does, however that ends
+    #[argh(switch, hidden_help)]
+    attached: bool,
     /// upload nothing; leave when everything is here unless -e or --leave says otherwise
     #[argh(switch)]
     leech: bool,
@@ -197,9 +200,6 @@ struct Run {
     /// do not
     #[argh(switch)]
     no_lsd: bool,
-    /// URL where the data can be had by HTTP as well, beside those that the torrent names; may be given several times
-    #[argh(option, arg_name = "url")]
-    web_seed: Vec<String>,
     /// metainfo file
     #[argh(positional)]
     torrent: Vec<PathBuf>,
@@ -229,9 +229,8 @@ const RUN: Grammar = Grammar {
         "slice",
         "up",
         "url",
-        "web-seed",
     ],
-    repeated: &["d", "daemon", "web-seed"],
+    repeated: &["d", "daemon"],
     usage_code: 1,
 };
 

@@ -36,11 +36,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Runs the client, whose command line is `args`.
 pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
     let path = &options.torrent[0];
-    let mut metainfo = match Metainfo::read(path) {
+    let metainfo = match Metainfo::read(path) {
         Ok(metainfo) => metainfo,
         Err(error) => return info::unreadable(io, &error),
     };
-    metainfo.web_seeds.splice(0..0, options.web_seed.iter().cloned());
     let tiers = tiers(options, &metainfo);
     if options.detached {
         rustix::process::setsid().map_err(|error| Failure::new(1, format!("leave the terminal: {error}")))?;
@@ -49,6 +48,10 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
     }
     let signals = Signals::catch_ends()?;
     signals.catch_hangup_as_end()?;
+    if options.attached {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT))
+            .map_err(io::Error::from)?;
+    }
     let mut stderr = io::stderr();
     let (json, mut io) = if options.json {
         let json: &mut (dyn Write + Send) = &mut *io.out;

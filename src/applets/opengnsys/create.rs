@@ -33,6 +33,7 @@ pub const CREATE: Function = Function {
             Error::new(if error.code == Code::NotFound { Code::Partition } else { error.code }, error.detail)
         })?;
         let image = image_of(engine, &place, name, &directory)?;
+        engine.is_elsewhere(&image, &device)?;
         let _device = engine.lock_device(&device)?;
         let image_lock = engine.lock_image(&image)?;
         sweep(&image);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::swarm::{Seeding, Session, TRACKER_PORT, applet, ctorrent, fetch_and_seed};
+use super::swarm::{Seeding, Session, TRACKER_PORT, client, ctorrent, fetch_and_seed};
 use crate::applets::Io;
 use crate::engine::{Code, Engine, Error, Place, Targets, beside, cache, space};
 use crate::sys::signal::Signals;
@@ -136,6 +136,8 @@ pub fn fetch(
     engine.say(io.out, Targets::NONE, "TRUE (0), Si es necesario actualizar.");
     let unwritten = |error: std::io::Error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
     fs::create_dir_all(image.parent().unwrap_or(&directory)).map_err(unwritten)?;
+    // Before it is locked by a file in the cache, which may have to be formatted.
+    make_room(engine, &image, wanted.geometry.length().div_ceil(1024), io)?;
     let _lock = engine.lock_image(&image)?;
     let part = beside::with(&image, ".part");
     let (new, bitfield) = (beside::with(&part, ".torrent.new"), beside::with(&image, ".torrent.bfog"));
@@ -144,9 +146,8 @@ pub fn fetch(
     if !goes_on {
         [&part, &journal, &bitfield].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
     }
-    make_room(engine, &image, wanted.geometry.length().div_ceil(1024), io)?;
     write_whole(&new, &bytes).map_err(unwritten)?;
-    let mut command = applet("ctorrent");
+    let mut command = client();
     command.args(["--leave", if session.uploads { "never" } else { "0" }, "-C", "64"]);
     if !session.uploads {
         command.arg("--leech");

@@ -233,8 +233,8 @@ fn update(
     }
     let unwritten = |error| Error::new(Code::UpdateCache, format!("{}: {error}", image.display()));
     fs::create_dir_all(image.parent().unwrap_or(&directory)).map_err(unwritten)?;
-    let _lock = engine.lock_image(&image)?;
     make_room(engine, &image, space::allocated_kib(&source), io)?;
+    let _lock = engine.lock_image(&image)?;
     match how {
         Protocol::Multicast(session) => {
             let text = engine.text("MSG_SCRIPTS_UPDATECACHE_CHECKMCASTSESSION");

@@ -64,6 +64,14 @@ pub fn applet(name: &str) -> Command {
     command
 }
 
+/// ctorrent to download or seed with for as long as this process runs: a second command must not find one at work that
+/// the first, killed, has left.
+pub fn client() -> Command {
+    let mut command = applet("ctorrent");
+    command.arg("--attached");
+    command
+}
+
 /// An error of a child that could not be started.
 fn unstarted(name: &str, error: &std::io::Error) -> Error {
     Error::new(Code::NotExec, format!("start {name}: {error}"))
@@ -199,8 +207,8 @@ impl Seeding {
     /// # Errors
     /// [`Code::NotExec`]: it does not start.
     pub fn start(image: &Path) -> Result<Seeding, Error> {
-        let mut command = applet("ctorrent");
-        command.arg("-f").arg("-s").arg(image).arg(beside::with(image, ".torrent"));
+        let mut command = client();
+        command.args(["-f", "-s"]).arg(image).arg(beside::with(image, ".torrent"));
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| unstarted("ctorrent", &error))?;
         Ok(Seeding { child, journal: None })

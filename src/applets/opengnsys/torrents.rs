@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::swarm::{self, Seeding, Session, applet, catch_signals};
+use super::swarm::{self, Seeding, Session, applet, catch_signals, client};
 use super::{FILE, Function, print, split_file};
 use crate::applets::Exit;
 use crate::engine::{Code, Error, Place, beside};
@@ -40,7 +40,7 @@ pub const START: Function = Function {
         let data = torrent.with_extension("");
         let (begun, bitfield) = (beside::with(&torrent, ".bf"), beside::with(&torrent, ".bfog"));
         let signals = catch_signals()?;
-        let mut command = applet("ctorrent");
+        let mut command = client();
         let leave = session.seconds.to_string();
         if data.exists() && !begun.exists() {
             print(io, "imagen ya descargada")?;
@@ -107,7 +107,7 @@ pub const RECEIVE: Function = Function {
         let image = directory.join(base.file_name().unwrap_or_default());
         let (part, bitfield) = (beside::with(&image, ".part"), beside::with(&image, ".torrent.bfog"));
         let signals = catch_signals()?;
-        let mut command = applet("ctorrent");
+        let mut command = client();
         let data = if image.exists() { &image } else { &part };
         command.args(["--leave", "0", "-s"]).arg(data).arg("-b").arg(&bitfield).arg(&torrent);
         let why = format!("the download of {name} broke off; called again, it goes on");

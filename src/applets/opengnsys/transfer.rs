@@ -198,7 +198,16 @@ fn receive_or_send(
         // OpenGnsys has the one code for both.
         (By::Multicast, _) => Code::McastSendPartition,
     };
-    let line = by.partition(engine, role, &[session, &device.path.to_string_lossy(), tool, compressor])?;
+    let path = device.path.to_string_lossy();
+    let whole = by.partition(engine, role, &[session, &path, tool, compressor])?;
+    let line = match role {
+        // Ours compares checksums and expands by itself.
+        Role::Receive if tool.to_ascii_lowercase().starts_with("partclone") => {
+            let line = by.line(engine, role, session, None)?;
+            format!("{line} | ogbox image restore - {path}")
+        }
+        _ => whole,
+    };
     let _lock = engine.lock_device(device)?;
     engine.unmount(device)?;
     engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);

@@ -1,5 +1,5 @@
-//! ureq's connections, made from a local address of our choice: a tracker takes the address that it sees for the one
-//! that peers can reach, and ureq's own connector leaves it to the kernel.
+//! The HTTP client's connections, made from a local address of our choice: a tracker takes the address that it
+//! sees for the one that peers can reach, and ureq's own connector leaves it to the kernel.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
@@ -7,23 +7,17 @@ use std::time::Duration;
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 
-use super::net;
+use crate::sys::net;
 
 /// Connects from its address; from any when that is unspecified or of the other family.
 #[derive(Debug)]
-pub struct Dialer {
-    /// The local address.
-    pub from: IpAddr,
-    /// A connection may be used again.
-    pub keep: bool,
-}
+pub struct Dialer(pub IpAddr);
 
 /// A connection; every wait on it ends by ureq's deadline.
 #[derive(Debug)]
 pub struct Line {
     stream: TcpStream,
     buffers: LazyBuffers,
-    keep: bool,
 }
 
 impl<In: Transport> Connector<In> for Dialer {
@@ -37,12 +31,12 @@ impl<In: Transport> Connector<In> for Dialer {
         let patience = *details.timeout.after / details.addrs.len().max(1) as u32;
         let mut failure = io::Error::other("the name has no address");
         for address in &details.addrs {
-            match net::dial(self.from, *address, patience) {
+            match net::dial(self.0, *address, patience) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     let config = details.config;
                     let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-                    return Ok(Some(Line { stream, buffers, keep: self.keep }));
+                    return Ok(Some(Line { stream, buffers }));
                 }
                 Err(error) => failure = error,
             }
@@ -75,8 +69,8 @@ impl Transport for Line {
     }
 
     fn is_open(&mut self) -> bool {
-        // It says nothing unasked, unless that it is over.
-        self.keep && matches!(net::waits(&self.stream), Ok(true))
+        // No connection is used twice: a tracker is asked again in seconds at the soonest.
+        false
     }
 }
 
