@@ -143,11 +143,9 @@ impl World {
             let late = at > scenario.peers;
             let begin = if at == 0 { 0 } else { world.rng.below(TICK) + if late { turn } else { 0 } };
             begins.push((begin, at));
-            let mut roster = Roster::new(seed);
-            roster.we_are(address(at));
             world.hosts.push(Host {
                 swarm: Swarm::new(geometry, have, config, seed),
-                roster,
+                roster: Roster::new(seed),
                 links: Vec::new(),
                 connections: 0,
                 up: rate,

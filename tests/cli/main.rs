@@ -9,7 +9,11 @@ mod demo;
 mod hostile;
 mod multicall;
 mod opengnsys;
+mod opengnsys_forms;
+mod opengnsys_lab;
+mod opengnsys_refusals;
 mod opengnsys_scripts;
+mod opengnsys_shell;
 #[path = "../support/pc.rs"]
 mod pc;
 mod scene;

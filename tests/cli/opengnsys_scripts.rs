@@ -7,15 +7,19 @@ use crate::pc::{Pc, error};
 use crate::support::{Program, applet, assert_same_file, listens, text, tools};
 
 /// The repository's PC: tracker and seeder of its images, at an address of its own.
-struct Repo {
-    pc: Pc,
-    address: String,
-    daemons: [Program; 2],
+pub struct Repo {
+    pub pc: Pc,
+    pub address: String,
+    pub daemons: [Program; 2],
 }
 
 impl Repo {
     fn new() -> Repo {
-        let pc = Pc::new();
+        Repo::on(Pc::new())
+    }
+
+    /// Starts the daemons on `pc`.
+    pub fn on(pc: Pc) -> Repo {
         let (host, images) = (pc.lab.host(1), pc.images(""));
         let mut tracker = applet("bttrack");
         tracker.args(["--port", "6969", "--bind", &host.to_string(), "--reannounce_interval", "5", "--allow_get", "1"]);
@@ -28,7 +32,7 @@ impl Repo {
     }
 
     /// Makes `Ubuntu` of a file system that holds a file of `seed`.
-    fn create(&self, seed: u64) {
+    pub fn create(&self, seed: u64) {
         install(&self.pc, seed);
         let mut command = self.pc.command("createImage 1 1 REPO Ubuntu");
         let output = command.env("ogrepo", &self.address).output().expect("run createImage");
@@ -41,18 +45,20 @@ impl Repo {
 }
 
 /// Puts a file system on partition 1 1 that holds a file of `seed`.
-fn install(pc: &Pc, seed: u64) {
+pub fn install(pc: &Pc, seed: u64) {
     let (tree, part) = (pc.lab.make_dir("tree"), pc.lab.path("dev/sda1"));
     crate::support::write_payload(&tree.join("payload"), 6, seed);
-    fs::File::create(&part).and_then(|file| file.set_len(24 << 20)).expect("make a partition");
+    if !part.is_symlink() {
+        fs::File::create(&part).and_then(|file| file.set_len(24 << 20)).expect("make a partition");
+    }
     crate::pc::sh(&format!("mkfs.ext4 -q -F -d {} {}", tree.display(), part.display()));
 }
 
 /// Ends what a PC's scripts left running in the background.
-struct Background<'a>(&'a Pc);
+pub struct Background<'a>(pub &'a Pc);
 
 impl Background<'_> {
-    fn processes(&self) -> Vec<(i32, String)> {
+    pub fn processes(&self) -> Vec<(i32, String)> {
         let below = self.0.lab.path("").display().to_string();
         let of = |entry: fs::DirEntry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
@@ -112,7 +118,8 @@ fn assert_restored(repo: &Repo, pc: &Pc) {
     assert_holds(pc, &repo.pc.lab.path("tree"));
 }
 
-fn assert_holds(pc: &Pc, tree: &Path) {
+/// The same of the tree that it is told.
+pub fn assert_holds(pc: &Pc, tree: &Path) {
     let part = pc.lab.path("dev/sda1");
     crate::pc::sh(&format!(
         "e2fsck -fn {part} > /dev/null; rm -rf {dir}; mkdir {dir}; debugfs -R 'rdump / {dir}' {part} 2> /dev/null; \
