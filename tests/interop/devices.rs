@@ -11,10 +11,10 @@ use crate::imaging::{fails, path, sh, works};
 use crate::support::tools;
 
 /// A loop device over a file; detached at the end.
-struct Loop(String);
+pub struct Loop(pub String);
 
 impl Loop {
-    fn over(file: &Path, sector: u32) -> Loop {
+    pub fn over(file: &Path, sector: u32) -> Loop {
         let device = sh(&format!("losetup -f --show -b {sector} {}", file.display())).stdout;
         Loop(String::from_utf8(device).unwrap().trim_end().to_owned())
     }

@@ -7,6 +7,7 @@ mod damaged_fs;
 mod devices;
 mod disks;
 mod drop_in;
+mod failing;
 mod imaging;
 mod linux_fs;
 mod metainfo;
