@@ -28,7 +28,7 @@ demo: all ## the whole way in two minutes, without root: image, torrent, swarm o
 	scripts/demo $(OGBOX)
 
 # Tests send signals that whoever started make may have had ignored: nohup, or a shell's `&`.
-test: ## formatting, clippy, unit, property, cli, interop, processor and QEMU tests (SKIP=name,name leaves out what needs that tool)
+test: ## formatting, clippy, unit, property, cli, interop, machine and QEMU tests (SKIP=name,name leaves out what needs that tool)
 	scripts/setup test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --target $(TARGET) --all-targets -- -D warnings
@@ -36,7 +36,7 @@ test: ## formatting, clippy, unit, property, cli, interop, processor and QEMU te
 	scripts/check $(OGBOX) $(BUDGET)
 	env --default-signal=HUP,INT $(CARGO) test --workspace --locked --target $(TARGET)
 	TARGET=$(AARCH64) scripts/build
-	tests/processors/run $(OGBOX) target/$(AARCH64)/release/ogbox
+	tests/machines/run $(OGBOX) target/$(AARCH64)/release/ogbox
 	initramfs/pack $(OGBOX) target/initramfs.img
 	tests/qemu/run $(OGBOX) target/initramfs.img
 	tests/initramfs-tools/run $(OGBOX)
