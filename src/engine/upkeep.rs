@@ -2,6 +2,7 @@
 //! ogExtendFs. Other people's programs do it; where one is not installed, that is told, and it is gone on without. The
 //! partition is its caller's alone (see [`super::lock`]).
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -25,7 +26,7 @@ const LEFTOVERS: &[&str] = &["pagefile.sys", "hiberfil.sys", "swapfile.sys"];
 /// Program, options and accepted exit codes of what mends a file system of ogGetFsType's words.
 fn checker(kind: &str) -> Option<(&'static [&'static str], &'static [i32])> {
     Some(match kind {
-        "EXT2" | "EXT3" | "EXT4" | "CACHE" => (&["e2fsck", "-f", "-y"], &[0, 1, 2]),
+        "EXT2" | "EXT3" | "EXT4" | "CACHE" => (&["e2fsck", "-y"], &[0, 1, 2]),
         "NTFS" => (&["ntfsfix"], &[0]),
         "FAT12" | "FAT16" | "FAT32" => (&["dosfsck", "-a"], &[0, 1]),
         "EXFAT" => (&["fsck.exfat", "-y"], &[0, 1]),
@@ -53,7 +54,9 @@ impl Engine {
         }
         self.unmount(device)?;
         let path = device.path.to_string_lossy();
-        let words: Vec<&str> = words.iter().copied().chain([&*path]).collect();
+        // What is to be shrunk is looked at even if it says that it is clean.
+        let all = words[0] == "e2fsck" && self.reduces();
+        let words: Vec<&str> = words.iter().copied().chain(all.then_some("-f")).chain([&*path]).collect();
         match self.tool(&words, "", out, &mut |_| ())? {
             Some(code) if accepted.contains(&code) => Ok(Step::Done),
             code => {
@@ -83,6 +86,11 @@ impl Engine {
         Ok(Step::Done)
     }
 
+    /// Whether engine.cfg wants file systems to be shrunk for their images.
+    pub fn reduces(&self) -> bool {
+        self.env().get("IMGREDUCE").eq_ignore_ascii_case("TRUE")
+    }
+
     /// Makes `device`'s file system as small as its files allow, so that its image fits smaller partitions (ogReduceFs).
     ///
     /// # Errors
@@ -90,7 +98,16 @@ impl Engine {
     pub fn reduce_fs(&self, device: &Device, out: &mut dyn Write) -> Result<Step, Error> {
         let path = device.path.to_string_lossy();
         match self.fs_type(device)?.as_str() {
-            "EXT2" | "EXT3" | "EXT4" => self.resize("resize2fs", &["-f", "-M", &path], "", Code::ReduceFs, out),
+            "EXT2" | "EXT3" | "EXT4" => {
+                let size = device.size()?;
+                let done = self.resize("resize2fs", &["-f", "-M", &path], "", Code::ReduceFs, out);
+                // A file that stands for a partition was cut off with it.
+                if size > device.size()? {
+                    let file = OpenOptions::new().write(true).open(&device.path).and_then(|file| file.set_len(size));
+                    file.map_err(|error| Error::new(Code::ReduceFs, format!("{path}: {error}")))?;
+                }
+                done
+            }
             "NTFS" if self.env().get("OGWINREDUCE").eq_ignore_ascii_case("TRUE") => self.reduce_ntfs(device, out),
             _ => Ok(Step::Idle),
         }

@@ -103,6 +103,11 @@ fn images_are_made_and_restored_by_each_form_of_the_scripts() {
         assert!(pc.log("opt/opengnsys/log/10.0.0.7.log").contains(&session));
         assert!(pc.log("tmp/command.log").contains("resize2fs "));
     }
+    // Its own address is its cache.
+    let mut own = pc.command(&format!("createImage 1 1 {address} own"));
+    assert!(
+        own.env("IPV4ADDR", &address).status().expect("run createImage").success() && pc.cached("own.img").is_file()
+    );
     drop(background);
     let spanish = pc.command("createImage 1 1 REPO x").env("LANG", "es_ES.UTF-8").output().expect("run createImage");
     let said = text(&spanish.stdout);

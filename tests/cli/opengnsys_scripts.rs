@@ -38,6 +38,7 @@ impl Repo {
         let output = command.env("ogrepo", &self.address).output().expect("run createImage");
         assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
         assert!(self.pc.images("Ubuntu.img.torrent").is_file());
+        assert_holds(&self.pc, &self.pc.lab.path("tree"));
         let md5 = crate::pc::sh(&format!("md5sum < {}", self.pc.images("Ubuntu.img").display()));
         let kept = self.pc.log("opt/opengnsys/images/Ubuntu.img.full.sum");
         assert_eq!(text(&md5.stdout).split(' ').next(), kept.strip_suffix('\n'));

@@ -46,8 +46,7 @@ pub const CREATE: Function = Function {
             let text = engine.text("MSG_SCRIPTS_FILE_RENAME");
             engine.say(io.out, Targets::LOG_SESSION, &format!("[35] {text}{name}.img"));
         }
-        let line = save(engine, &signals, &device, &image, words, io)?;
-        engine.say(io.out, Targets::LOG_SESSION, &line);
+        save(engine, &signals, &device, &image, words, io)?;
         engine.say(io.out, Targets::LOG_SESSION, &format!("[95] ogCreateTorrent {} {name}", words[2]));
         // A lab's torrent-creator makes all that is beside an image anew when its checksums are missing.
         for sum in [Sum::Tail, Sum::Full] {
@@ -125,8 +124,9 @@ fn save(
     image: &Path,
     words: &[&str],
     io: &mut Io,
-) -> Result<String, Error> {
-    let reduces = engine.env().get("IMGREDUCE").eq_ignore_ascii_case("TRUE");
+) -> Result<(), Error> {
+    let reduces = engine.reduces();
+    engine.ensure(!signals.ending(), Code::Image, "ended by a signal before anything was written")?;
     let reduced = if reduces {
         let reduced = engine.reduce_fs(device, io.out);
         care(engine, "[30] ogReduceFs", device, reduced, io)
@@ -137,12 +137,14 @@ fn save(
         engine.say(io.out, Targets::LOG_SESSION, &format!("[40] ogCreateImage {}", words.join(" ")));
         let mut warn = |text: &str| engine.echo(io.err, Targets::NONE, Level::Warning, text);
         let how = How { tool: engine.env().get("IMGPROG"), compressor: engine.env().get("IMGCOMP"), keep: true };
-        watched("save", signals, |watch: &Watch| engine.save_locked(device, image, &how, watch, &mut warn))
+        let line = watched("save", signals, |watch: &Watch| engine.save_locked(device, image, &how, watch, &mut warn))?;
+        engine.say(io.out, Targets::LOG_SESSION, &line);
+        Ok(())
     });
     if reduces {
         let extended = engine.extend_fs(device, io.out);
         let extended = care(engine, "[90] ogExtendFs", device, extended, io);
-        return saved.and_then(|line| extended.map(|()| line));
+        return saved.and(extended);
     }
     saved
 }
