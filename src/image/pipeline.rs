@@ -1,8 +1,9 @@
 //! Pieces in order through several threads, in bounded memory.
 //!
-//! There is no thread a stage and no queue: each worker takes the next piece in under a lock, works on it
-//! alone, waits for its turn and gives it out under another. So a piece stays in one core's cache from reading
-//! to writing, and there are as many buffers as workers, made once.
+//! There is no thread a stage: each thread fills a free set of buffers with the next piece under a lock, works on it
+//! alone, and lays it down. Who lays down the piece whose turn it is gives it out, and all that are ready behind it;
+//! the others go on with the next free buffers instead of waiting for their turn. So a piece stays in one core's cache
+//! from reading to the end of the work, and there are as many buffers as were passed, made once.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -13,40 +14,53 @@ struct Intake<F> {
     ended: bool,
 }
 
-struct Outlet<D, E> {
-    drain: D,
+struct Outlet<'a, W, E> {
     /// Number of the piece whose turn it is.
     turn: u64,
-    /// The error of the first piece that had one, or that a worker panicked.
+    /// A thread is giving pieces out.
+    draining: bool,
+    /// Pieces that wait for their turn, and what came of the work on them.
+    ready: Vec<(u64, Result<(), E>, &'a mut W)>,
+    /// Buffers that hold no piece.
+    free: Vec<&'a mut W>,
+    /// The error of the first piece that had one, or that a thread panicked.
     failed: Option<Result<(), E>>,
 }
 
-/// Passes pieces through `workers`, each with its own buffers, until `fill` has no more.
+/// Passes pieces through the buffers `sets` until `fill` has no more; [`buffers`] says how many there should be.
 ///
-/// `fill` and `drain` are called by one worker at a time and in order; `work` by all at once. The first error in
+/// `fill` and `drain` are called by one thread at a time and in order; `work` by all at once. The first error in
 /// the order of the pieces ends everything, and all pieces before it have been drained.
 ///
 /// # Errors
 /// What `fill`, `work` or `drain` gave.
 pub fn run<W: Send, E: Send>(
-    workers: &mut [W],
+    sets: &mut [W],
     fill: impl FnMut(&mut W) -> Result<bool, E> + Send,
     work: impl Fn(&mut W) -> Result<(), E> + Sync,
     drain: impl FnMut(&mut W) -> Result<(), E> + Send,
 ) -> Result<(), E> {
+    let threads = threads().min(sets.len());
     let intake = Mutex::new(Intake { fill, next: 0, ended: false });
-    let outlet = Mutex::new(Outlet { drain, turn: 0, failed: None });
-    let turned = Condvar::new();
+    let outlet = Mutex::new(Outlet {
+        turn: 0,
+        draining: false,
+        ready: Vec::with_capacity(sets.len()),
+        free: sets.iter_mut().collect(),
+        failed: None,
+    });
+    let drain = Mutex::new(drain);
+    let freed = Condvar::new();
     std::thread::scope(|scope| {
-        for worker in workers {
-            let (intake, outlet, turned, work) = (&intake, &outlet, &turned, &work);
-            scope.spawn(move || {
-                // A panic here must not leave the others waiting for a turn that never comes.
-                let bell = Bell { outlet, turned };
-                while let Some((piece, filled)) = take(intake, worker) {
-                    let worked = filled.and_then(|()| work(worker));
-                    if !give(outlet, turned, piece, worked, worker) {
-                        lock(intake).ended = true;
+        for _ in 0..threads {
+            scope.spawn(|| {
+                // A panic here must not leave the others waiting for buffers that never come.
+                let bell = Bell { outlet: &outlet, freed: &freed };
+                while let Some(set) = free(&outlet, &freed) {
+                    let Some((piece, filled)) = take(&intake, set) else { break };
+                    let worked = filled.and_then(|()| work(set));
+                    if !give(&outlet, &drain, &freed, (piece, worked, set)) {
+                        lock(&intake).ended = true;
                         break;
                     }
                 }
@@ -62,16 +76,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Buffers without a piece; none when all is over.
+fn free<'a, W, E>(outlet: &Mutex<Outlet<'a, W, E>>, freed: &Condvar) -> Option<&'a mut W> {
+    let mut outlet = freed
+        .wait_while(lock(outlet), |outlet| outlet.free.is_empty() && outlet.failed.is_none())
+        .unwrap_or_else(PoisonError::into_inner);
+    if outlet.failed.is_some() { None } else { outlet.free.pop() }
+}
+
 /// The next piece's number and whether it was filled; none at the end.
 fn take<W, E>(
     intake: &Mutex<Intake<impl FnMut(&mut W) -> Result<bool, E>>>,
-    worker: &mut W,
+    set: &mut W,
 ) -> Option<(u64, Result<(), E>)> {
     let mut intake = lock(intake);
     if intake.ended {
         return None;
     }
-    let filled = match (intake.fill)(worker) {
+    let filled = match (intake.fill)(set) {
         Ok(true) => Ok(()),
         Ok(false) => {
             intake.ended = true;
@@ -86,46 +108,63 @@ fn take<W, E>(
     Some((intake.next - 1, filled))
 }
 
-/// Waits for the piece's turn and drains it; false when all is over.
-fn give<W, E, D: FnMut(&mut W) -> Result<(), E>>(
-    outlet: &Mutex<Outlet<D, E>>,
-    turned: &Condvar,
-    piece: u64,
-    worked: Result<(), E>,
-    worker: &mut W,
+/// Lays a piece down and drains those whose turn has come, unless another thread does; false when all is over.
+fn give<'a, W, E>(
+    outlet: &Mutex<Outlet<'a, W, E>>,
+    drain: &Mutex<impl FnMut(&mut W) -> Result<(), E>>,
+    freed: &Condvar,
+    piece: (u64, Result<(), E>, &'a mut W),
 ) -> bool {
-    let mut outlet = turned
-        .wait_while(lock(outlet), |outlet| outlet.turn != piece && outlet.failed.is_none())
-        .unwrap_or_else(PoisonError::into_inner);
-    if outlet.failed.is_some() {
-        return false;
+    let mut state = lock(outlet);
+    state.ready.push(piece);
+    if state.draining {
+        return state.failed.is_none();
     }
-    if let Err(error) = worked.and_then(|()| (outlet.drain)(worker)) {
-        outlet.failed = Some(Err(error));
+    state.draining = true;
+    while state.failed.is_none() {
+        let turn = state.turn;
+        let Some(at) = state.ready.iter().position(|(piece, ..)| *piece == turn) else { break };
+        let (_, worked, set) = state.ready.swap_remove(at);
+        drop(state);
+        let drained = worked.and_then(|()| lock(drain)(set));
+        state = lock(outlet);
+        state.turn += 1;
+        state.free.push(set);
+        match drained {
+            Ok(()) => freed.notify_one(),
+            Err(error) => {
+                state.failed.get_or_insert(Err(error));
+                freed.notify_all();
+            }
+        }
     }
-    outlet.turn += 1;
-    turned.notify_all();
-    outlet.failed.is_none()
+    state.draining = false;
+    state.failed.is_none()
 }
 
-/// Wakes all workers when its thread panics.
-struct Bell<'a, D, E> {
-    outlet: &'a Mutex<Outlet<D, E>>,
-    turned: &'a Condvar,
+/// Wakes all threads when its thread panics.
+struct Bell<'b, 'a, W, E> {
+    outlet: &'b Mutex<Outlet<'a, W, E>>,
+    freed: &'b Condvar,
 }
 
-impl<D, E> Drop for Bell<'_, D, E> {
+impl<W, E> Drop for Bell<'_, '_, W, E> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             lock(self.outlet).failed.get_or_insert(Ok(()));
-            self.turned.notify_all();
+            self.freed.notify_all();
         }
     }
 }
 
-/// How many workers keep all cores busy: one more, for when one waits for a disk or its turn.
-pub fn workers() -> usize {
+/// How many threads keep all cores busy: one more, for when one waits for a disk.
+fn threads() -> usize {
     crate::sys::cpus::count() + 1
+}
+
+/// How many sets of buffers: one a thread, and one a core for pieces that wait for their turn.
+pub fn buffers() -> usize {
+    threads() + crate::sys::cpus::count()
 }
 
 #[cfg(test)]
@@ -137,7 +176,7 @@ mod tests {
         let mut next = 0;
         let mut out = Vec::new();
         let result = run(
-            &mut [0; 4],
+            &mut [0; 6],
             |piece| {
                 *piece = next;
                 next += 1;
@@ -175,7 +214,7 @@ mod tests {
         let caught = std::panic::catch_unwind(|| {
             let mut next = 0;
             run(
-                &mut [0_u64; 3],
+                &mut [0_u64; 4],
                 |piece| {
                     *piece = next;
                     next += 1;

@@ -93,7 +93,7 @@ pub fn pack(
         length: 0,
         scratch: Scratch::default(),
     };
-    let mut workers: Vec<Worker> = (0..pipeline::workers()).map(|_| worker()).collect();
+    let mut workers: Vec<Worker> = (0..pipeline::buffers()).map(|_| worker()).collect();
     let mut pieces = Vec::new();
     send(head)?;
     pipeline::run(
@@ -134,7 +134,7 @@ pub fn unpack(
 ) -> Result<(), Error> {
     let name = input.name().to_owned();
     let mut split = (codec.split)();
-    let mut workers: Vec<Unpacked> = (0..pipeline::workers()).map(|_| Unpacked::default()).collect();
+    let mut workers: Vec<Unpacked> = (0..pipeline::buffers()).map(|_| Unpacked::default()).collect();
     pipeline::run(
         &mut workers,
         |worker| if stop() { Err(Error::Interrupted) } else { split.next(input, &mut worker.packed) },
