@@ -4,3 +4,4 @@
 pub mod lanes;
 pub mod lzo1x;
 pub mod md5;
+pub mod xxh32;

@@ -8,12 +8,16 @@ use crate::imaging::{assert_holds, fails, make, path, sh, works};
 use crate::support::tools;
 
 /// Codec, what its tool is called by to compress and to expand, from standard input to standard output.
-const TOOLS: &[(&str, &str, &str)] =
-    &[("gzip", "gzip -c", "gzip -dc"), ("lzop", "lzop -c", "lzop -dc"), ("zstd", "zstd -1 -c -T2", "zstd -dc")];
+const TOOLS: &[(&str, &str, &str)] = &[
+    ("gzip", "gzip -c", "gzip -dc"),
+    ("lzop", "lzop -c", "lzop -dc"),
+    ("zstd", "zstd -1 -c -T2", "zstd -dc"),
+    ("lz4", "lz4 -c", "lz4 -dc"),
+];
 
 #[test]
 fn compressed_images_are_read_by_their_tools_and_theirs_by_ogbox() {
-    if !tools(&["gzip", "lzop", "zstd", "partclone.extfs", "mkfs.ext4", "debugfs"]) {
+    if !tools(&["gzip", "lzop", "zstd", "lz4", "partclone.extfs", "mkfs.ext4", "debugfs"]) {
         return;
     }
     let dir = TempDir::new().unwrap();

@@ -15,7 +15,7 @@ struct Args {
     #[argh(option, short = 'o')]
     output: Option<String>,
 
-    /// compression: lzop (default), gzip, zstd, none
+    /// compression: lzop (default), gzip, zstd, lz4, none
     #[argh(option, short = 'c')]
     compress: Option<String>,
 

@@ -15,6 +15,7 @@ use crate::image::Error;
 pub const CODEC: Codec = Codec {
     name: "gzip",
     piece: PIECE,
+    summed: false,
     recognise,
     begin: |_| {},
     encode: Some(encode),

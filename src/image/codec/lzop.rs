@@ -4,7 +4,7 @@
 //! before them, so they are compressed and expanded side by side. Filters and multi-part files, which lzop
 //! itself never writes, are refused.
 
-use super::{Input, Packed, Piece, Scratch, Split};
+use super::{Input, Packed, Scratch, Split, Whole};
 use crate::image::Error;
 use kernels::lzo1x;
 
@@ -93,7 +93,7 @@ pub fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
 }
 
 /// The mark behind the last block.
-pub fn end(_: &[Piece], out: &mut Vec<u8>) {
+pub fn end(_: &Whole, out: &mut Vec<u8>) {
     out.extend([0; 4]);
 }
 

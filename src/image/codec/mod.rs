@@ -6,10 +6,12 @@
 use std::io::{self, Read};
 
 use kernels::lzo1x;
+use kernels::xxh32::Xxh32;
 
 use super::{Error, pipeline};
 
 pub mod gzip;
+mod lz4;
 pub mod lzop;
 mod plain;
 mod zstd;
@@ -25,6 +27,8 @@ pub struct Codec {
     pub name: &'static str,
     /// Bytes of plain data that one piece holds.
     pub piece: usize,
+    /// A checksum of all plain bytes stands behind them.
+    pub summed: bool,
     /// Whether a file that begins so is in this format.
     pub recognise: fn(&[u8]) -> bool,
     /// Appends what stands before the first piece.
@@ -33,7 +37,7 @@ pub struct Codec {
     /// where pieces are their plain bytes.
     pub encode: Option<Encode>,
     /// Appends what stands behind the last piece.
-    pub end: fn(&[Piece], &mut Vec<u8>),
+    pub end: fn(&Whole, &mut Vec<u8>),
     /// A cutter of files into pieces.
     pub split: fn() -> Box<dyn Split>,
     /// Expands a piece into the front of the buffer; gives the bytes written, or what is wrong with the piece.
@@ -46,6 +50,7 @@ pub const CODECS: &[Codec] = &[
     Codec {
         name: "lzop",
         piece: lzop::BLOCK,
+        summed: false,
         recognise: lzop::recognise,
         begin: lzop::begin,
         encode: Some(lzop::encode),
@@ -55,6 +60,7 @@ pub const CODECS: &[Codec] = &[
     },
     gzip::CODEC,
     zstd::CODEC,
+    lz4::CODEC,
     plain::CODEC,
 ];
 
@@ -94,7 +100,7 @@ pub fn pack(
         scratch: Scratch::default(),
     };
     let mut workers: Vec<Worker> = (0..pipeline::buffers()).map(|_| worker()).collect();
-    let mut pieces = Vec::new();
+    let mut whole = Whole::default();
     send(head)?;
     pipeline::run(
         &mut workers,
@@ -111,14 +117,17 @@ pub fn pack(
         },
         |worker| match codec.encode {
             Some(_) => {
-                pieces.push(Piece { packed: worker.length as u32, plain: worker.filled as u32 });
+                whole.pieces.push(Piece { packed: worker.length as u32, plain: worker.filled as u32 });
+                if codec.summed {
+                    whole.sum.update(&worker.plain[..worker.filled]);
+                }
                 send(&worker.packed[..worker.length])
             }
             None => send(&worker.plain[..worker.filled]),
         },
     )?;
     let mut end = Vec::new();
-    (codec.end)(&pieces, &mut end);
+    (codec.end)(&whole, &mut end);
     send(&end)
 }
 
@@ -134,12 +143,19 @@ pub fn unpack(
 ) -> Result<(), Error> {
     let name = input.name().to_owned();
     let mut split = (codec.split)();
+    let mut frames = lz4::Frames::default();
     let mut workers: Vec<Unpacked> = (0..pipeline::buffers()).map(|_| Unpacked::default()).collect();
     pipeline::run(
         &mut workers,
         |worker| if stop() { Err(Error::Interrupted) } else { split.next(input, &mut worker.packed) },
         |worker| worker.expand(codec, &name),
-        |worker| take(worker.plain(codec)),
+        |worker| {
+            let (packed, plain) = (&worker.packed, worker.plain(codec));
+            if codec.summed {
+                frames.check(packed, plain).map_err(|why| damaged(&name, packed.at, why))?;
+            }
+            take(plain)
+        },
     )
 }
 
@@ -164,6 +180,10 @@ pub fn unpack_while(
     Ok(())
 }
 
+fn damaged(name: &str, at: u64, why: String) -> Error {
+    Error::Damaged { what: name.to_owned(), at, why }
+}
+
 /// What one thread that expands keeps from piece to piece.
 #[derive(Default)]
 struct Unpacked {
@@ -176,11 +196,8 @@ struct Unpacked {
 impl Unpacked {
     fn expand(&mut self, codec: &Codec, name: &str) -> Result<(), Error> {
         if let Some(expand) = codec.expand {
-            self.length = expand(&self.packed, &mut self.scratch, &mut self.plain).map_err(|why| Error::Damaged {
-                what: name.to_owned(),
-                at: self.packed.at,
-                why,
-            })?;
+            self.length = expand(&self.packed, &mut self.scratch, &mut self.plain)
+                .map_err(|why| damaged(name, self.packed.at, why))?;
         }
         Ok(())
     }
@@ -201,6 +218,15 @@ pub struct Scratch {
     zstd: zstd::Contexts,
 }
 
+/// What was packed, for what stands behind it.
+#[derive(Default)]
+pub struct Whole {
+    /// The pieces, in order.
+    pub pieces: Vec<Piece>,
+    /// XXH32 of all plain bytes, where the format has it.
+    pub sum: Xxh32,
+}
+
 /// The sizes of a piece, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
@@ -219,10 +245,12 @@ pub struct Packed {
     pub data: Vec<u8>,
     /// Bytes of `data` that count.
     pub used: usize,
-    /// Bytes it expands to, where the format says so.
+    /// Bytes it expands to, or the most that it may where the format says no more.
     pub plain: usize,
     /// Its bytes are the plain ones.
     pub stored: bool,
+    /// It is the first one that a checksum of all plain bytes covers.
+    pub first: bool,
     /// The checksums that came with it.
     pub sums: Sums,
 }
@@ -238,6 +266,12 @@ pub struct Sums {
     pub packed_adler: Option<u32>,
     /// CRC-32 of the packed bytes.
     pub packed_crc: Option<u32>,
+    /// XXH32 of the packed bytes.
+    pub packed_xxh: Option<u32>,
+    /// XXH32 of the plain bytes of this piece and all before it, from the last that is a first one.
+    pub whole: Option<u32>,
+    /// How many bytes those are.
+    pub size: Option<u64>,
 }
 
 /// Cuts a file into pieces, in order and without expanding them where the format allows.

@@ -7,6 +7,7 @@ use crate::image::Error;
 pub const CODEC: Codec = Codec {
     name: "none",
     piece: PIECE,
+    summed: false,
     recognise: |_| true,
     begin: |_| {},
     encode: None,

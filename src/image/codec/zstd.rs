@@ -7,13 +7,14 @@
 
 use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, Strategy};
 
-use super::{Codec, Input, Packed, Piece, Scratch, Split};
+use super::{Codec, Input, Packed, Scratch, Split, Whole};
 use crate::image::Error;
 
 /// The line of the table.
 pub const CODEC: Codec = Codec {
     name: "zstd",
     piece: PIECE,
+    summed: false,
     recognise,
     begin: |_| {},
     encode: Some(encode),
@@ -92,7 +93,7 @@ fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
 }
 
 /// What stands behind the last frame: each frame's two sizes, then how many there are.
-fn seek_table(pieces: &[Piece], out: &mut Vec<u8>) {
+fn seek_table(Whole { pieces, .. }: &Whole, out: &mut Vec<u8>) {
     // An empty frame, which is what zstd makes of nothing.
     if pieces.is_empty() {
         let length = encode(&[], &mut Scratch::default(), out);

@@ -12,7 +12,7 @@ fn file(plain: &[u8], piece: usize) -> Vec<u8> {
         let length = encode(part, &mut scratch, &mut block);
         out.extend_from_slice(&block[..length]);
     }
-    end(&[], &mut out);
+    end(&Whole::default(), &mut out);
     out
 }
 
