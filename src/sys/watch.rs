@@ -27,6 +27,8 @@ pub struct Watch {
     inotify: OwnedFd,
     flags: WatchFlags,
     watched: HashSet<PathBuf>,
+    /// Those of the last list that are not there.
+    missing: HashSet<PathBuf>,
 }
 
 impl Watch {
@@ -38,21 +40,22 @@ impl Watch {
     pub fn new(writes: bool) -> io::Result<Watch> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let flags = if writes { FLAGS | WatchFlags::MODIFY } else { FLAGS };
-        Ok(Watch { inotify, flags, watched: HashSet::new() })
+        Ok(Watch { inotify, flags, watched: HashSet::new(), missing: HashSet::new() })
     }
 
     /// Watches exactly `directories`; true when there was a new one, in which something may have changed between
     /// the last look and now, or one that is gone by now.
     pub fn only(&mut self, directories: &[PathBuf]) -> bool {
-        let before = std::mem::take(&mut self.watched);
-        let mut gone = false;
+        let (before, missing) = (std::mem::take(&mut self.watched), std::mem::take(&mut self.missing));
         for directory in directories {
             match inotify::add_watch(&self.inotify, directory, self.flags) {
                 Ok(_) => _ = self.watched.insert(directory.clone()),
-                Err(error) => gone |= error == Errno::NOENT,
+                Err(Errno::NOENT) => _ = self.missing.insert(directory.clone()),
+                Err(_) => {}
             }
         }
-        gone || self.watched.difference(&before).next().is_some()
+        // One that stays away is no news.
+        self.watched.difference(&before).next().or_else(|| self.missing.difference(&missing).next()).is_some()
     }
 
     /// Waits for a change, at most for `time`; true when there was one.
@@ -94,6 +97,15 @@ mod tests {
         assert!(!watch.wait(Duration::ZERO), "told once");
         fs::remove_file(dir.path().join("x")).unwrap();
         assert!(watch.wait(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let both = [dir.path().to_owned(), dir.path().join("nowhere")];
+        let mut watch = Watch::new(false).unwrap();
+        assert!(watch.only(&both) && !watch.only(&both));
+        assert!(!watch.only(&both[..1]) && watch.only(&both));
     }
 
     #[test]
