@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::opengnsys_lab::{done, pc};
 use crate::opengnsys_scripts::{Background, assert_holds, install};
 use crate::pc::{Pc, sh};
-use crate::support::{applet, assert_same_file, binary, run, text, tools, write_payload};
+use crate::support::{applet, assert_same_file, binary, eventually, run, text, tools, write_payload};
 
 /// A line, its exit code, and what standard output or standard error must hold.
 type Case = (&'static str, i32, &'static str);
@@ -76,10 +76,47 @@ fn torrents_are_made_shared_and_received_by_each_form_of_address() {
     // What is there already is seeded for its 20 seconds, which one need not wait for.
     let mut receive = pc.lab.start("ogReceiveTorrent", &mut pc.command("ogReceiveTorrent 1 2 /x"));
     receive.wait_for_line("Download complete.", 20);
-    crate::support::eventually("the image is in the cache", 10, || pc.cached("x.img").is_file());
+    eventually("the image is in the cache", 10, || pc.cached("x.img").is_file());
     receive.interrupt();
     assert_same_file(&second.join("x.img"), &pc.cached("x.img"));
     assert!(pc.cached("x.img.torrent").is_file() && !pc.cached("x.img.part").exists());
+    // Of another image that has the name the new one takes its place, and not before it is whole; what is the same is seen.
+    write_payload(&pc.cached("x.img"), 2, 3);
+    let mut receive = pc.lab.start("ogReceiveTorrent", &mut pc.command("ogReceiveTorrent REPO /aula1/x"));
+    receive.wait_for_line("Download complete.", 20);
+    eventually("the image is in its place", 10, || {
+        fs::read(pc.cached("x.img")).ok() == fs::read(second.join("x.img")).ok()
+    });
+    receive.interrupt();
+    let mut receive = pc.lab.start("ogReceiveTorrent", &mut pc.command("ogReceiveTorrent 1 2 /x"));
+    eventually("it seeds", 10, || {
+        fs::read_dir("/proc").into_iter().flatten().flatten().any(|entry| {
+            let line = text(&fs::read(entry.path().join("cmdline")).unwrap_or_default());
+            line.starts_with("ctorrent\0--attached\0-f\0-s\0")
+                && line.contains(&pc.cached("x.img").display().to_string())
+        })
+    });
+    receive.interrupt();
+    assert!(!receive.said().contains("Download"), "{}", receive.said());
+}
+
+#[test]
+fn a_partition_goes_to_another_pc_by_mbuffer() {
+    if !tools(&["losetup", "sfdisk", "mkfs.ext4", "mbuffer", "partclone.extfs", "lzop"]) {
+        return;
+    }
+    let (sender, receiver) = (pc("label"), pc("label"));
+    install(&sender, 51);
+    let path = format!("{}:/usr/sbin:/sbin:/usr/bin:/bin", receiver.lab.path("bin").display());
+    run(Command::new(binary()).args(["--install", "-s"]).arg(receiver.lab.make_dir("bin")));
+    let mut receive = receiver.command("ogUcastReceiverPartition 1 1 8003:127.0.0.1 partclone lzop");
+    let mut receive = receiver.lab.start("ogUcastReceiverPartition", receive.env("PATH", &path));
+    eventually("it listens", 20, || text(&sh("cat /proc/net/tcp").stdout).contains(":1F43 00000000:0000 0A"));
+    let mut send = sender.command("ogUcastSendPartition 1 1 8003:127.0.0.1 partclone lzop");
+    let sent = run(send.env("PATH", path.replace(&receiver.lab.path("bin").display().to_string(), "/usr/local/bin")));
+    assert!(text(&sent.stdout).starts_with("partclone.extfs -d0 -F -c -s "), "{}", text(&sent.stdout));
+    assert_eq!(receive.wait(30).code(), Some(0), "{}", receive.said());
+    assert_holds(&receiver, &sender.lab.path("tree"));
 }
 
 #[test]

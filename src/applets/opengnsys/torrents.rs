@@ -1,5 +1,6 @@
 //! ogCreateTorrent, ogTorrentStart, and the wiki's ogShareTorrent, ogReceiveTorrent and ogStartTracker.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::swarm::{self, Seeding, Session, applet, catch_signals, client};
@@ -52,6 +53,9 @@ pub const START: Function = Function {
             swarm::ctorrent(engine, &signals, &mut command, None, io)?;
             return Ok(Exit::OK);
         }
+        // In the cache a lock is its process's, and nobody is locked out by one that was killed.
+        let cached = data.starts_with(engine.env().path("OGCAC"));
+        let _lock = cached.then(|| engine.lock_image(&data)).transpose()?;
         print(io, if data.exists() { "Continuar con Descargar inicial no terminada." } else { "descarga inicial" })?;
         print(
             io,
@@ -105,21 +109,31 @@ pub const RECEIVE: Function = Function {
         let torrent = engine.file(&place, &format!("{name}.img.torrent"))?;
         let base = torrent.with_extension("");
         let image = directory.join(base.file_name().unwrap_or_default());
-        let (part, bitfield) = (beside::with(&image, ".part"), beside::with(&image, ".torrent.bfog"));
         let signals = catch_signals()?;
-        let mut command = client();
-        let data = if image.exists() { &image } else { &part };
-        command.args(["--leave", "0", "-s"]).arg(data).arg("-b").arg(&bitfield).arg(&torrent);
-        let why = format!("the download of {name} broke off; called again, it goes on");
-        engine.ensure(swarm::ctorrent(engine, &signals, &mut command, None, io)?, Code::UpdateCache, why)?;
-        let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
-        if data == &part {
-            std::fs::rename(&part, &image).map_err(unwritten)?;
+        let lock = engine.lock_image(&image)?;
+        if !is_whole(&image, &torrent) {
+            let (part, bitfield) = (beside::with(&image, ".part"), beside::with(&image, ".torrent.bfog"));
+            let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
+            // What was begun of another image of that name is in the way when it has another length.
+            let length = |path: &Path| path.metadata().ok().map(|metadata| metadata.len());
+            let wanted = Metainfo::read(&torrent).map_err(|error| Error::new(Code::NotFound, error.to_string()))?;
+            if length(&part).is_some_and(|length| length != wanted.geometry.length()) {
+                beside::remove(&part).map_err(unwritten)?;
+            }
+            let mut command = client();
+            command.args(["--leave", "0", "-s"]).arg(&part).arg("-b").arg(&bitfield).arg(&torrent);
+            let why = format!("the download of {name} broke off; called again, it goes on");
+            let whole = swarm::ctorrent(engine, &signals, &mut command, Some(&part), io)?;
+            engine.ensure(whole, Code::UpdateCache, why)?;
+            beside::remove_derived(&image).and_then(|()| std::fs::rename(&part, &image)).map_err(unwritten)?;
             beside::remove(&beside::with(&part, ".journal")).map_err(unwritten)?;
         }
-        if !directory.join(torrent.file_name().unwrap_or_default()).exists() {
-            std::fs::copy(&torrent, beside::with(&image, ".torrent")).map_err(unwritten)?;
+        let ours = beside::with(&image, ".torrent");
+        if ours != torrent {
+            let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", ours.display()));
+            std::fs::copy(&torrent, &ours).map_err(unwritten)?;
         }
+        drop(lock);
         let _seeding = Seeding::start(&image)?;
         signals.sleep(Duration::from_secs(20));
         Ok(Exit::OK)
@@ -137,6 +151,14 @@ pub const START_TRACKER: Function = Function {
         if started { Ok(Exit::OK) } else { print(io, "bttrack iniciado") }
     },
 };
+
+/// Whether `image` is what `torrent` describes, by all of its pieces.
+fn is_whole(image: &Path, torrent: &Path) -> bool {
+    let mut command = applet("ctorrent");
+    command.arg("-c").arg("-b").arg(beside::with(image, ".torrent.bfog")).arg("-s").arg(image).arg(torrent);
+    let said = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    image.exists() && command.output().is_ok_and(|output| said(output).trim_end().ends_with("(100%)"))
+}
 
 /// The functions of torrents have another number for it.
 fn no_cache(error: Error) -> Error {
