@@ -210,6 +210,7 @@ impl Swarm {
             return Ok(());
         }
         self.picker.gained(piece, &mut self.rng);
+        self.spread.seen(piece);
         if !self.have.get(piece) {
             peer.useful += 1;
             self.review_interest(at);

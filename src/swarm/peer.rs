@@ -52,6 +52,8 @@ pub struct Peer {
     pub snubbed: bool,
     pub unasked: u32,
     pub uploads: VecDeque<Block>,
+    /// The piece of the block that was handed out to it last.
+    pub sending: Option<u32>,
     /// Bytes handed out to it since it was unchoked.
     pub served: u64,
     /// When it was choked, on the swarm's own count of chokes.
@@ -81,6 +83,7 @@ impl Peer {
             snubbed: false,
             unasked: 0,
             uploads: VecDeque::new(),
+            sending: None,
             served: 0,
             choked_since,
         }
@@ -91,6 +94,11 @@ impl Peer {
         let at = self.requests.iter().position(|request| request.block == block)?;
         self.requested -= u64::from(block.length);
         self.requests.remove(at)
+    }
+
+    /// It has been sent a part of a piece and awaits more of it.
+    pub fn is_amid(&self) -> bool {
+        self.uploads.front().is_some_and(|next| Some(next.piece) == self.sending)
     }
 
     /// It rejected a block of the piece not long ago.

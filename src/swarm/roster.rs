@@ -1,7 +1,8 @@
 //! Whom to connect to: the addresses that trackers, peers and the local network told of.
 //!
-//! Each peer dials random ones until it has about ten connections, so the connections of a room make a well mixed
-//! graph (above ln N edges each it is connected with near certainty). Who fails is tried again later and later.
+//! Each peer dials six random ones whoever dials it, so the connections of a room make a well mixed graph in which
+//! all have about twelve. (Who stops dialling when enough others have dialled it leaves the first ones with fifty
+//! and the last ones with ten, and those with ten are served less.) Who fails is tried again later and later.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +10,11 @@ use std::time::Duration;
 
 use crate::sys::rng::Rng;
 
-/// Connections a peer looks for.
-const WANTED: usize = 10;
+/// Connections that we dial, however many others dial us.
+const DIALLED: usize = 6;
+/// With fewer connections than this we dial more, one in a while: others may yet dial us.
+const WANTED: usize = 9;
+const WHILE: Duration = Duration::from_secs(1);
 /// Addresses kept; more than any lab has.
 const KNOWN: usize = 4096;
 /// Connection attempts under way at once.
@@ -22,9 +26,12 @@ const FAILURES: u32 = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Idle { not_before: Duration },
+    Idle {
+        not_before: Duration,
+    },
     Dialling,
-    Connected,
+    /// True: we dialled it.
+    Connected(bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,12 +48,13 @@ pub struct Roster {
     entries: HashMap<SocketAddr, Entry>,
     banned: HashSet<IpAddr>,
     rng: Rng,
+    patient: Duration,
 }
 
 impl Roster {
     /// Knows nobody yet.
     pub fn new(seed: u64) -> Roster {
-        Roster { entries: HashMap::new(), banned: HashSet::new(), rng: Rng::new(seed) }
+        Roster { entries: HashMap::new(), banned: HashSet::new(), rng: Rng::new(seed), patient: Duration::ZERO }
     }
 
     /// Somebody told of `address`. Gives true when it is news.
@@ -65,7 +73,9 @@ impl Roster {
     /// An address to dial now, given that there are `connections` and whether everything is here already.
     pub fn next_dial(&mut self, now: Duration, connections: usize, whole: bool) -> Option<SocketAddr> {
         let dialling = self.entries.values().filter(|entry| entry.state == State::Dialling).count();
-        if connections + dialling >= WANTED || dialling >= DIALLING {
+        let ours = self.entries.values().filter(|entry| entry.state == State::Connected(true)).count();
+        let few = connections + dialling < WANTED && now >= self.patient;
+        if (ours + dialling >= DIALLED && !few) || dialling >= DIALLING {
             return None;
         }
         let ready = |entry: &Entry| match entry.state {
@@ -75,6 +85,7 @@ impl Roster {
         let ready: Vec<SocketAddr> = self.entries.iter().filter(|(_, entry)| ready(entry)).map(|(at, _)| *at).collect();
         let address = *ready.get(self.rng.below(ready.len() as u64) as usize)?;
         self.entries.get_mut(&address)?.state = State::Dialling;
+        self.patient = now + WHILE;
         Some(address)
     }
 
@@ -82,7 +93,7 @@ impl Roster {
     pub fn connected(&mut self, address: SocketAddr) {
         self.add(address);
         if let Some(entry) = self.entries.get_mut(&address) {
-            entry.state = State::Connected;
+            entry.state = State::Connected(entry.state == State::Dialling);
             entry.failures = 0;
         }
     }
@@ -117,7 +128,7 @@ impl Roster {
 
     /// Addresses known and not connected.
     pub fn spare(&self) -> usize {
-        self.entries.values().filter(|entry| entry.state != State::Connected).count()
+        self.entries.values().filter(|entry| !matches!(entry.state, State::Connected(_))).count()
     }
 }
 
@@ -130,12 +141,18 @@ mod tests {
     }
 
     #[test]
-    fn it_dials_until_there_are_connections_enough() {
+    fn it_dials_six_and_then_one_by_one_until_there_are_connections_enough() {
         let mut roster = Roster::new(1);
         (1..40).for_each(|last| assert!(roster.add(address(last))));
-        let dialled: HashSet<_> = std::iter::from_fn(|| roster.next_dial(Duration::ZERO, 0, false)).collect();
-        assert_eq!(dialled.len(), DIALLING);
-        assert_eq!(roster.next_dial(Duration::ZERO, WANTED, false), None);
+        let mut dial_all = |seconds, connections| {
+            let now = Duration::from_secs(seconds);
+            let dialled: Vec<_> = std::iter::from_fn(|| roster.next_dial(now, connections, false)).collect();
+            dialled.iter().for_each(|address| roster.connected(*address));
+            dialled.len()
+        };
+        assert_eq!(dial_all(1, 0), DIALLED);
+        // Nobody has dialled us yet: one more at a time, until there are connections enough.
+        assert_eq!([dial_all(1, 6), dial_all(2, 6), dial_all(3, WANTED)], [0, 1, 0]);
     }
 
     #[test]
