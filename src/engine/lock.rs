@@ -112,6 +112,8 @@ fn make(path: &Path) -> io::Result<Option<File>> {
             // Until it says so, it looks like a script's: whoever sees it now keeps out.
             flock(&file, FlockOperation::LockExclusive)?;
             file.write_all(HELD.as_bytes())?;
+            // Or, where the power fails, an empty one is left in the cache, which nobody would take over.
+            file.sync_all()?;
             Ok(Some(file))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => take_over(path),
