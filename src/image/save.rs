@@ -120,6 +120,9 @@ impl Save {
     pub fn open(path: &Path, options: &Options) -> Result<Save, Error> {
         let source = Source::open(path, options.force)?;
         let mut notes = Vec::new();
+        if source.is_in_use() {
+            notes.push(format!("{} is mounted or otherwise in use; taken as it is", source.name()));
+        }
         let used = if options.whole {
             raw::whole(&source)
         } else if options.raw {

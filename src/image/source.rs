@@ -20,6 +20,8 @@ pub struct Source {
     size: u64,
     sector_size: u32,
     partition: bool,
+    /// A mount or the like holds it, and it was opened by force.
+    in_use: bool,
 }
 
 impl Source {
@@ -32,6 +34,7 @@ impl Source {
         let name = path.display().to_string();
         let open = |flags: OFlags| OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path);
         let kind = path.metadata().map_err(|error| Error::io(format!("open {name}"), error))?.file_type();
+        let mut in_use = false;
         let (file, size, sector_size) = if kind.is_block_device() {
             // The kernel's own answer: an exclusive open fails while a mount, swap, RAID or LVM holds it.
             let file = match open(OFlags::EXCL) {
@@ -40,7 +43,10 @@ impl Source {
                         "{name} is mounted or otherwise in use: unmount it first, or take it as it is with --force"
                     )));
                 }
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => open(OFlags::empty()),
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    in_use = true;
+                    open(OFlags::empty())
+                }
                 opened => opened,
             };
             let file = file.map_err(|error| Error::io(format!("open {name}"), error))?;
@@ -57,7 +63,7 @@ impl Source {
         // Only advice: nothing is lost when it is not taken.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         let partition = block::is_partition(&file);
-        Ok(Source { file: Arc::new(file), name, start: 0, size, sector_size, partition })
+        Ok(Source { file: Arc::new(file), name, start: 0, size, sector_size, partition, in_use })
     }
 
     /// The `size` bytes from `start` on as a source of its own, which errors call `name`; offsets in errors count from
@@ -69,19 +75,32 @@ impl Source {
         self.check(start, size)?;
         let file = Arc::clone(&self.file);
         let start = self.start + start;
-        Ok(Source { file, name, start, size, sector_size: self.sector_size, partition: true })
+        Ok(Source { file, name, start, size, sector_size: self.sector_size, partition: true, in_use: self.in_use })
     }
 
     /// What is open already, which errors call `name`: a target that is read again.
     pub fn opened(file: &File, name: &str, size: u64, sector_size: u32) -> Result<Source, Error> {
         let file = file.try_clone().map_err(|error| Error::io(format!("open {name} again"), error))?;
         let partition = block::is_partition(&file);
-        Ok(Source { file: Arc::new(file), name: name.to_owned(), start: 0, size, sector_size, partition })
+        Ok(Source {
+            file: Arc::new(file),
+            name: name.to_owned(),
+            start: 0,
+            size,
+            sector_size,
+            partition,
+            in_use: false,
+        })
     }
 
     /// Whether it is a partition of a disk: what it holds is no partition table then.
     pub fn is_partition(&self) -> bool {
         self.partition
+    }
+
+    /// Whether a mount, swap, RAID or LVM holds it.
+    pub fn is_in_use(&self) -> bool {
+        self.in_use
     }
 
     /// What errors call it.
