@@ -194,7 +194,8 @@ pub fn make_room(engine: &Engine, image: &Path, wanted: u64, io: &mut Io) -> Res
     }
     engine.say(io.out, Targets::LOG_SESSION, &engine.text("MSG_SCRIPTS_UPDATECACHE_CHECKSIZECACHE"));
     let all = room()?.all;
-    let why = format!("{wanted} KB wanted, the whole cache has {all}: make its partition larger");
+    let full = format!("CACHE FULL, NO SPACE FREE: {wanted} KB wanted");
+    let why = format!("{full}, the whole cache has {all}: make its partition larger");
     engine.ensure(wanted <= all, Code::CacheSize, why)?;
     engine.say(io.out, Targets::LOG_SESSION, &engine.text("MSG_SCRIPTS_UPDATECACHE_IFNOTCACHEDO"));
     if wanted <= free + space::allocated_kib(image) {
@@ -211,8 +212,6 @@ pub fn make_room(engine: &Engine, image: &Path, wanted: u64, io: &mut Io) -> Res
         }
     }
     let free = room()?.free + space::allocated_kib(&part);
-    let why = format!(
-        "CACHE FULL, NO SPACE FREE: {wanted} KB wanted, {free} free: delete images, or set ACTIONCACHEFULL in engine.cfg"
-    );
+    let why = format!("{full}, {free} free: delete images, or set ACTIONCACHEFULL in engine.cfg");
     engine.ensure(wanted <= free, Code::CacheSize, why)
 }
