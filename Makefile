@@ -38,6 +38,7 @@ test: ## formatting, clippy, unit, property, cli, interop, machine and QEMU test
 	TARGET=$(AARCH64) scripts/build
 	tests/machines/run $(OGBOX) target/$(AARCH64)/release/ogbox
 	initramfs/pack $(OGBOX) target/initramfs.img
+	tests/browser/run $(OGBOX)
 	tests/qemu/run $(OGBOX) target/initramfs.img
 	tests/initramfs-tools/run $(OGBOX)
 
@@ -51,6 +52,7 @@ bench: all ## beside partclone, mktorrent, aria2, libtorrent, ctorrent and opent
 	scripts/bench create
 	scripts/bench swarm
 	scripts/bench-tracker
+	scripts/bench-seeder
 
 sim: ## the swarm in virtual time: 10, 100 and 1,000 peers (ARGS="--size 4 --peers 100", --all for 5,000 too)
 	CARGO_PROFILE_BENCH_OPT_LEVEL=3 CARGO_PROFILE_BENCH_LTO=thin \
