@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::link::{Link, write_loop};
@@ -24,10 +24,14 @@ const SILENCE: Duration = Duration::from_secs(150);
 const STALLED: Duration = Duration::from_secs(75);
 /// How often a silent peer is looked at.
 const LOOK: Duration = Duration::from_secs(5);
-/// Bytes received at once at the most.
+/// Bytes received at once at the most, …
 const RECEIVE: usize = 256 << 10;
-/// When less room is left behind what has come, that is moved to the front.
-const ROOM: usize = 64 << 10;
+/// … and from a peer that fills that. Each call acknowledges what came, which makes the sender send in small parts, and
+/// then a block that is not whole yet is moved. Receiving and writing alone take 1.15 CPU seconds a GiB of both ends with
+/// 256 KiB and 0.97 with 1 MiB; splice(2) into the file would take 0.93, but would have to parse what is in a pipe.
+const RECEIVE_FAST: usize = 1 << 20;
+/// Connections that may have so much at the same time.
+const FAST: usize = 16;
 
 /// Why a connection ended.
 enum End {
@@ -174,6 +178,23 @@ fn report(shared: &Shared, address: SocketAddr, end: End) {
     }
 }
 
+/// One of the [`FAST`] connections; no longer when it is dropped.
+struct Fast<'a>(&'a AtomicUsize);
+
+impl Fast<'_> {
+    fn take(taken: &AtomicUsize) -> Option<Fast<'_>> {
+        let fast = Fast(taken);
+        // One too many gives its place back at once.
+        (taken.fetch_add(1, Ordering::Relaxed) < FAST).then_some(fast)
+    }
+}
+
+impl Drop for Fast<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 struct Reader<'a> {
     shared: &'a Shared,
     torrent: &'a Arc<Torrent>,
@@ -186,7 +207,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn run(&mut self, mut stream: TcpStream) -> End {
         let bitfield = self.torrent.geometry().pieces().div_ceil(8) as usize;
-        let mut buffer = vec![0; RECEIVE.max(wire::max_frame(bitfield) + 4)];
+        // Memory that nothing was received into costs none.
+        let mut buffer = vec![0; RECEIVE_FAST.max(wire::max_frame(bitfield) + 4)];
+        let mut most = RECEIVE.max(wire::max_frame(bitfield) + 4);
+        let mut fast = None;
         let (mut start, mut end) = (0, 0);
         if stream.set_read_timeout(Some(LOOK)).is_err() {
             return End::Io;
@@ -195,14 +219,18 @@ impl Reader<'_> {
         loop {
             if start == end {
                 (start, end) = (0, 0);
-            } else if buffer.len() - end < ROOM {
+            } else if end > most / 2 {
                 buffer.copy_within(start..end, 0);
                 (start, end) = (0, end - start);
             }
-            match stream.read(&mut buffer[end..]) {
+            match stream.read(&mut buffer[end..most]) {
                 Ok(0) => return End::Io,
                 Ok(received) => {
                     silent = Duration::ZERO;
+                    if received == most - end && fast.is_none() {
+                        fast = Fast::take(&self.shared.fast);
+                        most = if fast.is_some() { buffer.len() } else { most };
+                    }
                     end += received;
                     self.shared.down.pass(&self.torrent.shares.1, received as u64);
                 }

@@ -47,7 +47,10 @@ impl Queue {
         waiting.gap = waiting.gap * 0.9 + gap * 0.1;
         waiting.last = now;
         waiting.pieces.push_back((torrent, piece));
-        self.wake.notify_one();
+        // Those between the first and the last of a group change nothing for whoever gathers it.
+        if matches!(waiting.pieces.len(), 1 | LANES) {
+            self.wake.notify_one();
+        }
     }
 
     /// Ends [`Queue::run`].
@@ -60,16 +63,18 @@ impl Queue {
     pub fn run(&self) {
         let mut hasher = PieceHasher::new();
         let (mut pieces, mut digests) = (Vec::with_capacity(LANES), Vec::with_capacity(LANES));
+        let mut outcomes = Vec::with_capacity(LANES);
         while let Some(torrent) = self.take(&mut pieces) {
-            digests.clear();
             let read = |offset: u64, buffer: &mut [u8]| torrent.storage().read(offset, buffer);
             hasher.hash(&torrent.metainfo().geometry, &pieces, &read, &mut digests);
             for (piece, digest) in digests.drain(..) {
                 match digest {
-                    Ok(digest) => self.judge(&torrent, piece, digest == torrent.metainfo().piece_hash(piece)),
+                    Ok(digest) => outcomes.push(judge(&torrent, piece, digest == torrent.metainfo().piece_hash(piece))),
                     Err(error) => torrent.fail(format!("read {} back: {error}", torrent.name())),
                 }
             }
+            torrent.verified(&outcomes);
+            outcomes.clear();
         }
     }
 
@@ -103,20 +108,19 @@ impl Queue {
         });
         Some(torrent)
     }
+}
 
-    fn judge(&self, torrent: &Arc<Torrent>, piece: u32, good: bool) {
-        let verified = if good { Verified::Good } else { Verified::Bad };
-        // Digests of blocks tell who gave bad ones; nobody needs them while all goes well.
-        let digests = if !good || torrent.with(|state, _| state.swarm.suspects(piece)) {
-            block_digests(torrent, piece).unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        if !good {
-            torrent.log(&format!("warn, piece {piece} hash check failed."));
-        }
-        torrent.verified(piece, verified, &digests);
+fn judge(torrent: &Arc<Torrent>, piece: u32, good: bool) -> (u32, Verified, Vec<[u8; 20]>) {
+    // Digests of blocks tell who gave bad ones; nobody needs them while all goes well.
+    let digests = if !good || torrent.with(|state, _| state.swarm.suspects(piece)) {
+        block_digests(torrent, piece).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    if !good {
+        torrent.log(&format!("warn, piece {piece} hash check failed."));
     }
+    (piece, if good { Verified::Good } else { Verified::Bad }, digests)
 }
 
 fn block_digests(torrent: &Torrent, piece: u32) -> io::Result<Vec<[u8; 20]>> {

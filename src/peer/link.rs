@@ -45,6 +45,8 @@ struct Outbox {
     messages: Vec<u8>,
     upload: bool,
     closed: bool,
+    /// The writer waits and nobody undertook to wake it.
+    idle: bool,
 }
 
 impl Link {
@@ -62,20 +64,30 @@ impl Link {
         Link { stream, address, listens, peer_id, dialled, fast, extended, gossip, outbox, wake }
     }
 
-    /// Queues a message; the connection of a peer that does not read is closed.
-    pub fn send(&self, message: Message) {
+    /// Queues a message; the connection of a peer that does not read is closed. True when the writer waits and is to be
+    /// woken by [`wake`](Self::wake): once for many messages, for each waking is a system call, and what is sent a packet.
+    #[must_use]
+    pub fn put(&self, message: Message) -> bool {
         let mut outbox = lock(&self.outbox);
         if outbox.messages.len() > BACKLOG {
             drop(outbox);
-            return self.close();
+            self.close();
+            return false;
         }
         message.encode(&mut outbox.messages);
-        self.wake.notify_one();
+        std::mem::take(&mut outbox.idle)
     }
 
-    /// Has the writer look for something to upload.
-    pub fn wake_upload(&self) {
-        lock(&self.outbox).upload = true;
+    /// Has the writer look for something to upload; true as for [`put`](Self::put).
+    #[must_use]
+    pub fn put_upload(&self) -> bool {
+        let mut outbox = lock(&self.outbox);
+        outbox.upload = true;
+        std::mem::take(&mut outbox.idle)
+    }
+
+    /// Has the writer send what was put.
+    pub fn wake(&self) {
         self.wake.notify_one();
     }
 
@@ -99,9 +111,11 @@ impl Link {
                 std::mem::swap(messages, &mut outbox.messages);
                 return Some(std::mem::take(&mut outbox.upload));
             }
+            outbox.idle = true;
             let (guard, timeout) =
                 self.wake.wait_timeout(outbox, KEEP_ALIVE).unwrap_or_else(|poisoned| poisoned.into_inner());
             outbox = guard;
+            outbox.idle = false;
             if timeout.timed_out() {
                 Message::KeepAlive.encode(&mut outbox.messages);
             }

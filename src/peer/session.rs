@@ -73,6 +73,8 @@ pub struct Shared {
     pub up: Limiter,
     pub down: Limiter,
     pub handshakes: AtomicUsize,
+    /// Connections that receive into large buffers.
+    pub fast: AtomicUsize,
     /// Told of connections that were refused or dropped, and why.
     pub log: Log,
     torrents: Mutex<HashMap<InfoHash, Arc<Torrent>>>,
@@ -114,6 +116,7 @@ impl Session {
             up: Limiter::new(options.limits.0),
             down: Limiter::new(options.limits.1),
             handshakes: AtomicUsize::new(0),
+            fast: AtomicUsize::new(0),
             log: options.log.clone(),
             torrents: Mutex::default(),
             stop: AtomicBool::new(false),

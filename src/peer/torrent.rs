@@ -34,6 +34,8 @@ pub struct State {
     pub swarm: Swarm,
     pub roster: Roster,
     links: HashMap<PeerKey, Arc<Link>>,
+    /// Those whose writers are to be woken once all that was decided is put; empty in between.
+    waking: Vec<Arc<Link>>,
     failure: Option<String>,
     closed: bool,
 }
@@ -53,8 +55,10 @@ impl State {
         let connected: Vec<(SocketAddr, u8)> = self.links.iter().filter_map(contact).collect();
         for link in due() {
             let listens = *lock(&link.listens);
-            if let Some((id, exchange)) = lock(&link.gossip).tell(now, &connected, listens) {
-                link.send(Message::Extended(id, &exchange.encode()));
+            if let Some((id, exchange)) = lock(&link.gossip).tell(now, &connected, listens)
+                && link.put(Message::Extended(id, &exchange.encode()))
+            {
+                link.wake();
             }
         }
     }
@@ -116,7 +120,7 @@ impl Torrent {
     pub(super) fn new(metainfo: Metainfo, storage: Storage, have: Bitfield, setting: Setting) -> Torrent {
         let swarm = Swarm::new(metainfo.geometry, have, setting.config, setting.seed);
         let roster = Roster::new(setting.seed);
-        let state = State { swarm, roster, links: HashMap::new(), failure: None, closed: false };
+        let state = State { swarm, roster, links: HashMap::new(), waking: Vec::new(), failure: None, closed: false };
         Torrent {
             pex: setting.pex && !metainfo.private,
             metainfo,
@@ -235,10 +239,17 @@ impl Torrent {
         self.with(|state, now| state.swarm.next_upload(now, key))
     }
 
-    /// The outcome of verifying `piece`.
-    pub(super) fn verified(self: &Arc<Self>, piece: u32, verified: Verified, digests: &[[u8; 20]]) {
-        self.with(|state, now| state.swarm.verified(now, piece, verified, digests));
-        self.changed.notify_all();
+    /// The outcomes of verifying pieces, each with the digests of its blocks where they are wanted.
+    pub(super) fn verified(self: &Arc<Self>, outcomes: &[(u32, Verified, Vec<[u8; 20]>)]) {
+        let whole = self.with(|state, now| {
+            for (piece, verified, digests) in outcomes {
+                state.swarm.verified(now, *piece, *verified, digests);
+            }
+            state.swarm.is_whole()
+        });
+        if whole {
+            self.changed.notify_all();
+        }
     }
 
     /// Takes in a connection whose handshake is done; a refusal says why.
@@ -280,7 +291,9 @@ impl Torrent {
             self.carry_out(state);
             if link.extended {
                 let payload = extension::Handshake::ours(port, state.swarm.is_whole(), self.pex, link.address);
-                link.send(Message::Extended(extension::HANDSHAKE, &payload));
+                if link.put(Message::Extended(extension::HANDSHAKE, &payload)) {
+                    link.wake();
+                }
             }
             Ok(key)
         })
@@ -335,40 +348,46 @@ impl Torrent {
                 continue;
             }
             let Some(link) = state.links.get(&key) else { continue };
-            match action {
-                Action::Bitfield => self.send_bitfield(&state.swarm, link),
-                Action::Have(piece) => link.send(Message::Have(piece)),
-                Action::Choke => link.send(Message::Choke),
-                Action::Unchoke => link.send(Message::Unchoke),
-                Action::Interested => link.send(Message::Interested),
-                Action::NotInterested => link.send(Message::NotInterested),
-                Action::Request(block) => link.send(Message::Request(block)),
-                Action::Cancel(block) => link.send(Message::Cancel(block)),
-                Action::Reject(block) => link.send(Message::Reject(block)),
-                Action::Wake => link.wake_upload(),
-                Action::Verify(_) => {}
+            let waits = match action {
+                Action::Bitfield => self.put_bitfield(&state.swarm, link),
+                Action::Have(piece) => link.put(Message::Have(piece)),
+                Action::Choke => link.put(Message::Choke),
+                Action::Unchoke => link.put(Message::Unchoke),
+                Action::Interested => link.put(Message::Interested),
+                Action::NotInterested => link.put(Message::NotInterested),
+                Action::Request(block) => link.put(Message::Request(block)),
+                Action::Cancel(block) => link.put(Message::Cancel(block)),
+                Action::Reject(block) => link.put(Message::Reject(block)),
+                Action::Wake => link.put_upload(),
+                Action::Verify(_) => false,
                 Action::Drop(offence) => {
                     if offence != crate::swarm::Offence::Useless {
                         self.log(&format!("{}: dropped: {offence}", link.address));
                     }
                     link.close();
+                    false
                 }
                 Action::Ban(offence) => {
                     self.log(&format!("{}: banned: {offence}", link.address));
                     state.roster.ban(link.address.ip());
                     link.close();
+                    false
                 }
+            };
+            if waits {
+                state.waking.push(link.clone());
             }
         }
+        state.waking.drain(..).for_each(|link| link.wake());
     }
 
-    fn send_bitfield(&self, swarm: &Swarm, link: &Link) {
+    fn put_bitfield(&self, swarm: &Swarm, link: &Link) -> bool {
         let have = swarm.have();
         match (link.fast, have.is_full(), have.is_empty()) {
-            (true, true, _) => link.send(Message::HaveAll),
-            (true, _, true) => link.send(Message::HaveNone),
-            (false, _, true) => {}
-            _ => link.send(Message::Bitfield(have.as_bytes())),
+            (true, true, _) => link.put(Message::HaveAll),
+            (true, _, true) => link.put(Message::HaveNone),
+            (false, _, true) => false,
+            _ => link.put(Message::Bitfield(have.as_bytes())),
         }
     }
 }
