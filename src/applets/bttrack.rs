@@ -153,6 +153,9 @@ struct Track {
     /// new: file that gives names to addresses on the pages (defaults to /etc/hosts)
     #[argh(option, default = "String::from(\"/etc/hosts\")")]
     hosts: String,
+    /// new: whether to ask the name server of /etc/resolv.conf for the names that --hosts does not give (defaults to 1)
+    #[argh(option, default = "true", from_str_fn(boolean))]
+    reverse_lookup: bool,
     /// new: file with the token that lets its bearer PUT /file?name=X.torrent into allowed_dir
     #[argh(option, default = "String::new()")]
     publish_token: String,
@@ -257,6 +260,7 @@ impl Track {
             allowed_ips: path(&self.allowed_ips),
             banned_ips: path(&self.banned_ips),
             hosts: self.hosts.clone().into(),
+            resolv_conf: self.reverse_lookup.then(|| PathBuf::from("/etc/resolv.conf")),
             publish_token: path(&self.publish_token),
             allow_get: self.allow_get,
             scrape: self.scrape_allowed,

@@ -134,6 +134,7 @@ fn no_arguments_print_every_option() {
         "udp",
         "user",
         "hosts",
+        "reverse_lookup",
         "publish_token",
         "ready_fd",
     ] {

@@ -56,6 +56,8 @@ pub struct Config {
     pub banned_ips: Option<PathBuf>,
     /// The names of addresses (hosts(5)).
     pub hosts: PathBuf,
+    /// Who is asked for the names of others (resolv.conf(5)); None: nobody.
+    pub resolv_conf: Option<PathBuf>,
     /// The file with the token that lets its bearer publish torrents; None: nobody may.
     pub publish_token: Option<PathBuf>,
     /// `/file` is answered.

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::store::{self, Store};
-use crate::torrent::bencode::{self, Encoder, Value};
+use crate::torrent::bencode::{self, Encoder};
 use crate::torrent::{InfoHash, PeerId};
 
 /// Bytes of the largest state that is read.
@@ -92,7 +92,7 @@ pub fn load(path: &Path, store: &Store) -> io::Result<Loaded> {
     }
     let age = metadata.modified().map_or(0, store::age_of);
     let bytes = if metadata.is_file() && metadata.len() <= LARGEST { fs::read(path)? } else { Vec::new() };
-    match bencode::decode(&bytes).ok().and_then(|state| restore(state, store, age)) {
+    match restore(&bytes, store, age) {
         Some(peers) => Ok(Loaded::Peers(peers)),
         None => {
             let aside = sibling(path, ".corrupt");
@@ -102,8 +102,10 @@ pub fn load(path: &Path, store: &Store) -> io::Result<Loaded> {
     }
 }
 
-/// None, and nothing restored, when `state` is no state.
-fn restore(state: Value, store: &Store, age: u32) -> Option<usize> {
+/// Puts the state `bytes`, saved `age` seconds ago, into `store`, and gives how many peers are there then; None, and
+/// nothing restored, when it is no state.
+pub fn restore(bytes: &[u8], store: &Store, age: u32) -> Option<usize> {
+    let state = bencode::decode(bytes).ok()?;
     let (mut completed, mut peers) = (Vec::new(), Vec::new());
     let part = |name: &[u8]| match state.get(name) {
         Some(part) => part.dict().map(|entries| entries.collect()),
@@ -180,7 +182,7 @@ mod tests {
              4:lefti12e3:nati0e4:porti2706eeeee"
         );
         let store = open_store();
-        assert_eq!(restore(bencode::decode(state.as_bytes()).unwrap(), &store, 0), Some(1));
+        assert_eq!(restore(state.as_bytes(), &store, 0), Some(1));
         let counts = &store.scrape(None)[0];
         assert_eq!((counts.leechers, counts.completed), (1, 7));
     }

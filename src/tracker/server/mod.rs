@@ -25,6 +25,7 @@ pub mod config;
 pub mod dfile;
 pub mod http;
 pub mod log;
+pub mod names;
 pub mod page;
 pub mod publish;
 pub mod ranges;
@@ -160,6 +161,16 @@ impl Server {
                 if allowed.is_some() || !lists.is_empty() {
                     let look = || keep_looking(allowed, lists, &shared);
                     start("allowed").spawn_scoped(threads, look).map_err(local("start a thread"))?;
+                }
+                if let Some(path) = &shared.service.config.resolv_conf {
+                    let ask = || {
+                        while !shared.ending.load(Ordering::Relaxed) {
+                            if !shared.service.names.ask_next(path) {
+                                thread::sleep(TICK);
+                            }
+                        }
+                    };
+                    start("names").spawn_scoped(threads, ask).map_err(local("start a thread"))?;
                 }
                 Ok(())
             })();

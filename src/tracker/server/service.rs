@@ -17,6 +17,7 @@ use super::allowed::Source;
 use super::announce::{self, Form, Query};
 use super::config::{Config, OverrideIp, ScrapeAllowed};
 use super::http::{Head, Malformed, Method, Reply};
+use super::names::Names;
 use super::ranges::Ranges;
 use super::status::{self, Status};
 use super::store::{Announce, Listing, Store};
@@ -128,6 +129,8 @@ pub struct Service {
     pub log: Log,
     favicon: Option<Vec<u8>>,
     secret: RandomState,
+    /// Names of addresses that the hosts file does not give.
+    pub names: Names,
     lists: RwLock<Lists>,
     counters: Counters,
 }
@@ -146,7 +149,8 @@ impl Service {
         let store = Store::new(config.rules.clone(), secret.hash_one("seed"));
         let lists =
             Lists { allowed: config.allowed_ips.as_ref().map(|_| Ranges::default()), banned: Ranges::default() };
-        Service { config, store, log, favicon, secret, lists: RwLock::new(lists), counters: Counters::default() }
+        let (names, lists, counters) = (Names::default(), RwLock::new(lists), Counters::default());
+        Service { config, store, log, favicon, secret, names, lists, counters }
     }
 
     /// Puts a list of addresses in force.
@@ -243,7 +247,10 @@ impl Service {
         let open: Vec<InfoHash> = named.filter_map(|(_, hash)| std::str::from_utf8(hash).ok()?.parse().ok()).collect();
         let names = self.config.show_names;
         let status = |open: &dyn Fn(InfoHash) -> bool, most| {
-            Status::of(&self.store, names, &status::hosts(&self.config.hosts), open, most)
+            let hosts = status::hosts(&self.config.hosts);
+            let asked = |ip| self.config.resolv_conf.as_ref().map_or(String::new(), |_| self.names.of(ip));
+            let host = |ip| hosts.get(&ip).cloned().unwrap_or_else(|| asked(ip));
+            Status::of(&self.store, names, &host, open, most)
         };
         match head.path {
             b"/status.json" => {

@@ -101,7 +101,7 @@ impl Status {
     pub fn of(
         store: &Store,
         names: bool,
-        hosts: &HashMap<IpAddr, String>,
+        host: &dyn Fn(IpAddr) -> String,
         open: &dyn Fn(InfoHash) -> bool,
         most: usize,
     ) -> Status {
@@ -124,7 +124,7 @@ impl Status {
                 seeders: counts.seeders,
                 leechers: counts.leechers,
                 completed: counts.completed,
-                peers: peers.iter().take(most).map(|peer| row(peer, size, now, hosts)).collect(),
+                peers: peers.iter().take(most).map(|peer| row(peer, size, now, host)).collect(),
             });
         }
         sort_by(&mut torrents, |one: &Torrent, other| (&one.name, &one.info_hash) < (&other.name, &other.info_hash));
@@ -162,7 +162,7 @@ fn state(peer: &Peer, now: u32) -> &'static str {
     }
 }
 
-fn row(peer: &Peer, size: u64, now: u32, hosts: &HashMap<IpAddr, String>) -> Row {
+fn row(peer: &Peer, size: u64, now: u32, host: &dyn Fn(IpAddr) -> String) -> Row {
     let address = peer.address.socket();
     let state = state(peer, now);
     let permille = match size {
@@ -174,7 +174,7 @@ fn row(peer: &Peer, size: u64, now: u32, hosts: &HashMap<IpAddr, String>) -> Row
     Row {
         ip: address.ip().to_string(),
         port: address.port(),
-        host: hosts.get(&address.ip()).cloned().unwrap_or_default(),
+        host: host(address.ip()),
         permille,
         rate: if moving { peer.rate } else { 0 },
         time_left: if moving { peer.left.checked_div(peer.rate.into()).unwrap_or(0) } else { 0 },
@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn each_peer_is_what_its_announces_say() {
-        let hosts = HashMap::from([([10, 0, 0, 3].into(), "pc3".to_owned())]);
-        let status = Status::of(&filled(), true, &hosts, &|_| true, 10);
+        let host = |ip: IpAddr| if ip.to_string() == "10.0.0.3" { "pc3".to_owned() } else { String::new() };
+        let status = Status::of(&filled(), true, &host, &|_| true, 10);
         let rows: Vec<_> =
             status.torrents[0].peers.iter().map(|row| (&*row.ip, &*row.state, row.permille.unwrap())).collect();
         let expected = [
@@ -231,13 +231,13 @@ mod tests {
         assert_eq!(rows, expected);
         let moving = &status.torrents[0].peers[2];
         assert_eq!((moving.rate, moving.time_left, &*moving.host), (100, 4, "pc3"));
-        assert_eq!(Status::of(&filled(), true, &hosts, &|_| true, 2).torrents[0].peers.len(), 2);
-        assert_eq!(Status::of(&filled(), false, &hosts, &|_| false, 2).torrents[0].name, "");
+        assert_eq!(Status::of(&filled(), true, &host, &|_| true, 2).torrents[0].peers.len(), 2);
+        assert_eq!(Status::of(&filled(), false, &host, &|_| false, 2).torrents[0].name, "");
     }
 
     #[test]
     fn metrics_have_a_line_a_torrent_and_escape_its_name() {
-        let metrics = Status::of(&filled(), true, &HashMap::new(), &|_| false, 0).metrics(&[("announces", 5)]);
+        let metrics = Status::of(&filled(), true, &|_| String::new(), &|_| false, 0).metrics(&[("announces", 5)]);
         assert!(metrics.contains("# TYPE bttrack_announces_total counter\nbttrack_announces_total 5\n"), "{metrics}");
         let line = format!("bttrack_leechers{{info_hash=\"{HASH}\",name=\"x \\\"1\\\".img\"}} 3\n");
         assert!(metrics.contains(&line), "{metrics}");

@@ -47,6 +47,7 @@ fn start(dir: tempfile::TempDir, change: impl Fn(&mut Config)) -> Running {
         allowed_ips: None,
         banned_ips: None,
         hosts: path("hosts"),
+        resolv_conf: None,
         publish_token: None,
         allow_get: true,
         scrape: ScrapeAllowed::Full,
@@ -571,6 +572,27 @@ fn the_page_the_json_and_the_metrics_tell_the_same() {
     let metrics = tracker.get("/metrics");
     assert!(metrics.contains("bttrack_announces_total 1\n"), "{metrics}");
     assert!(metrics.contains(&format!("bttrack_leechers{{info_hash=\"{hash}\",name=\"x.img\"}} 1\n")), "{metrics}");
+}
+
+#[test]
+fn a_pc_is_shown_by_the_name_that_reverse_lookup_gives() {
+    let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let conf = tempfile::NamedTempFile::new().unwrap();
+    fs::write(conf.path(), format!("nameserver {}\n", resolver.local_addr().unwrap())).unwrap();
+    let tracker = tracker(|config| config.resolv_conf = Some(conf.path().to_owned()));
+    let hash = tracker.add("x.img");
+    let ip = Some("10.0.0.7".parse().unwrap());
+    client().announce(&tracker.url(), &AnnounceRequest { ip, ..announce(hash, 1) }).unwrap();
+    let begin = Instant::now();
+    assert!(tracker.get("/status.json").contains("\"ip\":\"10.0.0.7\",\"port\":7001,\"host\":\"\""));
+    assert!(begin.elapsed() < Duration::from_secs(1), "the page waits for nobody");
+    let mut packet = [0; 512];
+    let (length, from) = resolver.recv_from(&mut packet).unwrap();
+    assert_eq!(&packet[12..length - 4], b"\x017\x010\x010\x0210\x07in-addr\x04arpa\0");
+    (packet[2], packet[7]) = (0x81, 1);
+    let record = b"\xc0\x0c\0\x0c\0\x01\0\0\0\x3c\0\x09\x03pc7\x03lab\0";
+    resolver.send_to(&[&packet[..length], record].concat(), from).unwrap();
+    tracker.until("the name is shown", || tracker.get(&format!("/?open={hash}")).contains("pc7.lab"));
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn service() -> Service {
         allowed_ips: None,
         banned_ips: None,
         hosts: "/nowhere/hosts".into(),
+        resolv_conf: None,
         publish_token: None,
         allow_get: true,
         scrape: ScrapeAllowed::Full,
