@@ -347,7 +347,10 @@ impl Reader<'_> {
     fn learn(&self, state: &mut State, now: Duration, payload: &[u8]) {
         // A peer whose handshake is unreadable is a stranger, as it was before.
         let Ok(theirs) = extension::Handshake::decode(payload) else { return };
-        state.swarm.learn(self.key, theirs.max_request.unwrap_or(0), theirs.queue.unwrap_or(250));
+        state.swarm.learn(self.key, theirs.max_request, theirs.queue);
+        if let Some(upload_only) = theirs.upload_only {
+            state.swarm.upload_only(now, self.key, upload_only);
+        }
         lock(&self.link.gossip).learn(now, theirs.pex);
         if let Some(port) = theirs.port
             && !self.link.dialled

@@ -21,7 +21,7 @@ pub struct Handshake {
     /// The longest request it takes, bytes.
     pub max_request: Option<u32>,
     /// Wants nothing any more (`upload_only`, BEP 21).
-    pub upload_only: bool,
+    pub upload_only: Option<bool>,
     /// Our address as it sees it (`yourip`).
     pub your_ip: Option<IpAddr>,
     /// The id under which it takes addresses of peers (BEP 11); 0: no longer.
@@ -68,7 +68,7 @@ impl Handshake {
             max_request: number(MAX_REQUEST)
                 .and_then(|bytes| u32::try_from(bytes).ok())
                 .filter(|bytes| *bytes >= STRANGER_REQUEST),
-            upload_only: number(b"upload_only").is_some_and(|flag| flag != 0),
+            upload_only: number(b"upload_only").map(|flag| flag != 0),
             your_ip: your_ip.and_then(|bytes| {
                 let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
                 v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
@@ -91,7 +91,7 @@ mod tests {
             queue: Some(REQUEST_QUEUE),
             port: Some(2706),
             max_request: Some(FRIEND_REQUEST),
-            upload_only: true,
+            upload_only: Some(true),
             your_ip: Some(IpAddr::from([10, 0, 0, 7])),
             pex: Some(pex::ID),
         };

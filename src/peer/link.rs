@@ -99,6 +99,11 @@ impl Link {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
+    /// The connection is at its end, or soon will be.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.outbox).closed
+    }
+
     /// Waits for something to send: fills `messages`, says whether to look for an upload; none when closed.
     fn next(&self, messages: &mut Vec<u8>) -> Option<bool> {
         messages.clear();

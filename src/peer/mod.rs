@@ -16,6 +16,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod torrent;
+mod web;
 pub mod wire;
 
 use std::sync::{Mutex, MutexGuard};

@@ -15,7 +15,7 @@ use crate::torrent::compact;
 pub const NAME: &str = "ut_pex";
 /// The id under which we take its messages.
 pub const ID: u8 = 1;
-/// A peer with everything, in `added.f`.
+/// A peer that has everything or only uploads, in `added.f`.
 pub const WHOLE: u8 = 0x02;
 /// A peer that was dialled, so it can be.
 pub const REACHABLE: u8 = 0x10;

@@ -13,7 +13,7 @@ use super::limiter::Limiter;
 use super::lsd::Discovery;
 use super::nudge::Nudge;
 use super::torrent::{Setting, Torrent};
-use super::{connection, lock, spawn};
+use super::{connection, lock, spawn, web};
 use crate::storage::Storage;
 use crate::swarm::Config;
 use crate::sys::rng::Rng;
@@ -23,6 +23,8 @@ use crate::torrent::{Bitfield, InfoHash, Metainfo, PeerId};
 const TICK: Duration = Duration::from_millis(100);
 /// Incoming connections whose handshake is not done yet; more are closed at once.
 const HANDSHAKES: usize = 256;
+/// Web seeds of one torrent that are asked: each takes a thread.
+const WEB_SEEDS: usize = 4;
 
 /// Takes lines for whoever looks after the session.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
@@ -153,13 +155,15 @@ impl Session {
         self.shared.port
     }
 
-    /// Takes in a torrent of which `have` is verified.
+    /// Takes in a torrent of which `have` is verified; what is missing is fetched from its web seeds too.
     pub fn add(&self, metainfo: Metainfo, storage: Storage, have: Bitfield) -> Arc<Torrent> {
         let info_hash = metainfo.info_hash;
         let seed = Rng::new(u64::from_be_bytes(*self.shared.id.0.last_chunk().unwrap_or(&[0; 8]))).bits();
         let setting = Setting {
             config: self.options.swarm.clone(),
             max_peers: self.options.max_peers,
+            bind: self.shared.bind,
+            port: self.shared.port,
             pex: self.options.pex,
             seed,
             zero: self.zero,
@@ -169,6 +173,12 @@ impl Session {
         };
         let torrent = Arc::new(Torrent::new(metainfo, storage, have, setting));
         lock(&self.shared.torrents).insert(info_hash, torrent.clone());
+        if !torrent.status().whole {
+            for url in torrent.metainfo().web_seeds.iter().take(WEB_SEEDS) {
+                let (shared, torrent, url) = (self.shared.clone(), torrent.clone(), url.clone());
+                spawn("web seed", move || web::run(&shared, &torrent, &url));
+            }
+        }
         torrent
     }
 

@@ -11,18 +11,18 @@ use crate::sys::rng::Rng;
 use crate::torrent::create::{self, Source};
 use crate::torrent::{Bitfield, Metainfo};
 
-const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+pub(super) const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// The longest that a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with `payload` in it, and what describes that.
-struct Scene {
+pub(super) struct Scene {
     dir: tempfile::TempDir,
-    metainfo: Metainfo,
+    pub(super) metainfo: Metainfo,
 }
 
 impl Scene {
-    fn new(seed: u64, mib: usize, private: bool) -> Scene {
+    pub(super) fn new(seed: u64, mib: usize, private: bool) -> Scene {
         let dir = tempfile::tempdir().expect("make a directory");
         let mut rng = Rng::new(seed ^ u64::from(std::process::id()) << 32);
         let bytes: Vec<u8> = (0..mib << 17).flat_map(|_| rng.bits().to_le_bytes()).collect();
@@ -33,35 +33,35 @@ impl Scene {
         Scene { metainfo: Metainfo::parse(&described).expect("understand the description"), dir }
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
     }
 
-    fn seed(&self, session: &Session) -> Arc<Torrent> {
+    pub(super) fn seed(&self, session: &Session) -> Arc<Torrent> {
         let storage = Storage::open(&self.metainfo, &self.path("payload")).expect("open the payload");
         session.add(self.metainfo.clone(), storage, Bitfield::full(self.metainfo.geometry.pieces()))
     }
 
-    fn fetch(&self, session: &Session, name: &str) -> Arc<Torrent> {
+    pub(super) fn fetch(&self, session: &Session, name: &str) -> Arc<Torrent> {
         let (storage, _) = Storage::create(&self.metainfo, &self.path(name)).expect("make a file");
         session.add(self.metainfo.clone(), storage, Bitfield::new(self.metainfo.geometry.pieces()))
     }
 
-    fn assert_is_payload(&self, name: &str) {
+    pub(super) fn assert_is_payload(&self, name: &str) {
         let read = |path: &Path| std::fs::read(path).expect("read a file");
         assert!(read(&self.path(name)) == read(&self.path("payload")), "{name} is not the payload");
     }
 }
 
-fn session(options: Options) -> Session {
+pub(super) fn session(options: Options) -> Session {
     Session::start(Options { bind: LOOPBACK, ..options }).expect("start a session")
 }
 
-fn address(session: &Session) -> SocketAddr {
+pub(super) fn address(session: &Session) -> SocketAddr {
     SocketAddr::new(LOOPBACK, session.port())
 }
 
-fn eventually(what: &str, is_so: impl Fn() -> bool) {
+pub(super) fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");

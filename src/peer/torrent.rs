@@ -1,7 +1,8 @@
 //! One torrent of a session: its swarm, its connections, its files.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use super::nudge::Nudge;
 use super::wire::Message;
 use super::{lock, pex};
 use crate::storage::Storage;
-use crate::swarm::{Action, Block, Config, PeerKey, Roster, Swarm, Totals, Verified};
+use crate::swarm::{Action, Block, Config, PeerKey, Roster, Swarm, Totals, Verified, priority};
+use crate::sys;
 use crate::torrent::{Bitfield, Geometry, InfoHash, Metainfo};
 
 /// Connections of one torrent from one address: a lab behind one router, not a flood.
@@ -36,11 +38,23 @@ pub struct State {
     links: HashMap<PeerKey, Arc<Link>>,
     /// Those whose writers are to be woken once all that was decided is put; empty in between.
     waking: Vec<Arc<Link>>,
+    /// What web seeds are to do.
+    sources: HashMap<PeerKey, Sender<Action>>,
     failure: Option<String>,
     closed: bool,
 }
 
 impl State {
+    /// The connection of the lowest priority (BEP 40), if that of `link` is higher and it does not make room already.
+    fn lowest_below(&self, link: &Link) -> Option<&Arc<Link>> {
+        let us = self.roster.us()?;
+        let rank = |link: &Link| priority(us, link.address);
+        self.links
+            .values()
+            .min_by_key(|other| rank(other))
+            .filter(|other| rank(other) < rank(link) && !other.is_closed())
+    }
+
     /// Tells peers whose time has come of those that are connected and accept connections.
     fn tell_of_peers(&self, now: Duration) {
         let due = || self.links.values().filter(|link| lock(&link.gossip).is_due(now)).take(TOLD);
@@ -48,7 +62,7 @@ impl State {
             return;
         }
         let contact = |(key, link): (&PeerKey, &Arc<Link>)| {
-            let whole = if self.swarm.is_peer_whole(*key) { pex::WHOLE } else { 0 };
+            let whole = if self.swarm.is_peer_sated(*key) { pex::WHOLE } else { 0 };
             let reachable = if link.dialled { pex::REACHABLE } else { 0 };
             (*lock(&link.listens)).map(|address| (address, whole | reachable))
         };
@@ -76,6 +90,9 @@ pub struct Torrent {
     /// What it had of the session's limits, up and down.
     pub(super) shares: (Share, Share),
     max_peers: usize,
+    /// Where we listen.
+    bind: IpAddr,
+    port: u16,
     pex: bool,
     log: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -84,6 +101,9 @@ pub struct Torrent {
 pub struct Setting {
     pub config: Config,
     pub max_peers: usize,
+    /// Where we listen.
+    pub bind: IpAddr,
+    pub port: u16,
     /// Peers are told of one another unless the torrent is private.
     pub pex: bool,
     /// Seed of the swarm's random choices.
@@ -108,7 +128,7 @@ pub struct Status {
     pub totals: Totals,
     /// Bytes a second, in and out.
     pub rates: (f64, f64),
-    /// Connected peers that have everything, and the others.
+    /// Connected peers that lack nothing, and the others.
     pub peers: (usize, usize),
     /// Addresses known and not connected.
     pub spare: usize,
@@ -120,7 +140,15 @@ impl Torrent {
     pub(super) fn new(metainfo: Metainfo, storage: Storage, have: Bitfield, setting: Setting) -> Torrent {
         let swarm = Swarm::new(metainfo.geometry, have, setting.config, setting.seed);
         let roster = Roster::new(setting.seed);
-        let state = State { swarm, roster, links: HashMap::new(), waking: Vec::new(), failure: None, closed: false };
+        let state = State {
+            swarm,
+            roster,
+            links: HashMap::new(),
+            sources: HashMap::new(),
+            waking: Vec::new(),
+            failure: None,
+            closed: false,
+        };
         Torrent {
             pex: setting.pex && !metainfo.private,
             metainfo,
@@ -132,6 +160,8 @@ impl Torrent {
             nudge: setting.nudge,
             shares: Default::default(),
             max_peers: setting.max_peers,
+            bind: setting.bind,
+            port: setting.port,
             log: setting.log,
         }
     }
@@ -184,6 +214,11 @@ impl Torrent {
     /// Somebody told of these addresses.
     pub fn add_addresses(&self, addresses: &[SocketAddr]) {
         let mut state = lock(&self.state);
+        if state.roster.us().is_none()
+            && let Some(ip) = addresses.first().and_then(|address| sys::net::local_ip(self.bind, *address))
+        {
+            state.roster.we_are(SocketAddr::new(ip, self.port));
+        }
         let news = addresses.iter().filter(|address| state.roster.add(**address)).count();
         drop(state);
         if news > 0 {
@@ -214,6 +249,8 @@ impl Torrent {
     fn end(&self, state: &mut State) {
         state.closed = true;
         state.links.values().for_each(|link| link.close());
+        // That tells their threads.
+        state.sources.clear();
         self.changed.notify_all();
     }
 
@@ -267,9 +304,6 @@ impl Torrent {
             if state.roster.is_banned(ip) {
                 return Err("its address is banned");
             }
-            if state.links.len() >= self.max_peers {
-                return Err(ENOUGH);
-            }
             if state.links.values().filter(|other| other.address.ip() == ip).count() >= PER_ADDRESS {
                 return Err("its address has connections enough");
             }
@@ -281,6 +315,9 @@ impl Torrent {
                     return Err(TWICE);
                 }
                 other.close();
+            }
+            if state.links.len() >= self.max_peers {
+                state.lowest_below(link).ok_or(ENOUGH)?.close();
             }
             let key = state.swarm.join(now, crate::swarm::Traits::stranger(link.fast));
             state.links.insert(key, link.clone());
@@ -302,13 +339,40 @@ impl Torrent {
     /// The connection is over.
     pub(super) fn leave(self: &Arc<Self>, key: PeerKey, link: &Link) {
         self.with(|state, now| {
-            let whole = state.swarm.is_peer_whole(key);
+            let whole = state.swarm.is_peer_sated(key);
             state.links.remove(&key);
             state.swarm.leave(now, key);
             if let Some(address) = *lock(&link.listens) {
                 state.roster.gone(now, address, false, whole);
             }
         });
+    }
+
+    /// Takes in a web seed, and gives what it is told to do; none when there is no use for it any more.
+    pub(super) fn join_source(self: &Arc<Self>) -> Option<(PeerKey, Receiver<Action>)> {
+        self.with(|state, now| {
+            if state.closed || state.swarm.is_whole() {
+                return None;
+            }
+            let key = state.swarm.join_source(now);
+            let (orders, taken) = channel();
+            state.sources.insert(key, orders);
+            Some((key, taken))
+        })
+    }
+
+    /// The web seed is of no use now.
+    pub(super) fn leave_source(self: &Arc<Self>, key: PeerKey) {
+        self.with(|state, now| {
+            state.sources.remove(&key);
+            state.swarm.leave(now, key);
+        });
+    }
+
+    /// Sleeps for `time`, or until the torrent is whole or has ended.
+    pub(super) fn sleep(&self, time: Duration) {
+        let over = |state: &mut State| !state.closed && !state.swarm.is_whole();
+        drop(self.changed.wait_timeout_while(lock(&self.state), time, over));
     }
 
     /// What goes by time; gives an address to dial.
@@ -334,8 +398,10 @@ impl Torrent {
         }
         // What cannot be read is as good as not said.
         let Ok(exchange) = pex::Exchange::decode(payload) else { return };
-        for (address, _) in exchange.added {
-            if pex::is_plausible(address, link.address.ip()) {
+        let whole = state.swarm.is_whole();
+        for (address, flags) in exchange.added {
+            // Two that lack nothing have nothing to do with one another.
+            if pex::is_plausible(address, link.address.ip()) && !(whole && flags & pex::WHOLE != 0) {
                 state.roster.add(address);
             }
         }
@@ -345,6 +411,13 @@ impl Torrent {
         while let Some((key, action)) = state.swarm.next_action() {
             if let Action::Verify(piece) = action {
                 self.hashing.push(self.clone(), piece);
+                continue;
+            }
+            if let Some(source) = state.sources.get(&key) {
+                if let Action::Request(_) | Action::Cancel(_) | Action::Drop(_) | Action::Ban(_) = action {
+                    // One that is about to leave takes no orders any more.
+                    let _ = source.send(action);
+                }
                 continue;
             }
             let Some(link) = state.links.get(&key) else { continue };

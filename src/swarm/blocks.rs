@@ -82,6 +82,9 @@ impl Swarm {
         peer.heard = now;
         peer.snubbed = false;
         peer.down.add(now, u64::from(block.length));
+        if let Some(source) = &mut peer.source {
+            source.gave(now, block.length);
+        }
         self.down.add(now, u64::from(block.length));
         let request = peer.take_request(block);
         if request.is_none() {

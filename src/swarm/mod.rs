@@ -1,4 +1,4 @@
-//! Who asks whom for what: the decisions of a BitTorrent peer (BEP 3, 6), and nothing else.
+//! Who asks whom for what: the decisions of a BitTorrent peer (BEP 3, 6, 21), and nothing else.
 //!
 //! Pure: it is given the time and what happened, and leaves decisions in a queue. No socket, file, clock or
 //! thread, so the simulator runs thousands of these in one process, and a test can play any peer.
@@ -13,9 +13,11 @@ mod leave;
 mod partial;
 mod peer;
 mod picker;
+mod priority;
 mod rarity;
 mod rate;
 mod roster;
+mod source;
 mod spread;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use choker::Choker;
 pub use leave::{Leave, Reason, Standing};
 use peer::Peer;
 use picker::Picker;
+pub use priority::priority;
 pub use rate::Rate;
 pub use roster::Roster;
 use spread::Spread;
@@ -109,10 +112,11 @@ impl Swarm {
         (self.down.per_second(now), self.up.per_second(now))
     }
 
-    /// Connected peers: those with everything, and the others.
+    /// Connected peers: those that lack nothing (any more), and the others.
     pub fn population(&self) -> (usize, usize) {
-        let seeds = self.peers.iter().filter(|(_, peer)| peer.have.is_full()).count();
-        (seeds, self.peers.len() - seeds)
+        let peers = || self.peers.iter().filter(|(_, peer)| peer.source.is_none());
+        let seeds = peers().filter(|(_, peer)| peer.is_sated()).count();
+        (seeds, peers().count() - seeds)
     }
 
     /// Bytes still missing.
@@ -125,9 +129,9 @@ impl Swarm {
         self.actions.pop_front()
     }
 
-    /// The peer is known to have everything.
-    pub fn is_peer_whole(&self, key: PeerKey) -> bool {
-        self.find(key).is_some_and(|at| self.peers[at].1.have.is_full())
+    /// The peer is known to have everything, or all that it wants.
+    pub fn is_peer_sated(&self, key: PeerKey) -> bool {
+        self.find(key).is_some_and(|at| self.peers[at].1.is_sated())
     }
 
     /// The peer has been asked for blocks that it has not sent.
@@ -145,12 +149,26 @@ impl Swarm {
         key
     }
 
-    /// The extension handshake (BEP 10) told more of what the peer can do.
-    pub fn learn(&mut self, key: PeerKey, max_request: u32, queue: u32) {
+    /// An extension handshake (BEP 10) told more of what the peer can do; what it does not name stays as it was.
+    pub fn learn(&mut self, key: PeerKey, max_request: Option<u32>, queue: Option<u32>) {
         if let Some(at) = self.find(key) {
             let traits = &mut self.peers[at].1.traits;
-            traits.max_request = max_request.clamp(STRANGER_REQUEST, self.config.max_request.max(STRANGER_REQUEST));
-            traits.queue = queue.max(1);
+            let most = self.config.max_request.max(STRANGER_REQUEST);
+            traits.max_request = max_request.unwrap_or(traits.max_request).clamp(STRANGER_REQUEST, most);
+            traits.queue = queue.unwrap_or(traits.queue).max(1);
+        }
+    }
+
+    /// The peer says whether it only uploads from now on (BEP 21). One that does gets no slot and lacks nothing; what
+    /// it has is still welcome.
+    pub fn upload_only(&mut self, now: Duration, key: PeerKey, upload_only: bool) {
+        let Some(at) = self.find(key) else { return };
+        let peer = &mut self.peers[at].1;
+        peer.upload_only = upload_only;
+        if upload_only {
+            peer.interested = false;
+            self.rechoke(now);
+            self.drop_useless(at);
         }
     }
 
@@ -191,10 +209,12 @@ impl Swarm {
         self.fill(now, at);
     }
 
-    /// The peer wants (`true`) or no longer wants something of us.
+    /// The peer wants (`true`) or no longer wants something of us. Who wants something does no longer only upload.
     pub fn interested(&mut self, now: Duration, key: PeerKey, interested: bool) {
         let Some(at) = self.find(key) else { return };
-        self.peers[at].1.interested = interested;
+        let peer = &mut self.peers[at].1;
+        peer.interested = interested;
+        peer.upload_only &= !interested;
         self.rechoke(now);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::source::Source;
 use super::{Block, Rate, Traits};
 use crate::torrent::Bitfield;
 
@@ -36,6 +37,8 @@ pub struct Peer {
     pub choking: bool,
     /// It wants something of us.
     pub interested: bool,
+    /// It says that it wants nothing any more, of anybody (BEP 21).
+    pub upload_only: bool,
     /// We choke it.
     pub choked: bool,
     /// We want something of it.
@@ -58,6 +61,8 @@ pub struct Peer {
     pub served: u64,
     /// When it was choked, on the swarm's own count of chokes.
     pub choked_since: u64,
+    /// It is no peer but a web seed.
+    pub source: Option<Source>,
 }
 
 impl Peer {
@@ -70,6 +75,7 @@ impl Peer {
             spoke: false,
             choking: true,
             interested: false,
+            upload_only: false,
             choked: true,
             wanting: false,
             useful: 0,
@@ -86,6 +92,7 @@ impl Peer {
             sending: None,
             served: 0,
             choked_since,
+            source: None,
         }
     }
 
@@ -99,6 +106,11 @@ impl Peer {
     /// It has been sent a part of a piece and awaits more of it.
     pub fn is_amid(&self) -> bool {
         self.uploads.front().is_some_and(|next| Some(next.piece) == self.sending)
+    }
+
+    /// It has everything, or all that it wants: it lacks nothing.
+    pub fn is_sated(&self) -> bool {
+        self.upload_only || self.have.is_full()
     }
 
     /// It rejected a block of the piece not long ago.

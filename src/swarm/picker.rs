@@ -118,7 +118,8 @@ impl Picker {
 
     /// The piece to go on with for a peer that can give the pieces of `gives`: one that was left half done,
     /// then the rarest that nobody fetches, then one to share with another peer.
-    fn choose(&mut self, gives: impl Fn(u32) -> bool) -> Option<&mut Partial> {
+    fn choose(&mut self, gives: impl Fn(&Rarity, u32) -> bool) -> Option<&mut Partial> {
+        let gives = |piece| gives(&self.rarity, piece);
         let open = |partial: &&Partial| partial.free() > 0 && gives(partial.piece);
         let left = self.partials.iter().filter(open).filter(|partial| partial.workers == 0);
         let piece = match left.min_by_key(|partial| partial.free()).map(|partial| partial.piece) {
@@ -142,22 +143,30 @@ impl Swarm {
         if peer.choking || peer.useful == 0 {
             return;
         }
+        if peer.source.is_some() {
+            return self.fill_source(now, at);
+        }
         let rate = peer.down.per_second(now);
         let ahead = if peer.snubbed { u64::from(BLOCK) } else { ((rate * AHEAD) as u64).max(AHEAD_LEAST) };
         let most = ((rate * self.config.request_time) as u32).clamp(BLOCK, peer.traits.max_request) / BLOCK;
         while self.peers[at].1.requested < ahead
             && self.peers[at].1.requests.len() < self.peers[at].1.traits.queue as usize
         {
-            let Some(block) = self.pick(at, most).or_else(|| self.pick_again(at)) else { break };
-            let (key, peer) = &mut self.peers[at];
-            if peer.requests.is_empty() {
-                peer.heard = now;
-            }
-            peer.requested += u64::from(block.length);
-            peer.requests.push_back(Request { block, held: Held::Waiting });
-            let key = *key;
-            self.tell(key, Action::Request(block));
+            let Some(block) = self.pick(at, most, |_, _| true).or_else(|| self.pick_again(at)) else { break };
+            self.ask(now, at, block);
         }
+    }
+
+    /// Asks the peer for `block`.
+    pub(super) fn ask(&mut self, now: Duration, at: usize, block: Block) {
+        let (key, peer) = &mut self.peers[at];
+        if peer.requests.is_empty() {
+            peer.heard = now;
+        }
+        peer.requested += u64::from(block.length);
+        peer.requests.push_back(Request { block, held: Held::Waiting });
+        let key = *key;
+        self.tell(key, Action::Request(block));
     }
 
     /// Asks every peer that could give something and is asked for nothing.
@@ -170,7 +179,9 @@ impl Swarm {
         }
     }
 
-    fn pick(&mut self, at: usize, most: u32) -> Option<Block> {
+    /// The next blocks, at most `most` of them, to ask the peer for: of the piece that it is at, or else of one that
+    /// `suits`.
+    pub(super) fn pick(&mut self, at: usize, most: u32, suits: impl Fn(&Rarity, u32) -> bool) -> Option<Block> {
         let geometry = self.geometry;
         let peer = &mut self.peers[at].1;
         if let Some(piece) = peer.fetching {
@@ -183,7 +194,8 @@ impl Swarm {
                 partial.workers -= 1;
             }
         }
-        let partial = self.picker.choose(|piece| peer.have.get(piece) && !peer.refuses(piece))?;
+        let gives = |rarity: &Rarity, piece| peer.have.get(piece) && !peer.refuses(piece) && suits(rarity, piece);
+        let partial = self.picker.choose(gives)?;
         partial.workers += 1;
         peer.fetching = Some(partial.piece);
         let piece = partial.piece;
@@ -284,10 +296,10 @@ impl Swarm {
         }
     }
 
-    /// Ends the connections between two that have everything.
+    /// Ends the connection when we have everything and the peer lacks nothing.
     pub(super) fn drop_useless(&mut self, at: usize) {
         let (key, peer) = &self.peers[at];
-        if self.have.is_full() && peer.have.is_full() {
+        if self.have.is_full() && peer.is_sated() {
             self.actions.push_back((*key, Action::Drop(Offence::Useless)));
         }
     }

@@ -38,6 +38,11 @@ impl Rarity {
         self.order.is_empty()
     }
 
+    /// How many peers have `piece`, those not counted that have everything.
+    pub fn count(&self, piece: u32) -> u16 {
+        self.count[piece as usize]
+    }
+
     /// The wanted pieces, rarest first.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.order.iter().copied()

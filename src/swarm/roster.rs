@@ -3,6 +3,9 @@
 //! Each peer dials six random ones whoever dials it, so the connections of a room make a well mixed graph in which
 //! all have about twelve. (Who stops dialling when enough others have dialled it leaves the first ones with fifty
 //! and the last ones with ten, and those with ten are served less.) Who fails is tried again later and later.
+//!
+//! Our own address is for ranking connections by canonical priority (BEP 40) when there are too many. Whom to dial is
+//! not ranked: two that each other's six best are would dial each other, and all would have fewer connections.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +50,7 @@ struct Entry {
 pub struct Roster {
     entries: HashMap<SocketAddr, Entry>,
     banned: HashSet<IpAddr>,
+    us: Option<SocketAddr>,
     rng: Rng,
     patient: Duration,
 }
@@ -54,7 +58,23 @@ pub struct Roster {
 impl Roster {
     /// Knows nobody yet.
     pub fn new(seed: u64) -> Roster {
-        Roster { entries: HashMap::new(), banned: HashSet::new(), rng: Rng::new(seed), patient: Duration::ZERO }
+        Roster {
+            entries: HashMap::new(),
+            banned: HashSet::new(),
+            us: None,
+            rng: Rng::new(seed),
+            patient: Duration::ZERO,
+        }
+    }
+
+    /// Our own address, as far as it is known.
+    pub fn us(&self) -> Option<SocketAddr> {
+        self.us
+    }
+
+    /// Others know us by `address`.
+    pub fn we_are(&mut self, address: SocketAddr) {
+        self.us = Some(address);
     }
 
     /// Somebody told of `address`. Gives true when it is news.

@@ -353,3 +353,118 @@ fn a_block_whose_writer_is_gone_is_fetched_from_somebody_else() {
     swarm.leave(now, key);
     assert!(asks(&mut swarm).1, "nobody else is asked");
 }
+
+/// What was decided for the peer `key` since somebody last looked.
+fn told(swarm: &mut Swarm, key: PeerKey) -> Vec<Action> {
+    std::iter::from_fn(|| swarm.next_action()).filter(|(to, _)| *to == key).map(|(_, action)| action).collect()
+}
+
+#[test]
+fn who_only_uploads_gets_no_slot_and_lacks_nothing_and_may_change_its_mind() {
+    let geometry = geometry(4, 2, 0);
+    let mut swarm = Swarm::new(geometry, Bitfield::new(4), Config::default(), 1);
+    let now = Duration::ZERO;
+    let key = swarm.join(now, Traits::stranger(true));
+    let mut half = Bitfield::new(4);
+    assert!(half.set(2));
+    swarm.bitfield(now, key, half).unwrap();
+    swarm.interested(now, key, true);
+    assert_eq!(swarm.population(), (0, 1));
+    assert_eq!(told(&mut swarm, key), [Action::Bitfield, Action::Interested, Action::Unchoke]);
+    swarm.upload_only(now, key, true);
+    assert_eq!((swarm.population(), swarm.is_peer_sated(key)), ((1, 0), true));
+    assert_eq!(told(&mut swarm, key), [Action::Choke], "it is still of interest");
+    swarm.interested(now, key, true);
+    assert_eq!((swarm.population(), told(&mut swarm, key)), ((0, 1), vec![Action::Unchoke]));
+}
+
+#[test]
+fn two_that_only_upload_part_whoever_says_it_first() {
+    let geometry = geometry(1, 1, 0);
+    let now = Duration::ZERO;
+    let useless = [Action::Drop(Offence::Useless)];
+    let mut seeder = Swarm::new(geometry, Bitfield::full(1), Config::default(), 1);
+    let key = seeder.join(now, Traits::stranger(true));
+    seeder.bitfield(now, key, Bitfield::new(1)).unwrap();
+    assert_eq!(told(&mut seeder, key), [Action::Bitfield]);
+    seeder.upload_only(now, key, true);
+    assert_eq!(told(&mut seeder, key), useless);
+
+    let mut leecher = Swarm::new(geometry, Bitfield::new(1), Config::default(), 1);
+    let (idle, giver) = (leecher.join(now, Traits::stranger(true)), leecher.join(now, Traits::stranger(true)));
+    leecher.upload_only(now, idle, true);
+    leecher.bitfield(now, giver, Bitfield::full(1)).unwrap();
+    leecher.unchoke(now, giver);
+    let block = Block { piece: 0, begin: 0, length: BLOCK };
+    assert_eq!(leecher.arrived(now, giver, block), Ok(Verdict::Store(block)));
+    leecher.stored(now, giver, block);
+    while leecher.next_action().is_some() {}
+    leecher.verified(now, 0, Verified::Good, &[]);
+    assert!(told(&mut leecher, idle).ends_with(&useless));
+}
+
+/// Blocks that the swarm asks `key` for now.
+fn asked(swarm: &mut Swarm, key: PeerKey) -> Vec<Block> {
+    let request = |action| if let Action::Request(block) = action { Some(block) } else { None };
+    told(swarm, key).into_iter().filter_map(request).collect()
+}
+
+#[test]
+fn a_web_seed_is_asked_for_what_nobody_has_and_for_all_when_nobody_gives() {
+    let geometry = geometry(6, 8, 0);
+    let mut swarm = Swarm::new(geometry, Bitfield::new(6), Config::default(), 1);
+    let at = |millis| Duration::from_millis(millis);
+    let source = swarm.join_source(at(0));
+    let peer = swarm.join(at(0), Traits::stranger(true));
+    let mut most = Bitfield::full(6);
+    assert!(most.clear(4));
+    swarm.bitfield(at(0), peer, most).unwrap();
+    swarm.tick(at(500));
+    assert_eq!(asked(&mut swarm, source), [], "peers come first");
+    assert_eq!(swarm.population(), (0, 1));
+    // What the peer lacks.
+    swarm.tick(at(1100));
+    let lacked = asked(&mut swarm, source);
+    assert_eq!(lacked, [Block { piece: 4, begin: 0, length: 8 * BLOCK }]);
+    assert_eq!(swarm.arrived(at(1101), source, lacked[0]), Ok(Verdict::Store(lacked[0])));
+    swarm.stored(at(1300), source, lacked[0]);
+    assert_eq!(asked(&mut swarm, source), [], "the peer has the rest");
+    // The peer gives nothing.
+    swarm.tick(at(2100));
+    let some = asked(&mut swarm, source);
+    assert_eq!(some.len(), 1);
+    swarm.unchoke(at(2100), peer);
+    let of_peer = asked(&mut swarm, peer);
+    assert!(!of_peer.is_empty() && of_peer.iter().all(|block| block.piece != some[0].piece), "asked of both");
+    // The peer gives more than the web seed did.
+    for block in &of_peer {
+        assert_eq!(swarm.arrived(at(2200), peer, *block), Ok(Verdict::Store(*block)));
+        swarm.stored(at(2200), peer, *block);
+    }
+    assert_eq!(swarm.arrived(at(2900), source, some[0]), Ok(Verdict::Store(some[0])));
+    swarm.stored(at(2900), source, some[0]);
+    assert_eq!(asked(&mut swarm, source), [], "the peer is faster");
+    let whole = of_peer.iter().filter(|block| block.begin == 7 * BLOCK).map(|block| block.piece);
+    for piece in whole.chain([4, some[0].piece]) {
+        swarm.verified(at(2900), piece, Verified::Good, &[]);
+    }
+    // It has gone: what it was asked for is asked of the web seed, and is needed to the last.
+    swarm.leave(at(3000), peer);
+    for round in 0..40 {
+        let now = at(3000 + 100 * round);
+        swarm.tick(now);
+        while let Some((key, action)) = swarm.next_action() {
+            match action {
+                Action::Request(block) => {
+                    assert_eq!(key, source);
+                    if let Verdict::Store(part) = swarm.arrived(now, source, block).unwrap() {
+                        swarm.stored(now, source, part);
+                    }
+                }
+                Action::Verify(piece) => swarm.verified(now, piece, Verified::Good, &[]),
+                _ => {}
+            }
+        }
+    }
+    assert!(swarm.is_whole());
+}

@@ -122,7 +122,7 @@ pub enum Offence {
     Stalled,
     /// Gave data that fail the piece's hash.
     BadData,
-    /// Has nothing that we lack, nor we that it lacks.
+    /// Lacks nothing, and neither do we.
     Useless,
 }
 
@@ -136,7 +136,7 @@ impl std::fmt::Display for Offence {
             Offence::Unasked => "sent blocks that it was not asked for",
             Offence::Stalled => "sent nothing for long, though blocks were asked of it",
             Offence::BadData => "sent data that fail the hash of their piece",
-            Offence::Useless => "is whole, and so are we",
+            Offence::Useless => "lacks nothing, and neither do we",
         })
     }
 }

@@ -1,13 +1,15 @@
 //! Sockets with the options that std does not set.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen as listen_on, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketFlags, SocketType, bind, connect, listen as listen_on, socket_with, sockopt,
+};
 
 /// Connections that may wait to be accepted: a room that starts in one second must fit.
 const BACKLOG: i32 = 1024;
@@ -53,6 +55,30 @@ pub fn dial(from: IpAddr, address: SocketAddr, timeout: Duration) -> io::Result<
     }
     rustix::io::ioctl_fionbio(&socket, false)?;
     Ok(socket.into())
+}
+
+/// The local address that connections to `address` come from, given that they are made from `from` (unspecified: any);
+/// none when no route leads there. Nothing is sent.
+pub fn local_ip(from: IpAddr, address: SocketAddr) -> Option<IpAddr> {
+    if !from.is_unspecified() && from.is_ipv4() == address.is_ipv4() {
+        return Some(from);
+    }
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(address).ok()?;
+    socket.local_addr().ok().map(|local| local.ip())
+}
+
+/// The connection is up and nothing has come that was not read.
+///
+/// # Errors
+/// What recv(2) gave.
+pub fn waits(stream: &TcpStream) -> io::Result<bool> {
+    match rustix::net::recv(stream, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Err(Errno::AGAIN) => Ok(true),
+        Ok(_) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Sets up a peer's connection: small messages leave at once, and a peer that was switched off is noticed.

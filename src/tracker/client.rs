@@ -14,9 +14,8 @@ pub use super::error::Error;
 use super::message::{self, MAX_PEERS};
 pub use super::message::{AnnounceReply, AnnounceRequest, Event, ScrapeEntry};
 use super::udp;
+use crate::sys::http::Dialer;
 use crate::torrent::InfoHash;
-
-mod dialer;
 
 /// Bytes of the longest reply that is read.
 const MAX_BODY: u64 = 1 << 20;
@@ -51,7 +50,9 @@ impl Client {
             .output_buffer_size(8 << 10)
             .user_agent(user_agent)
             .build();
-        let agent = ureq::Agent::with_parts(config, dialer::Dialer(from), DefaultResolver::default());
+        // No connection is used twice: a tracker is asked again in seconds at the soonest.
+        let dialer = Dialer { from, keep: false };
+        let agent = ureq::Agent::with_parts(config, dialer, DefaultResolver::default());
         Client { agent, timeout, from }
     }
 

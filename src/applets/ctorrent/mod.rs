@@ -200,6 +200,9 @@ struct Run {
     /// do not
     #[argh(switch)]
     no_lsd: bool,
+    /// URL where the data can be had by HTTP as well, beside those that the torrent names; may be given several times
+    #[argh(option, arg_name = "url")]
+    web_seed: Vec<String>,
     /// metainfo file
     #[argh(positional)]
     torrent: Vec<PathBuf>,
@@ -229,8 +232,9 @@ const RUN: Grammar = Grammar {
         "slice",
         "up",
         "url",
+        "web-seed",
     ],
-    repeated: &["d", "daemon"],
+    repeated: &["d", "daemon", "web-seed"],
     usage_code: 1,
 };
 

@@ -36,10 +36,11 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Runs the client, whose command line is `args`.
 pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
     let path = &options.torrent[0];
-    let metainfo = match Metainfo::read(path) {
+    let mut metainfo = match Metainfo::read(path) {
         Ok(metainfo) => metainfo,
         Err(error) => return info::unreadable(io, &error),
     };
+    metainfo.web_seeds.splice(0..0, options.web_seed.iter().cloned());
     let tiers = tiers(options, &metainfo);
     if options.detached {
         rustix::process::setsid().map_err(|error| Failure::new(1, format!("leave the terminal: {error}")))?;

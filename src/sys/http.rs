@@ -1,5 +1,5 @@
-//! The HTTP client's connections, made from a local address of our choice: a tracker takes the address that it
-//! sees for the one that peers can reach, and ureq's own connector leaves it to the kernel.
+//! ureq's connections, made from a local address of our choice: a tracker takes the address that it sees for the one
+//! that peers can reach, and ureq's own connector leaves it to the kernel.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
@@ -7,17 +7,23 @@ use std::time::Duration;
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 
-use crate::sys::net;
+use super::net;
 
 /// Connects from its address; from any when that is unspecified or of the other family.
 #[derive(Debug)]
-pub struct Dialer(pub IpAddr);
+pub struct Dialer {
+    /// The local address.
+    pub from: IpAddr,
+    /// A connection may be used again.
+    pub keep: bool,
+}
 
 /// A connection; every wait on it ends by ureq's deadline.
 #[derive(Debug)]
 pub struct Line {
     stream: TcpStream,
     buffers: LazyBuffers,
+    keep: bool,
 }
 
 impl<In: Transport> Connector<In> for Dialer {
@@ -31,12 +37,12 @@ impl<In: Transport> Connector<In> for Dialer {
         let patience = *details.timeout.after / details.addrs.len().max(1) as u32;
         let mut failure = io::Error::other("the name has no address");
         for address in &details.addrs {
-            match net::dial(self.0, *address, patience) {
+            match net::dial(self.from, *address, patience) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     let config = details.config;
                     let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-                    return Ok(Some(Line { stream, buffers }));
+                    return Ok(Some(Line { stream, buffers, keep: self.keep }));
                 }
                 Err(error) => failure = error,
             }
@@ -69,8 +75,8 @@ impl Transport for Line {
     }
 
     fn is_open(&mut self) -> bool {
-        // No connection is used twice: a tracker is asked again in seconds at the soonest.
-        false
+        // It says nothing unasked, unless that it is over.
+        self.keep && matches!(net::waits(&self.stream), Ok(true))
     }
 }
 
