@@ -1,11 +1,12 @@
 //! Local service discovery, BEP 14: peers of one network find one another by multicast, without a tracker.
 //!
-//! IPv4 only (239.192.152.143:6771), and only as far as one network reaches (TTL 1). A session that is bound to an
-//! address speaks and listens on that address's interface, so one on loopback never leaves the machine.
+//! Over IPv4 (239.192.152.143:6771) and IPv6 ([ff15::efc0:988f]:6771), and only as far as one network reaches (TTL 1).
+//! A session that is bound to an address speaks and listens on that address's interface, so one on loopback never leaves
+//! the machine.
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,11 @@ use super::torrent::Torrent;
 use crate::sys;
 use crate::torrent::InfoHash;
 
-/// Where everybody listens.
-const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 192, 152, 143), 6771);
+/// Where everybody listens: over IPv4, and over IPv6 within the site.
+const GROUPS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 192, 152, 143)), 6771),
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f)), 6771),
+];
 /// The longest datagram, bytes; BEP 14: below 1400.
 const DATAGRAM: usize = 1400;
 /// Info-hashes of one datagram: each takes a line of 52 bytes, the other lines take less than 150.
@@ -38,9 +42,9 @@ pub struct Search {
 }
 
 impl Search {
-    /// The datagram.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut text = format!("BT-SEARCH * HTTP/1.1\r\nHost: {GROUP}\r\nPort: {}\r\n", self.port);
+    /// The datagram to `group`.
+    pub fn encode(&self, group: SocketAddr) -> Vec<u8> {
+        let mut text = format!("BT-SEARCH * HTTP/1.1\r\nHost: {group}\r\nPort: {}\r\n", self.port);
         for info_hash in &self.info_hashes {
             text += &format!("Infohash: {info_hash}\r\n");
         }
@@ -98,7 +102,8 @@ impl Schedule {
 
 /// A session's ear and mouth on the local network.
 pub struct Discovery {
-    socket: UdpSocket,
+    /// With the group of each.
+    sockets: Vec<(UdpSocket, SocketAddr)>,
     loopback: bool,
     port: u16,
     cookie: String,
@@ -108,27 +113,35 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Listens on the network of the local address `bind` for a session that accepts connections on `port`;
-    /// `cookie` is nobody else's.
+    /// Listens on the network of the local address `bind` for a session that accepts connections there on `port`, of
+    /// both families when it is IPv6's unspecified one; `cookie` is nobody else's.
     ///
     /// # Errors
-    /// There is no way for multicast, or somebody has the port for himself.
+    /// There is no way for multicast of either family, or somebody has the port for himself.
     pub fn open(bind: IpAddr, port: u16, cookie: u64) -> io::Result<Discovery> {
-        let interface = match bind {
-            IpAddr::V4(ip) => ip,
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv4Addr::UNSPECIFIED,
-            IpAddr::V6(_) => return Err(io::Error::other("it is for IPv4 addresses")),
+        let any = |group: &SocketAddr| match group {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let socket = sys::net::multicast(GROUP, interface)?;
-        let cookie = format!("{cookie:016x}");
-        let schedule = Schedule::default();
-        Ok(Discovery { socket, loopback: interface.is_loopback(), port, cookie, schedule, failed: false })
+        let both = bind == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let (mut sockets, mut failure) = (Vec::new(), io::Error::other("there is no such network"));
+        for group in GROUPS.into_iter().filter(|group| both || group.is_ipv4() == bind.is_ipv4()) {
+            match sys::net::multicast(group, if both { any(&group) } else { bind }) {
+                Ok(socket) => sockets.push((socket, group)),
+                Err(error) => failure = error,
+            }
+        }
+        if sockets.is_empty() {
+            return Err(failure);
+        }
+        let (cookie, schedule) = (format!("{cookie:016x}"), Schedule::default());
+        Ok(Discovery { sockets, loopback: bind.is_loopback(), port, cookie, schedule, failed: false })
     }
 
     /// Hears who is there and announces `torrents` when it is time; never waits.
     ///
     /// # Errors
-    /// Sending failed, for the first time; it goes on nevertheless.
+    /// Sending failed on every network, for the first time; it goes on nevertheless.
     pub fn turn(&mut self, now: Duration, torrents: &[Arc<Torrent>]) -> io::Result<()> {
         self.listen(torrents);
         let public = torrents.iter().filter(|torrent| !torrent.metainfo().private);
@@ -138,8 +151,11 @@ impl Discovery {
         }
         for part in info_hashes.chunks(HASHES) {
             let search = Search { port: self.port, cookie: Some(self.cookie.clone()), info_hashes: part.to_vec() };
-            if let Err(error) = self.socket.send_to(&search.encode(), GROUP)
+            let send = |(socket, group): &(UdpSocket, SocketAddr)| socket.send_to(&search.encode(*group), *group);
+            let failures: Vec<io::Error> = self.sockets.iter().filter_map(|at| send(at).err()).collect();
+            if failures.len() == self.sockets.len()
                 && !std::mem::replace(&mut self.failed, true)
+                && let Some(error) = failures.into_iter().next()
             {
                 return Err(error);
             }
@@ -148,9 +164,13 @@ impl Discovery {
     }
 
     fn listen(&self, torrents: &[Arc<Torrent>]) {
+        self.sockets.iter().for_each(|(socket, _)| self.listen_on(socket, torrents));
+    }
+
+    fn listen_on(&self, socket: &UdpSocket, torrents: &[Arc<Torrent>]) {
         let mut datagram = [0; DATAGRAM];
         for _ in 0..TURN {
-            let Ok((length, from)) = self.socket.recv_from(&mut datagram) else { return };
+            let Ok((length, mut from)) = socket.recv_from(&mut datagram) else { return };
             // A socket also gets what others on this machine have joined the group for, on other interfaces.
             if from.ip().is_loopback() != self.loopback {
                 continue;
@@ -159,9 +179,11 @@ impl Discovery {
             if search.cookie.as_ref() == Some(&self.cookie) {
                 continue;
             }
+            // A link-local address is one together with its interface.
+            from.set_port(search.port);
             let named = |torrent: &&Arc<Torrent>| search.info_hashes.contains(&torrent.info_hash());
             for torrent in torrents.iter().filter(named).filter(|torrent| !torrent.metainfo().private) {
-                torrent.add_addresses(&[SocketAddr::new(from.ip(), search.port)]);
+                torrent.add_addresses(&[from]);
             }
         }
     }
@@ -183,9 +205,11 @@ mod tests {
         ) {
             let info_hashes = hashes.into_iter().map(InfoHash).collect();
             let search = Search { port, cookie: Some(format!("{cookie:016x}")), info_hashes };
-            let datagram = search.encode();
-            prop_assert!(datagram.len() < DATAGRAM);
-            prop_assert_eq!(Search::parse(&datagram), Some(search));
+            for group in GROUPS {
+                let datagram = search.encode(group);
+                prop_assert!(datagram.len() < DATAGRAM);
+                prop_assert_eq!(Search::parse(&datagram), Some(search.clone()));
+            }
         }
 
         #[test]

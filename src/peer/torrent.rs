@@ -64,7 +64,9 @@ impl State {
         let contact = |(key, link): (&PeerKey, &Arc<Link>)| {
             let whole = if self.swarm.is_peer_sated(*key) { pex::WHOLE } else { 0 };
             let reachable = if link.dialled { pex::REACHABLE } else { 0 };
-            (*lock(&link.listens)).map(|address| (address, whole | reachable))
+            // An address of one link means nothing to those on another.
+            let wide = |address: &SocketAddr| !matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+            (*lock(&link.listens)).filter(wide).map(|address| (address, whole | reachable))
         };
         let connected: Vec<(SocketAddr, u8)> = self.links.iter().filter_map(contact).collect();
         for link in due() {

@@ -1,7 +1,7 @@
 //! Sockets with the options that std does not set.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -102,16 +102,43 @@ pub fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
 ///
 /// # Errors
 /// What setsockopt(2) or bind(2) gave: the interface has no multicast, the port is taken by one who does not share.
-pub fn multicast(group: SocketAddrV4, interface: Ipv4Addr) -> io::Result<UdpSocket> {
-    let socket = new_socket(&group.into(), SocketType::DGRAM)?;
+pub fn multicast(group: SocketAddr, interface: IpAddr) -> io::Result<UdpSocket> {
+    let socket = new_socket(&group, SocketType::DGRAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    if group.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
     // Bound to the group, it does not get what is sent to the port of a local address.
     bind(&socket, &group)?;
-    sockopt::set_ip_add_membership(&socket, group.ip(), &interface)?;
-    sockopt::set_ip_multicast_if(&socket, &interface)?;
-    sockopt::set_ip_multicast_ttl(&socket, 1)?;
+    match (group.ip(), interface) {
+        (IpAddr::V4(group), IpAddr::V4(interface)) => {
+            sockopt::set_ip_add_membership(&socket, &group, &interface)?;
+            sockopt::set_ip_multicast_if(&socket, &interface)?;
+            sockopt::set_ip_multicast_ttl(&socket, 1)?;
+        }
+        (IpAddr::V6(group), IpAddr::V6(address)) => {
+            let index = if address.is_unspecified() { 0 } else { interface_of(address)? };
+            sockopt::set_ipv6_add_membership(&socket, &group, index)?;
+            sockopt::set_ipv6_multicast_if(&socket, index)?;
+            sockopt::set_ipv6_multicast_hops(&socket, 1)?;
+        }
+        _ => return Err(io::Error::other("a group and an interface of different families")),
+    }
     rustix::io::ioctl_fionbio(&socket, true)?;
     Ok(socket.into())
+}
+
+/// The number of the interface that has the local address `address`.
+fn interface_of(address: Ipv6Addr) -> io::Result<u32> {
+    // A line each: the address and the number of its interface in hexadecimal digits, and more.
+    let list = std::fs::read_to_string("/proc/net/if_inet6")?;
+    let number = list.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let found = u128::from_str_radix(words.next()?, 16).ok()? == address.to_bits();
+        let number = u32::from_str_radix(words.next()?, 16).ok()?;
+        found.then_some(number)
+    });
+    number.ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, format!("no interface has {address}")))
 }
 
 fn new_socket(address: &SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {

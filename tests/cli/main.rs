@@ -6,6 +6,7 @@ mod ctorrent_files;
 mod ctorrent_run;
 mod ctorrent_words;
 mod demo;
+mod discovery;
 mod hostile;
 mod multicall;
 mod opengnsys;

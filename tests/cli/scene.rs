@@ -6,7 +6,7 @@ use std::process::Command;
 
 use ogbox::torrent::Metainfo;
 
-use crate::support::{Lab, Program, applet, binary, free_port, listens, run, write_payload};
+use crate::support::{Lab, Program, applet, binary, run, write_payload};
 
 /// MiB of the payload: an odd number of pieces, so that the bitfield has spare bits.
 pub const MIB: usize = 15;
@@ -39,7 +39,7 @@ impl Scene {
         let images = lab.make_dir("images");
         let (whole, torrent) = (images.join("x.img"), images.join("x.torrent"));
         write_payload(&whole, MIB, seed);
-        let tracker = SocketAddrV4::new(lab.host(1), free_port(lab.host(1)));
+        let tracker = SocketAddrV4::new(lab.host(1), lab.free_port(1));
         let url = format!("http://{tracker}/announce");
         run(applet("ctorrent").arg("-t").arg(&whole).args(["-u", &url, "-s"]).arg(&torrent));
         let mut command = applet("bttrack");
@@ -50,7 +50,7 @@ impl Scene {
             .arg("--allowed_dir")
             .arg(&images);
         let _tracker = lab.start("bttrack", &mut command);
-        listens(tracker, 10);
+        lab.listens(tracker, 60);
         let info_hash = Metainfo::read(&torrent).expect("read the torrent").info_hash.0;
         Scene { lab, whole, torrent, info_hash, _tracker }
     }
@@ -65,7 +65,7 @@ impl Scene {
 
     /// An address of host `n` that is free.
     pub fn address(&self, n: u8) -> SocketAddrV4 {
-        SocketAddrV4::new(self.lab.host(n), free_port(self.lab.host(n)))
+        SocketAddrV4::new(self.lab.host(n), self.lab.free_port(n))
     }
 
     /// Starts a peer on host `n`, in a shell after the command `prefix` if there is one.

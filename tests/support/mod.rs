@@ -70,6 +70,8 @@ pub fn tools(names: &[&str]) -> bool {
 pub struct Lab {
     dir: tempfile::TempDir,
     net: [u8; 2],
+    /// Holds the namespace, if the lab has one.
+    room: Option<Program>,
     _claim: UdpSocket,
 }
 
@@ -83,7 +85,52 @@ impl Lab {
             .flat_map(|a| (0..=254).map(move |b| [a, b]))
             .find_map(|net| Some((net, claim(net)?)))
             .expect("claim a loopback network");
-        Lab { dir, net, _claim }
+        Lab { dir, net, room: None, _claim }
+    }
+
+    /// A lab in a network namespace of its own, for programs that will have nothing to do with loopback addresses. It has
+    /// nine hosts, which are addresses of one interface all the same; hosts 2 and 3 also have fd77::2 and fd77::3, on one
+    /// that knows multicast.
+    pub fn in_a_room() -> Lab {
+        let lab = Lab::new();
+        let network = "set -e; ip link set lo up
+            for n in 1 2 3 4 5 6 7 8 9; do ip address add 10.77.0.$n/32 dev lo; done
+            ip link add left type veth peer name right; ip link set left up; ip link set right up
+            for n in 2 3; do ip address add fd77::$n/64 dev left nodad; done; echo open; exec sleep 1800";
+        let mut room =
+            lab.start("room", Command::new("unshare").args(["--map-root-user", "--net", "sh", "-c", network]));
+        room.wait_for_line("open", 60);
+        Lab { room: Some(room), ..lab }
+    }
+
+    /// `command` as it is run on a host of the lab.
+    fn on_a_host(&self, command: &Command) -> Option<Command> {
+        let room = self.room.as_ref()?.id().to_string();
+        let mut inside = Command::new("nsenter");
+        inside.args(["--preserve-credentials", "--user", "--net", "--target", &room, "--"]);
+        inside.arg(command.get_program()).args(command.get_args());
+        inside.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(dir) = command.get_current_dir() {
+            inside.current_dir(dir);
+        }
+        Some(inside)
+    }
+
+    /// A TCP port of host `n` that nobody listened on a moment ago.
+    pub fn free_port(&self, n: u8) -> u16 {
+        // In a room, nobody but whoever asks has the host's address.
+        if self.room.is_some() { 20_001 } else { free_port(self.host(n)) }
+    }
+
+    /// Waits until somebody listens on `address`.
+    pub fn listens(&self, address: SocketAddrV4, seconds: u64) {
+        let probe = format!("exec 3<>/dev/tcp/{}/{}", address.ip(), address.port());
+        match self.on_a_host(Command::new("bash").args(["-c", &probe])) {
+            Some(mut probe) => eventually(&format!("{address} listens"), seconds, || {
+                probe.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+            }),
+            None => listens(address, seconds),
+        }
     }
 
     /// The path of `name` in the lab's directory.
@@ -100,13 +147,18 @@ impl Lab {
 
     /// The address of host `n` (1–253) of the lab's network.
     pub fn host(&self, n: u8) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.net[0], self.net[1], n)
+        match self.room {
+            Some(_) => Ipv4Addr::new(10, 77, 0, n),
+            None => Ipv4Addr::new(127, self.net[0], self.net[1], n),
+        }
     }
 
     /// Starts `command` with its output in the lab's file `NAME.log`.
     pub fn start(&self, name: &str, command: &mut Command) -> Program {
         let log = self.path(&format!("{name}.log"));
         let file = File::create(&log).expect("create a log");
+        let mut inside = self.on_a_host(command);
+        let command = inside.as_mut().unwrap_or(command);
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("share the log"))
