@@ -4,8 +4,9 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::doorway::Guest;
 use super::link::{Link, write_loop};
 use super::session::Shared;
 use super::torrent::{self, State, Torrent};
@@ -57,8 +58,8 @@ impl From<io::Error> for End {
 pub fn dial(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) {
     let end = dial_and_talk(shared, torrent, address);
     let (failed, forget) = match &end {
+        End::Refused(LATE) | End::Io => (true, false),
         End::Refused(why) => (false, *why == OURSELVES),
-        End::Io => (true, false),
         _ => (false, false),
     };
     torrent.with(
@@ -70,6 +71,7 @@ pub fn dial(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) {
 }
 
 const OURSELVES: &str = "it is ourselves";
+const LATE: &str = "it did not finish its handshake in time";
 /// Refusals that nobody needs to hear of: any swarm is full of them.
 const USUAL: [&str; 4] = [OURSELVES, torrent::CLOSED, torrent::ENOUGH, torrent::TWICE];
 
@@ -79,7 +81,7 @@ fn dial_and_talk(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAd
         sys::net::tune(&stream, PATIENCE)?;
         stream.write_all(&ours(shared, torrent.info_hash()))?;
         let mut bytes = [0; HANDSHAKE];
-        stream.read_exact(&mut bytes)?;
+        read_until(&mut stream, &mut bytes, Instant::now() + PATIENCE)?;
         Ok((stream, Handshake::decode(&bytes).map_err(End::Wire)?))
     };
     match open() {
@@ -88,12 +90,11 @@ fn dial_and_talk(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAd
     }
 }
 
-/// Talks to whoever dialled us.
-pub fn answer(shared: &Arc<Shared>, mut stream: TcpStream, address: SocketAddr) {
-    shared.handshakes.fetch_add(1, Ordering::Relaxed);
+/// Talks to whoever dialled us, and is in the doorway as `guest` until its handshake is done.
+pub fn answer(shared: &Arc<Shared>, mut stream: TcpStream, address: SocketAddr, guest: Guest) {
     let mut torrent = None;
     let greeted = greet(shared, &mut stream, &mut torrent);
-    shared.handshakes.fetch_sub(1, Ordering::Relaxed);
+    drop(guest);
     let end = match (torrent, greeted) {
         (Some(torrent), Ok(theirs)) => talk(shared, &torrent, stream, address, theirs, false),
         (_, Err(end)) => end,
@@ -106,13 +107,32 @@ pub fn answer(shared: &Arc<Shared>, mut stream: TcpStream, address: SocketAddr) 
 /// whether we can be reached never sends the rest.
 fn greet(shared: &Shared, stream: &mut TcpStream, torrent: &mut Option<Arc<Torrent>>) -> Result<Handshake, End> {
     sys::net::tune(stream, PATIENCE)?;
+    let deadline = Instant::now() + PATIENCE;
     let mut bytes = [0; HANDSHAKE];
-    stream.read_exact(&mut bytes[..48])?;
+    read_until(stream, &mut bytes[..48], deadline)?;
     let asked = Handshake::decode(&bytes).map_err(End::Wire)?;
     let found = torrent.insert(shared.torrent(&asked.info_hash).ok_or(End::Refused("it wants another torrent"))?);
     stream.write_all(&ours(shared, found.info_hash()))?;
-    stream.read_exact(&mut bytes[48..])?;
+    read_until(stream, &mut bytes[48..], deadline)?;
     Handshake::decode(&bytes).map_err(End::Wire)
+}
+
+/// Fills `bytes` before the deadline, however slowly they come.
+fn read_until(stream: &mut TcpStream, mut bytes: &mut [u8], deadline: Instant) -> Result<(), End> {
+    while !bytes.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(End::Refused(LATE));
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(bytes) {
+            Ok(0) => return Err(End::Io),
+            Ok(read) => bytes = &mut bytes[read..],
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn ours(shared: &Shared, info_hash: InfoHash) -> [u8; HANDSHAKE] {

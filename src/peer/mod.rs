@@ -5,13 +5,14 @@
 //! mutex is held for microseconds and never across I/O.
 
 mod connection;
-mod extension;
+mod doorway;
+pub mod extension;
 mod hasher;
 mod limiter;
 mod link;
-mod lsd;
+pub mod lsd;
 mod nudge;
-mod pex;
+pub mod pex;
 mod session;
 #[cfg(test)]
 mod tests;

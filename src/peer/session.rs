@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::doorway::Doorway;
 use super::hasher::Queue;
 use super::limiter::Limiter;
 use super::lsd::Discovery;
@@ -21,8 +22,8 @@ use crate::torrent::{Bitfield, InfoHash, Metainfo, PeerId};
 
 /// Pause between two looks at what goes by time.
 const TICK: Duration = Duration::from_millis(100);
-/// Incoming connections whose handshake is not done yet; more are closed at once.
-const HANDSHAKES: usize = 256;
+/// Pause between two lines about connections that are closed at once.
+const COMPLAINT: Duration = Duration::from_secs(10);
 /// Web seeds of one torrent that are asked: each takes a thread.
 const WEB_SEEDS: usize = 4;
 
@@ -74,9 +75,9 @@ pub struct Shared {
     pub bind: IpAddr,
     pub up: Limiter,
     pub down: Limiter,
-    pub handshakes: AtomicUsize,
     /// Connections that receive into large buffers.
     pub fast: AtomicUsize,
+    pub doorway: Arc<Doorway>,
     /// Told of connections that were refused or dropped, and why.
     pub log: Log,
     torrents: Mutex<HashMap<InfoHash, Arc<Torrent>>>,
@@ -117,8 +118,8 @@ impl Session {
             bind: options.bind,
             up: Limiter::new(options.limits.0),
             down: Limiter::new(options.limits.1),
-            handshakes: AtomicUsize::new(0),
             fast: AtomicUsize::new(0),
+            doorway: Arc::default(),
             log: options.log.clone(),
             torrents: Mutex::default(),
             stop: AtomicBool::new(false),
@@ -228,18 +229,23 @@ fn peer_id(prefix: &str, seed: u64) -> PeerId {
 }
 
 fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
+    let mut said = None;
     while !shared.stop.load(Ordering::Relaxed) {
         let Ok((stream, address)) = listener.accept() else {
             // Out of descriptors, or the session ends: neither is helped by trying again at once.
             thread::sleep(Duration::from_millis(20));
             continue;
         };
-        if shared.handshakes.load(Ordering::Relaxed) >= HANDSHAKES {
+        let Some(guest) = shared.doorway.enter(address.ip()) else {
             let _ = stream.shutdown(Shutdown::Both);
+            if said.is_none_or(|said: Instant| said.elapsed() > COMPLAINT) {
+                said = Some(Instant::now());
+                (shared.log)(&format!("{address}: refused: too many connections have not finished their handshake"));
+            }
             continue;
-        }
+        };
         let shared = shared.clone();
-        spawn("peer", move || connection::answer(&shared, stream, address));
+        spawn("peer", move || connection::answer(&shared, stream, address, guest));
     }
 }
 

@@ -162,6 +162,17 @@ fn what_is_no_handshake_or_of_another_torrent_ends_a_connection_and_so_does_sile
     let scene = Scene::new(2);
     let mut leecher = scene.leecher();
     let silent = Hostile::connect(leecher.at);
+    let quiet = silent.0.local_addr().expect("an address");
+    // One byte now and then is no better.
+    let mut slow = Hostile::connect(leecher.at);
+    let dripping = slow.0.local_addr().expect("an address");
+    let drip = std::thread::spawn(move || {
+        let drops = (0..PATIENCE * 2).take_while(|at| {
+            std::thread::sleep(Duration::from_millis(500));
+            slow.put(&b"\x13BitTorrent protocol"[*at as usize % 20..][..1])
+        });
+        drops.count()
+    });
     let mut garbage = Hostile::connect(leecher.at);
     garbage.put(&[0x47; 4096]);
     let from = garbage.0.local_addr().expect("an address");
@@ -173,6 +184,10 @@ fn what_is_no_handshake_or_of_another_torrent_ends_a_connection_and_so_does_sile
     stranger.assert_dropped();
     leecher.program.wait_for_line(&format!("{from}: refused: it wants another torrent"), PATIENCE);
     silent.assert_dropped();
+    assert!(drip.join().expect("drip to the end") < PATIENCE as usize * 2, "it may take its time");
+    for late in [quiet, dripping] {
+        leecher.program.wait_for_line(&format!("{late}: refused: it did not finish its handshake in time"), PATIENCE);
+    }
     scene.assert_unharmed(leecher, scene.seeder());
 }
 
@@ -254,6 +269,21 @@ fn hundreds_of_connections_from_one_address_leave_room_for_others() {
     assert!(open(&mut crowd) > 0, "a lab behind one router is served");
     assert!(leecher.status("Threads:") < 256);
     scene.assert_unharmed(leecher, scene.seeder());
+}
+
+#[test]
+fn thousands_that_come_and_go_and_hundreds_that_only_knock_keep_nobody_out() {
+    let scene = Scene::new(11);
+    let mut leecher = scene.leecher();
+    let mut knocking: Vec<Hostile> = (0..300).map(|_| Hostile::connect(leecher.at)).collect();
+    leecher.program.wait_for_line("refused: too many connections have not finished their handshake", PATIENCE);
+    eventually("few of them are let in", PATIENCE, || open(&mut knocking) <= 64);
+    let seeder = scene.seeder();
+    for _ in 0..3000 {
+        drop(Hostile::connect(leecher.at));
+    }
+    assert!(leecher.status("Threads:") < 256);
+    scene.assert_unharmed(leecher, seeder);
 }
 
 #[test]
