@@ -26,6 +26,7 @@ use std::thread;
 pub use limiter::Limiter;
 pub use session::{Options, Session};
 pub use torrent::{Status, Torrent};
+pub use web::range;
 
 /// Stack of a connection's threads, bytes: they keep their buffers on the heap.
 const STACK: usize = 128 << 10;

@@ -4,7 +4,7 @@
 //! a buffer of one block is all it takes. A server that is away is tried again later and later, without end, for it may
 //! be all there is. One that answers wrongly is given up, with the reason in the log.
 
-mod range;
+pub mod range;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read};
