@@ -152,7 +152,9 @@ impl Swarm {
     /// An extension handshake (BEP 10) told more of what the peer can do; what it does not name stays as it was.
     pub fn learn(&mut self, key: PeerKey, max_request: Option<u32>, queue: Option<u32>) {
         if let Some(at) = self.find(key) {
-            let traits = &mut self.peers[at].1.traits;
+            let peer = &mut self.peers[at].1;
+            peer.told_queue |= queue.is_some();
+            let traits = &mut peer.traits;
             let most = self.config.max_request.max(STRANGER_REQUEST);
             traits.max_request = max_request.unwrap_or(traits.max_request).clamp(STRANGER_REQUEST, most);
             traits.queue = queue.unwrap_or(traits.queue).max(1);

@@ -29,6 +29,8 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Peer {
     pub traits: Traits,
+    /// It said itself how many requests it takes.
+    pub told_queue: bool,
     pub have: Bitfield,
     /// Announced everything at once, so that it is counted in `Picker::seeds` instead of piece by piece.
     pub counted_as_seed: bool,
@@ -70,6 +72,7 @@ impl Peer {
     pub fn new(now: Duration, traits: Traits, pieces: u32, choked_since: u64) -> Peer {
         Peer {
             traits,
+            told_queue: false,
             have: Bitfield::new(pieces),
             counted_as_seed: false,
             spoke: false,

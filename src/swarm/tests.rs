@@ -468,3 +468,31 @@ fn a_web_seed_is_asked_for_what_nobody_has_and_for_all_when_nobody_gives() {
     }
     assert!(swarm.is_whole());
 }
+
+#[test]
+fn a_stranger_that_takes_many_requests_and_answers_twice_a_second_gets_more_and_more() {
+    let geometry = geometry(400, 16, 0);
+    let ahead = |queue: Option<u32>| {
+        let mut swarm = Swarm::new(geometry, Bitfield::new(400), Config::default(), 1);
+        let key = swarm.join(Duration::ZERO, Traits::stranger(true));
+        swarm.learn(key, None, queue);
+        swarm.bitfield(Duration::ZERO, key, Bitfield::full(400)).unwrap();
+        swarm.unchoke(Duration::ZERO, key);
+        let mut requests = asked(&mut swarm, key);
+        for half in 1..8 {
+            let now = Duration::from_millis(500 * half);
+            let mut next = Vec::new();
+            for block in requests.drain(..) {
+                if let Verdict::Store(part) = swarm.arrived(now, key, block).unwrap() {
+                    swarm.stored(now, key, part);
+                }
+                next.extend(asked(&mut swarm, key));
+            }
+            requests = next;
+        }
+        requests.len()
+    };
+    assert!(ahead(Some(500)) > 48, "{}", ahead(Some(500)));
+    assert_eq!(ahead(Some(20)), 20);
+    assert_eq!(ahead(None), 16, "of one that says nothing no more is asked than it may expect");
+}
