@@ -6,16 +6,18 @@
 //! asked than it expects, as aria2 does on a fast link: these two fetch from one another only a little, and
 //! need ours to become whole. aria2 talks to the tracker from the address of `--interface`.
 //! opentracker reads its whitelist after a chroot to the working directory, as nobody when it was root.
+//! transmission takes no address of 127.0.0.0/8 for a peer's and wants a lab in a room; as a seeder it gives one peer
+//! no more than 3 MB/s, whoever asks.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::{Lab, Program, applet, eventually, free_port, listens};
+use crate::support::{Lab, Program, applet, eventually};
 
 /// The file that is shared has the same name everywhere.
 pub const NAME: &str = "payload.img";
@@ -30,7 +32,7 @@ pub struct Tracker {
 impl Tracker {
     /// A place on host 1 of the lab.
     pub fn planned(lab: &Lab) -> Tracker {
-        let address = SocketAddrV4::new(lab.host(1), free_port(lab.host(1)));
+        let address = SocketAddrV4::new(lab.host(1), lab.free_port(1));
         Tracker { url: format!("http://{address}/announce"), address }
     }
 
@@ -59,7 +61,7 @@ impl Tracker {
 
     fn start(&self, lab: &Lab, name: &str, command: &mut Command) -> Program {
         let program = lab.start(name, command);
-        listens(self.address, 10);
+        lab.listens(self.address, 60);
         program
     }
 }
@@ -73,6 +75,12 @@ pub enum Client {
     Ctorrent,
     /// Debian's aria2.
     Aria2,
+    /// Debian's transmission-cli.
+    Transmission,
+    /// Debian's rtorrent.
+    Rtorrent,
+    /// The client of `scripts/bench` on Debian's python3-libtorrent.
+    Libtorrent,
 }
 
 /// One peer of a swarm.
@@ -91,12 +99,27 @@ impl Peer {
         if let Some(whole) = whole {
             fs::hard_link(whole, dir.join(NAME)).expect("give a seeder its file");
         }
+        let hook = dir.join("hook");
+        fs::write(&hook, "#!/bin/sh\ntouch \"$0.ran\"\n").expect("write the hook");
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("make the hook run");
+        let at = SocketAddrV4::new(lab.host(n), lab.free_port(n));
         let mut command = match client {
-            Client::Ours => ours(lab.host(n)),
-            Client::Ctorrent => ctorrent(Command::new("ctorrent"), lab.host(n)),
-            Client::Aria2 => aria2(lab.host(n), &dir, whole.is_some()),
+            Client::Ours => ours(at),
+            Client::Ctorrent => ctorrent(Command::new("ctorrent"), at),
+            Client::Aria2 => aria2(at, &dir, whole.is_some()),
+            Client::Transmission => transmission(at, &dir),
+            Client::Rtorrent => rtorrent(at, &dir),
+            Client::Libtorrent => libtorrent(at),
         };
-        let program = lab.start(&name, command.current_dir(&dir).arg("torrent"));
+        command.current_dir(&dir);
+        match client {
+            Client::Rtorrent => &mut command,
+            Client::Libtorrent => {
+                command.args(["torrent", if whole.is_some() { "" } else { "hook.ran" }, &lab.host(n).to_string()])
+            }
+            _ => command.arg("torrent"),
+        };
+        let program = lab.start(&name, &mut command);
         Peer { program, client, dir }
     }
 
@@ -114,8 +137,8 @@ impl Peer {
     pub fn wait_until_whole(&mut self, seconds: u64) {
         match self.client {
             Client::Ours | Client::Ctorrent => self.program.wait_for_line("Download complete.", seconds),
-            Client::Aria2 => eventually("aria2 has the whole file", seconds, || {
-                assert!(self.program.runs(), "aria2 ended too soon");
+            client => eventually(&format!("{client:?} has the whole file"), seconds, || {
+                assert!(self.program.runs(), "{client:?} ended too soon");
                 self.dir.join("hook.ran").exists()
             }),
         }
@@ -123,30 +146,63 @@ impl Peer {
 }
 
 /// Multicast on loopback would reach the labs of other tests as well.
-fn ours(host: Ipv4Addr) -> Command {
-    let mut program = ctorrent(applet("ctorrent"), host);
+fn ours(at: SocketAddrV4) -> Command {
+    let mut program = ctorrent(applet("ctorrent"), at);
     program.arg("--no-lsd");
     program
 }
 
 /// `program` is somebody's ctorrent.
-fn ctorrent(mut program: Command, host: Ipv4Addr) -> Command {
-    program.args(["-e", "1", "-s", NAME, "-i", &host.to_string(), "-p", &free_port(host).to_string()]);
+fn ctorrent(mut program: Command, at: SocketAddrV4) -> Command {
+    program.args(["-e", "1", "-s", NAME, "-i", &at.ip().to_string(), "-p", &at.port().to_string()]);
     program
 }
 
-fn aria2(host: Ipv4Addr, dir: &Path, seeds: bool) -> Command {
+fn aria2(at: SocketAddrV4, dir: &Path, seeds: bool) -> Command {
     let mut program = Command::new("aria2c");
     program.args(["--no-conf", "--enable-dht=false", "--bt-enable-lpd=false", "--enable-peer-exchange=false"]);
     program.args(["--disable-ipv6=true", "--file-allocation=none", "--seed-ratio=0.0", "--bt-max-peers=0", "--dir=."]);
     program.args(["--console-log-level=warn", "--summary-interval=0", "--show-console-readout=false"]);
-    program.args([format!("--interface={host}"), format!("--listen-port={}", free_port(host))]);
+    program.args([format!("--interface={}", at.ip()), format!("--listen-port={}", at.port())]);
     if seeds {
         program.args(["--bt-seed-unverified=true", "--check-integrity=false"]);
     }
-    let hook = dir.join("hook");
-    fs::write(&hook, "#!/bin/sh\ntouch \"$0.ran\"\n").expect("write aria2's hook");
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("make the hook run");
-    program.arg(format!("--on-bt-download-complete={}", hook.display()));
+    program.arg(format!("--on-bt-download-complete={}", dir.join("hook").display()));
+    program
+}
+
+fn transmission(at: SocketAddrV4, dir: &Path) -> Command {
+    let settings = format!(
+        r#"{{"bind-address-ipv4": "{}", "bind-address-ipv6": "::1", "dht-enabled": false, "lpd-enabled": false,
+             "pex-enabled": false, "utp-enabled": false, "ratio-limit-enabled": false}}"#,
+        at.ip()
+    );
+    fs::create_dir(dir.join("settings")).expect("make transmission's directory");
+    fs::write(dir.join("settings/settings.json"), settings).expect("write transmission's settings");
+    let mut program = Command::new("transmission-cli");
+    program.args(["-g", "settings", "-M", "-U", "-D", "-w"]).arg(dir).arg("-f").arg(dir.join("hook"));
+    program.args(["-p", &at.port().to_string()]);
+    program
+}
+
+/// Its torrent is named by its settings.
+fn rtorrent(at: SocketAddrV4, dir: &Path) -> Command {
+    let (ip, port, dir) = (at.ip(), at.port(), dir.display());
+    let settings = format!(
+        "network.bind_address.set = {ip}\nnetwork.local_address.set = {ip}\nnetwork.port_range.set = {port}-{port}\n\
+         network.port_random.set = no\ndht.mode.set = disable\ntrackers.use_udp.set = no\nprotocol.pex.set = no\n\
+         directory.default.set = {dir}\nsystem.daemon.set = true\n\
+         method.set_key = event.download.finished,hook,\"execute.nothrow={dir}/hook\"\nload.start = {dir}/torrent\n"
+    );
+    let mut program = Command::new("rtorrent");
+    fs::write(format!("{dir}/settings"), settings).expect("write rtorrent's settings");
+    program.args(["-n", "-o", &format!("import={dir}/settings")]);
+    program
+}
+
+/// Debian's own Python has its library; it listens on a port of its own choice.
+fn libtorrent(_: SocketAddrV4) -> Command {
+    let mut program = Command::new("/usr/bin/python3");
+    program.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/bench")).arg("libtorrent");
     program
 }

@@ -14,4 +14,5 @@ mod metainfo;
 #[path = "../support/mod.rs"]
 mod support;
 mod swarm;
+mod web_seed;
 mod windows_fs;

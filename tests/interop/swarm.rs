@@ -14,7 +14,7 @@ const MIB: usize = 64;
 
 /// The longest that a peer may take to fetch them, in seconds. ctorrent thinks about whom to unchoke only
 /// every 10 seconds; the rest is room for a machine that is busy with other tests.
-const PATIENCE: u64 = 120;
+const PATIENCE: u64 = 300;
 
 /// Whose program makes the torrent.
 #[derive(Clone, Copy)]
@@ -34,7 +34,10 @@ struct Scene {
 
 impl Scene {
     fn new(maker: Maker, seed: u64) -> Scene {
-        let lab = Lab::new();
+        Scene::at(Lab::new(), maker, seed)
+    }
+
+    fn at(lab: Lab, maker: Maker, seed: u64) -> Scene {
         let dir = lab.make_dir("images");
         let (whole, torrent) = (dir.join(NAME), dir.join(format!("{NAME}.torrent")));
         write_payload(&whole, MIB, seed);
@@ -130,4 +133,50 @@ fn ours_find_one_another_and_theirs_through_opentracker() {
     let scene = Scene::new(Maker::Mktorrent, 6);
     let _tracker = scene.tracker.opentracker(&scene.lab, &info_hash(&scene.torrent));
     scene.play(Client::Ours, &[Client::Ours, Client::Ours, Client::Aria2]);
+}
+
+/// What a lab in a room takes, beside `clients`.
+fn room_tools(clients: &[&str]) -> bool {
+    tools(&["unshare", "nsenter", "ip", "bash"]) && tools(clients)
+}
+
+/// `client` fetches from our seeder, and seeds to us.
+fn fetches_from_us_and_we_from_it(client: Client, seed: u64) {
+    for (seeder, leecher) in [(Client::Ours, client), (client, Client::Ours)] {
+        let scene = Scene::at(Lab::in_a_room(), Maker::Ours, seed);
+        let _tracker = scene.bttrack();
+        scene.play(seeder, &[leecher]);
+    }
+}
+
+#[test]
+fn transmission_fetches_from_us_and_we_from_it() {
+    if room_tools(&["transmission-cli"]) {
+        fetches_from_us_and_we_from_it(Client::Transmission, 7);
+    }
+}
+
+#[test]
+fn rtorrent_fetches_from_us_and_we_from_it() {
+    if room_tools(&["rtorrent"]) {
+        fetches_from_us_and_we_from_it(Client::Rtorrent, 8);
+    }
+}
+
+#[test]
+fn libtorrent_fetches_from_us_and_we_from_it() {
+    if room_tools(&["python3"]) {
+        fetches_from_us_and_we_from_it(Client::Libtorrent, 9);
+    }
+}
+
+#[test]
+fn all_of_them_fetch_in_one_swarm() {
+    if !room_tools(&["aria2c", "ctorrent", "transmission-cli", "rtorrent", "python3"]) {
+        return;
+    }
+    let scene = Scene::at(Lab::in_a_room(), Maker::Ours, 10);
+    let _tracker = scene.bttrack();
+    let theirs = [Client::Aria2, Client::Ctorrent, Client::Transmission, Client::Rtorrent, Client::Libtorrent];
+    scene.play(Client::Libtorrent, &[&theirs[..], &[Client::Ours, Client::Ours]].concat());
 }
