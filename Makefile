@@ -42,9 +42,10 @@ test: ## formatting, clippy, unit, property, cli, interop, machine and QEMU test
 	tests/qemu/run $(OGBOX) target/initramfs.img
 	tests/initramfs-tools/run $(OGBOX)
 
+# Threads leave their lists of destructors behind, which counts as a leak.
 fuzz: ## each parser against made-up input, a minute each (SECONDS=60); needs nightly Rust and cargo-fuzz
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
-		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(or $(SECONDS),60) || exit; done
+		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -detect_leaks=0 -max_total_time=$(or $(SECONDS),60) || exit; done
 
 bench: all ## beside partclone, mktorrent, aria2, libtorrent, ctorrent and opentracker
 	scripts/setup bench

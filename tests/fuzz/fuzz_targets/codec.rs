@@ -1,0 +1,59 @@
+//! Each codec's reader takes anything, and gives back what its writer was given. The first byte says which codec and
+//! which of the two.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use ogbox::image::Error;
+use ogbox::image::codec::{CODECS, Input, pack, recognise, unpack_while};
+
+/// What the formats begin with: most made-up input would not come past it.
+const MAGIC: &[&[u8]] = &[
+    b"",
+    b"\x89LZO\0\r\n\x1a\n",
+    b"\x89LZO\0\r\n\x1a\n\x10\x40\x20\xa0\x09\x40\x01\x05\x03\0\0\x0d\0\0\0\0\0\0\0\0\0\0\0\0\0\x31\xed\x01\x6c",
+    b"\x1f\x8b\x08\0\0\0\0\0\0\x03",
+    b"\x1f\x8b\x08\x04\0\0\0\0\0\x03\x08\0OG\x04\0",
+    b"\x28\xb5\x2f\xfd",
+    b"\x04\x22\x4d\x18",
+    b"\x04\x22\x4d\x18\x64\x60\xa7",
+    b"\x04\x22\x4d\x18\x40\x40\xc0",
+];
+/// Plain bytes after which reading stops: a few bytes of input can stand for very many.
+const ENOUGH: usize = 16 << 20;
+
+fn read(file: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut plain = Vec::new();
+    let mut input = Input::new(Box::new(std::io::Cursor::new(file.to_vec())), "X");
+    let codec = recognise(input.peek(16)?);
+    unpack_while(codec, &mut input, &mut |bytes| {
+        plain.extend_from_slice(bytes);
+        Ok(plain.len() < ENOUGH)
+    })?;
+    Ok(plain)
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let choice = usize::from(*choice);
+    if choice < 200 {
+        let _ = read(&[MAGIC[choice % MAGIC.len()], bytes].concat());
+        return;
+    }
+    let codec = &CODECS[choice % (CODECS.len() - 1)];
+    let (mut from, mut file, mut head) = (bytes, Vec::new(), Vec::new());
+    (codec.begin)(&mut head);
+    let mut fill = |to: &mut [u8]| {
+        let (now, later) = from.split_at(from.len().min(to.len()));
+        to[..now.len()].copy_from_slice(now);
+        from = later;
+        Ok(now.len())
+    };
+    let mut send = |bytes: &[u8]| {
+        file.extend_from_slice(bytes);
+        Ok(())
+    };
+    pack(codec, &head, &mut fill, &mut send).expect("nothing that could fail");
+    if !file.is_empty() {
+        assert_eq!(read(&file).expect("what was written"), bytes, "{}", codec.name);
+    }
+});
