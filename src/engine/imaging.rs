@@ -109,7 +109,7 @@ impl Engine {
     /// What `image` is, which is to be restored to `device`.
     ///
     /// # Errors
-    /// [`Code::NotFound`]: there is no image. [`Code::Image`]: it is none, or on the partition itself.
+    /// [`Code::NotFound`]: there is no image. [`Code::Image`]: it is none, not all here, or on the partition itself.
     /// [`Code::ImgSizePartition`]: the partition is too small. [`Code::Locked`]: somebody writes the image.
     pub fn image_for(&self, image: &Path, device: &Device) -> Result<ImageInfo, Error> {
         let info = self.image_info(image)?;
@@ -121,7 +121,16 @@ impl Engine {
             return Err(Error::new(Code::ImgSizePartition, why));
         }
         self.is_elsewhere(image, device)?;
-        if self.image_is_locked(image) { Err(self.image_locked(image)) } else { Ok(info) }
+        if self.image_is_locked(image) {
+            return Err(self.image_locked(image));
+        }
+        // What ogTorrentStart leaves of a download that broke off has the image's name already.
+        let begun = beside::with(image, ".torrent.bf");
+        let (name, sign) = (image.display(), begun.display());
+        let why =
+            format!("{name}: its download broke off, as {sign} says; updateCache or ogTorrentStart goes on with it");
+        self.ensure(!begun.exists(), Code::Image, why)?;
+        Ok(info)
     }
 
     /// Restores for who holds the partition's lock and knows what the image is.

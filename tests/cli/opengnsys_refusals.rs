@@ -193,11 +193,15 @@ fn an_image_that_is_locked_too_large_or_on_the_partition_itself_is_left_alone_an
     pc.told("ogUnlockImage REPO /x.img");
     assert_refused(&pc.run("restoreImage REPO x 1 3"), 30, "partition 1 3 has 4096 KB, the image wants ");
     assert_refused(&pc.run("deployImage REPO x 1 3 UNICAST"), 5, "partition 1 3 has 4096 KB, the image wants ");
-    assert_eq!((start(2), start(3)), (second, third));
+    assert_eq!((start(2), start(3)), (second.clone(), third));
     assert_refused(&pc.run("createImage 1 4 CACHE y"), 5, "take the repository or another partition");
     done(&pc, "", "updateCache REPO /x.img UNICAST");
     assert_refused(&pc.run("restoreImage CACHE x 1 4"), 5, "take the repository or another partition");
     assert_same_file(&pc.images("x.img"), &pc.cached("x.img"));
+    fs::write(pc.cached("x.img.torrent.bf"), "").expect("say that it was begun");
+    assert_refused(&pc.run("restoreImage CACHE x 1 2"), 5, "x.img: its download broke off");
+    assert_refused(&pc.run("ogRestoreImage CACHE /x 1 2"), 5, "x.img.torrent.bf");
+    assert_eq!(start(2), second);
     assert_eq!(fs::read(pc.images("x.img")).expect("read the image"), before);
     let files = ["x.img", "x.img.full.sum", "x.img.info", "x.img.sum", "x.img.torrent"];
     assert_eq!(names(&pc.images("")), files);
