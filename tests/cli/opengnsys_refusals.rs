@@ -126,6 +126,9 @@ fn a_full_cache_is_emptied_only_as_engine_cfg_says_and_never_in_vain() {
     for action in ["", "DELETE", "FORMAT"] {
         assert_refused(&update("large", action), 16, "make its partition larger");
     }
+    // What has fewer blocks than bytes.
+    fs::File::create(pc.images("sparse.img")).and_then(|file| file.set_len(60 << 20)).expect("make an image");
+    assert_refused(&update("sparse", ""), 16, "delete images that nobody needs");
     assert_eq!(names(&pc.cached("")), ["aula1/a.img", "b.img"]);
     pc.told("ogLockImage CACHE /b.img");
     assert_eq!(update("new", "DELETE").status.code(), Some(0));

@@ -254,7 +254,13 @@ fn update(
 /// Copies an image; it has its name once all of it is there and is what the repository's checksum says, if it has one.
 fn copy(source: &Path, image: &Path, stop: &dyn Fn() -> bool) -> Result<(), Error> {
     let failed = |why: String| Error::new(Code::UpdateCache, format!("copy {}: {why}", source.display()));
-    let broken = |error: std::io::Error| failed(format!("{error}: call it again once the repository is back"));
+    let broken = |error: std::io::Error| match error.kind() {
+        // A sparse image has fewer blocks than what is written of it.
+        std::io::ErrorKind::StorageFull => {
+            Error::new(Code::CacheSize, format!("{}: {error}: delete images that nobody needs", image.display()))
+        }
+        _ => failed(format!("{error}: call it again once the repository is back")),
+    };
     let mut from = File::open(source).map_err(broken)?;
     let length = from.metadata().map_err(broken)?.len();
     let mut to = ImageFile::create(image).map_err(|error| failed(error.to_string()))?;
