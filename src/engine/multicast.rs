@@ -99,11 +99,17 @@ impl Engine {
     /// # Errors
     /// [`Code::NotExec`]: one is not. `code`: one failed.
     pub fn transfer(&self, line: &str, programs: &[&str], code: Code) -> Result<(), Error> {
-        for program in programs {
-            let why = format!("{program} is not installed: it transfers by it, TORRENT needs nothing");
-            self.ensure(self.has_program(program), Code::NotExec, why)?;
-        }
+        programs.iter().try_for_each(|program| self.transfers_by(program))?;
         self.run_pipeline(line).map_err(|error| Error::new(code, error.detail))
+    }
+
+    /// Makes sure of a program before anybody is asked to send to it.
+    ///
+    /// # Errors
+    /// [`Code::NotExec`]: it is not installed.
+    pub fn transfers_by(&self, program: &str) -> Result<(), Error> {
+        let why = format!("{program} is not installed: it transfers by it, TORRENT needs nothing");
+        self.ensure(self.has_program(program), Code::NotExec, why)
     }
 
     /// Has the repository at `server` multicast the image file `name` by the session `options` (ogMcastRequest).
@@ -117,6 +123,10 @@ impl Engine {
         options: &str,
         wait: &dyn Fn(Duration) -> bool,
     ) -> Result<(), Error> {
+        if server.is_empty() {
+            let why = "neither ogrepo nor ROOTREPO names the repository's address, which is to send";
+            return Err(Error::new(Code::ProtocolJoinMaster, why));
+        }
         let failed = |why: &str| Error::new(Code::ProtocolJoinMaster, format!("ask {server}:{REPOSITORY}: {why}"));
         // Where nmap can look whether it began, it is asked until it did.
         let looks = self.has_program("nmap");

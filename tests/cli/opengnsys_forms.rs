@@ -38,7 +38,7 @@ fn torrents_are_made_shared_and_received_by_each_form_of_address() {
     check(
         &pc,
         &[
-            ("ogCreateTorrent 1 2 /x 127.0.0.1", 0, "Create metainfo file "),
+            ("ogCreateTorrent 1 2 /x 127.0.0.1", 0, "/mnt/sda2/x.img.torrent successful."),
             ("ogCreateTorrent repo /AULA1/x 127.0.0.1", 0, "ctorrent -t x.img -u http://127.0.0.1:6969/announce -s "),
             ("ogCreateTorrent CACHE /aula1/y 127.0.0.1", 0, " successful."),
             ("ogCreateTorrent /opt/opengnsys/cache/opt/opengnsys/images/aula1/y 127.0.0.1", 0, " successful."),
@@ -256,8 +256,13 @@ fn multicast_is_udpcasts_where_it_is_installed() {
     let line = format!("updateCache REPO /aula1/x.img MULTICAST {session}");
     let refused =
         pc.command(&line).env("PATH", "/nowhere").env("ogrepo", "127.0.0.1").output().expect("run updateCache");
-    assert_eq!(refused.status.code(), Some(60), "{}", text(&refused.stderr));
-    assert!(text(&refused.stderr).contains("ask 127.0.0.1:2009: "), "{}", text(&refused.stderr));
+    assert_eq!(refused.status.code(), Some(7), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("udp-receiver is not installed: "), "{}", text(&refused.stderr));
+    for (address, why) in [("127.0.0.1", "ask 127.0.0.1:2009: "), ("", "neither ogrepo nor ROOTREPO")] {
+        let asked = pc.command(&line).env("ogrepo", address).env_remove("ROOTREPO").output().expect("run updateCache");
+        assert_eq!(asked.status.code(), Some(60), "{}", text(&asked.stderr));
+        assert!(text(&asked.stderr).contains(why), "{}", text(&asked.stderr));
+    }
     let lonely = pc.command("ogMcastReceiverFile 9000 CACHE /y.img").env("PATH", "/nowhere").output();
     let lonely = lonely.expect("run ogMcastReceiverFile");
     assert_eq!(lonely.status.code(), Some(7));

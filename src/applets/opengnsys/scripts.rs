@@ -83,6 +83,7 @@ pub const RESTORE: Function = Function {
             }
             Protocol::Multicast(session) if place == Place::Repo => {
                 is_mounted(engine, address)?;
+                engine.transfers_by("udp-receiver")?;
                 let info = engine.image_for(&engine.file(&place, &name)?, &device)?;
                 // It takes the lock itself.
                 drop(lock);
@@ -223,6 +224,9 @@ fn update(
     }
     let directory = engine.directory(&Place::Cache)?;
     is_mounted(engine, address)?;
+    if let Protocol::Multicast(_) = how {
+        engine.transfers_by("udp-receiver")?;
+    }
     let source = engine.file(&Place::Repo, name)?;
     let stop = || signals.ending();
     let necessary = engine.update_is_necessary(name, "UNICAST", false, io.out, &stop)?;
