@@ -24,6 +24,8 @@ pub const TRACKER_PORT: u16 = 6969;
 const STALL: Duration = Duration::from_secs(900);
 /// What ctorrent says once everything is there, downloaded now or before.
 const WHOLE: &str = "Seed for others";
+/// What it says before the name of a torrent that it has made.
+const MADE: &str = "Create metainfo file ";
 
 /// `mode:seconds`, as ogTorrentStart takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +178,7 @@ impl Running {
                 }
             });
             for line in output.iter_mut().flat_map(|output| output.lines().map_while(Result::ok)) {
-                whole |= line.starts_with(WHOLE);
+                whole |= line.starts_with(WHOLE) || line.starts_with(MADE);
                 engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
                 if whole && until_whole {
                     break;
@@ -236,26 +238,25 @@ impl Drop for Seeding {
 /// # Errors
 /// [`Code::NotWrite`]: it cannot be made.
 pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str, io: &mut Io) -> Result<(), Error> {
-    let (torrent, new) = (beside::with(image, ".torrent"), beside::with(image, ".torrent.new"));
+    let torrent = beside::with(image, ".torrent");
     let failed = |why: String| Error::new(Code::NotWrite, format!("make {}: {why}", torrent.display()));
     let gone = |error: std::io::Error| failed(error.to_string());
-    beside::remove(&new).map_err(gone)?;
+    let before = match fs::read(&torrent) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        read => Some(read.map_err(gone)?),
+    };
     let (directory, base) = (image.parent().unwrap_or(Path::new("/")), image.file_name().unwrap_or_default());
     let url = format!("http://{tracker}:{TRACKER_PORT}/announce");
     let mut command = applet("ctorrent");
-    command.current_dir(directory).arg("-t").arg(base).args(["-u", &url, "-s"]).arg(&new);
+    command.current_dir(directory).arg("-t").arg(base).args(["--force", "-u", &url, "-s"]).arg(&torrent);
     if fs::metadata(image).is_ok_and(|image| image.len() > 16 << 30) {
         command.args(["-l", "4194304"]);
     }
     engine.say(io.out, Targets::NONE, &format!("ctorrent -t {} -u {url} -s {}", base.display(), torrent.display()));
-    ctorrent(engine, signals, &mut command, None, io)?;
-    if !new.is_file() {
+    if !ctorrent(engine, signals, &mut command, None, io)? {
         return Err(failed("ctorrent says why".to_owned()));
     }
-    if torrent.exists() {
-        fs::rename(&torrent, beside::with(&torrent, ".ant")).map_err(gone)?;
-    }
-    fs::rename(&new, &torrent).map_err(gone)
+    before.map_or(Ok(()), |before| fs::write(beside::with(&torrent, ".ant"), before)).map_err(gone)
 }
 
 /// Starts a tracker for the torrents in `directory`, unless one listens here; true when it did.
