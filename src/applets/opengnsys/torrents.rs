@@ -76,7 +76,11 @@ pub const START: Function = Function {
         let whole = swarm::ctorrent(engine, &signals, &mut command, None, io)?;
         let why = format!("{}: the download broke off; called again, it goes on", data.display());
         engine.ensure(whole, Code::UpdateCache, why)?;
-        beside::remove(&begun).map_err(unwritten)?;
+        // The console's list of the cache would show the journal as an image.
+        [&beside::with(&data, ".journal"), &begun]
+            .into_iter()
+            .try_for_each(|path| beside::remove(path))
+            .map_err(unwritten)?;
         Ok(Exit::OK)
     },
 };
