@@ -191,16 +191,38 @@ fn changes_that_nobody_tells_of_are_found_by_looking() {
     servers.seeder.wait_for_line("dropped \"", 20);
 }
 
-/// Starts what `link` leads to as OpenGnsys' init script does.
-fn start_daemon(link: &Path, pid: &Path, args: &[&str]) {
-    let mut command = Command::new("start-stop-daemon");
-    command.args(["--start", "--quiet", "--background", "--make-pidfile", "--pidfile"]).arg(pid);
-    run(command.arg("--exec").arg(link).arg("--").args(args));
+/// A daemon that start-stop-daemon has started, known by its pid file.
+struct Daemon<'a> {
+    pid: &'a Path,
 }
 
-fn stop_daemon(pid: &Path) {
-    let mut command = Command::new("start-stop-daemon");
-    run(command.args(["--stop", "--quiet", "--retry", "TERM/10/KILL/5", "--remove-pidfile", "--pidfile"]).arg(pid));
+impl Daemon<'_> {
+    /// Starts what `link` leads to as OpenGnsys' init script does.
+    fn start<'a>(link: &Path, pid: &'a Path, args: &[&str]) -> Daemon<'a> {
+        let mut command = Command::new("start-stop-daemon");
+        command.args(["--start", "--quiet", "--background", "--make-pidfile", "--pidfile"]).arg(pid);
+        run(command.arg("--exec").arg(link).arg("--").args(args));
+        Daemon { pid }
+    }
+
+    fn stopping(&self) -> Command {
+        let mut command = Command::new("start-stop-daemon");
+        command.args(["--stop", "--quiet", "--retry", "TERM/10/KILL/5", "--remove-pidfile", "--pidfile"]).arg(self.pid);
+        command
+    }
+
+    fn stop(self) {
+        run(&mut self.stopping());
+    }
+}
+
+/// Leaves none behind when the test fails.
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if self.pid.exists() {
+            let _ = self.stopping().status();
+        }
+    }
 }
 
 #[test]
@@ -225,9 +247,9 @@ fn the_init_script_of_opengnsys_starts_and_stops_them_by_the_names_of_debians_pa
         ["--port", &port_word, "--bind", &bind, "--dfile", &dfile, "--logfile", &log, "--allowed_dir", &images];
     let init = ["--reannounce_interval", "30", "--allow_get", "1", "--parse_allowed_interval", "1"];
     let hourly = ["--save_dfile_interval", "10", "--timeout_downloaders_interval", "10", "--allow_get", "0"];
-    start_daemon(&seeder, &seeder_pid, &[&images, "--bind", &bind, "--lsd", "0"]);
+    let seeding = Daemon::start(&seeder, &seeder_pid, &[&images, "--bind", &bind, "--lsd", "0"]);
     for (options, gives) in [(&init[..], "200"), (&hourly[..], "400")] {
-        start_daemon(&tracker, &tracker_pid, &[&common[..], options].concat());
+        let tracking = Daemon::start(&tracker, &tracker_pid, &[&common[..], options].concat());
         listens(at, 20);
         for (file, name) in [(&tracker_pid, "bttrack"), (&seeder_pid, "btlaunchmany")] {
             let id = fs::read_to_string(file).expect("its id");
@@ -240,10 +262,10 @@ fn the_init_script_of_opengnsys_starts_and_stops_them_by_the_names_of_debians_pa
         stream.read_to_end(&mut said).expect("hear");
         assert!(text(&said).starts_with(&format!("HTTP/1.0 {gives} ")), "{}", text(&said));
         // The hourly job forgets the swarm.
-        stop_daemon(&tracker_pid);
+        tracking.stop();
         assert!(!Path::new(&dfile).exists(), "nobody was there to be remembered");
     }
-    stop_daemon(&seeder_pid);
+    seeding.stop();
     assert!(!tracker_pid.exists() && !seeder_pid.exists());
     let said = fs::read_to_string(&log).expect("the log");
     assert_eq!(said.matches("# Shutting down:  ").count(), 2, "{said}");
