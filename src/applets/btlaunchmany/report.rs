@@ -153,7 +153,9 @@ impl Report {
     /// Draws the table over the last one, as many lines as the terminal has, the busiest torrents first.
     fn table(&self, rows: &[Row], rate: u64, uploaded: u64) {
         let size = rustix::termios::tcgetwinsize(io::stderr());
-        let (columns, lines) = size.map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
+        let size = size.map_or((0, 0), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
+        // A serial console does not know its size.
+        let (columns, lines) = if size.0 == 0 || size.1 == 0 { (80, 24) } else { size };
         let (columns, most) = (columns.clamp(40, 160) - 1, lines.clamp(5, 100) - 3);
         let mut order: Vec<&Row> = rows.iter().collect();
         sort_by(&mut order, |one, other| (other.rate, &one.name) < (one.rate, &other.name));
