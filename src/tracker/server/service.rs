@@ -262,7 +262,7 @@ impl Service {
                 let Counters { announces, scrapes, refusals } = &self.counters;
                 let counters =
                     [("announces", value(announces)), ("scrapes", value(scrapes)), ("refusals", value(refusals))];
-                let metrics = status(&|_| false, 0).metrics(&counters);
+                let metrics = status(&|_| true, usize::MAX).metrics(&counters);
                 Made::new(200, "OK", "text/plain; version=0.0.4; charset=utf-8", metrics).with(JUST_NOW)
             }
             _ => {

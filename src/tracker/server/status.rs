@@ -79,6 +79,15 @@ const GAUGES: [Gauge; 4] = [
     ("size_bytes", |torrent| torrent.size),
 ];
 
+/// A number that a peer has, when it is known.
+type PeerGauge = (&'static str, fn(&Row) -> Option<u64>);
+
+const PEER_GAUGES: [PeerGauge; 3] = [
+    ("peer_permille", |row| row.permille.map(u64::from)),
+    ("peer_rate_bytes", |row| Some(row.rate.into())),
+    ("peer_time_left_seconds", |row| Some(row.time_left)),
+];
+
 /// In which order peers are shown.
 const RANKS: [&str; 4] = [GONE, STALLED, DOWNLOADING, COMPLETE];
 
@@ -141,13 +150,30 @@ impl Status {
         for (gauge, value) in GAUGES {
             let _ = writeln!(out, "# TYPE bttrack_{gauge} gauge");
             for torrent in &self.torrents {
-                let name = torrent.name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-                let (hash, value) = (&torrent.info_hash, value(torrent));
+                let (hash, name, value) = (&torrent.info_hash, label(&torrent.name), value(torrent));
                 let _ = writeln!(out, "bttrack_{gauge}{{info_hash=\"{hash}\",name=\"{name}\"}} {value}");
+            }
+        }
+        for (gauge, value) in PEER_GAUGES {
+            let _ = writeln!(out, "# TYPE bttrack_{gauge} gauge");
+            for (torrent, row) in
+                self.torrents.iter().flat_map(|torrent| torrent.peers.iter().map(move |row| (torrent, row)))
+            {
+                let (hash, Row { ip, port, state, .. }, host) = (&torrent.info_hash, row, label(&row.host));
+                if let Some(value) = value(row) {
+                    let of =
+                        format!("info_hash=\"{hash}\",ip=\"{ip}\",port=\"{port}\",host=\"{host}\",state=\"{state}\"");
+                    let _ = writeln!(out, "bttrack_{gauge}{{{of}}} {value}");
+                }
             }
         }
         out
     }
+}
+
+/// What stands between the quotes of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 fn state(peer: &Peer, now: u32) -> &'static str {
@@ -236,11 +262,15 @@ mod tests {
     }
 
     #[test]
-    fn metrics_have_a_line_a_torrent_and_escape_its_name() {
-        let metrics = Status::of(&filled(), true, &|_| String::new(), &|_| false, 0).metrics(&[("announces", 5)]);
+    fn metrics_have_a_line_a_torrent_and_a_peer_and_escape_names() {
+        let metrics = Status::of(&filled(), true, &|_| "pc\"3".to_owned(), &|_| true, 9).metrics(&[("announces", 5)]);
         assert!(metrics.contains("# TYPE bttrack_announces_total counter\nbttrack_announces_total 5\n"), "{metrics}");
         let line = format!("bttrack_leechers{{info_hash=\"{HASH}\",name=\"x \\\"1\\\".img\"}} 3\n");
         assert!(metrics.contains(&line), "{metrics}");
+        let peer = |ip: &str| format!("{{info_hash=\"{HASH}\",ip=\"{ip}\",port=\"");
+        assert!(metrics.contains(&format!("bttrack_peer_permille{}", peer("10.0.0.3"))), "{metrics}");
+        assert!(metrics.contains("host=\"pc\\\"3\",state=\"stalled\"} 500\n"), "{metrics}");
+        assert!(metrics.contains("state=\"downloading\"} 100\n"), "{metrics}");
     }
 
     #[test]
