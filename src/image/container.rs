@@ -146,6 +146,9 @@ impl Header {
         if self.blocks == 0 {
             return fault(at_blocks, "a file system without blocks");
         }
+        if self.map == MapMode::None && self.blocks > MAX_UNMAPPED {
+            return fault(at_blocks, format!("{} blocks without a map of which are used are too many", self.blocks));
+        }
         if self.device_size > i64::MAX as u64 {
             return fault(at_size, format!("a device of {} bytes is impossible", self.device_size));
         }
@@ -231,6 +234,9 @@ pub fn front(header: &Header, map: &Bitmap) -> Vec<u8> {
 
 /// Largest block that is believed: nothing comes near it, and one block is held in memory.
 const MAX_BLOCK_SIZE: u32 = 16 << 20;
+/// Most blocks of an image without a map that are believed: a map is made for them before any of them has come. 2 TiB by
+/// sectors.
+const MAX_UNMAPPED: u64 = 1 << 32;
 
 fn text(text: &str, most: usize) -> &[u8] {
     // The last byte stays the zero that ends the text.

@@ -99,6 +99,10 @@ fn impossible_sizes_are_refused() {
         refused(Header { device_size: u64::MAX, ..header.clone() }),
         "a device of 18446744073709551615 bytes is impossible"
     );
+    assert_eq!(
+        refused(Header { blocks: 1 << 33, map: MapMode::None, ..header.clone() }),
+        "8589934592 blocks without a map of which are used are too many"
+    );
     assert_eq!(refused(Header { blocks_per_checksum: 0, ..header }), "a checksum every 0 blocks is impossible");
 }
 

@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(hashes(head.query).len() <= head.query.len());
     }
     let _ = Query::read(bytes);
-    if let Some(request) = Request::read(bytes) {
+    if let Some(request) = Request::read(&bytes[..bytes.len().min(MAX_PACKET)]) {
         let mut packet = Vec::new();
         request.write(&mut packet);
         assert!(packet.len() <= MAX_PACKET);
