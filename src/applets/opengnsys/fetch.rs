@@ -57,7 +57,7 @@ fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Re
             return Err(Error::new(Code::NotFound, why + "neither ogrepo nor ROOTREPO names the repository's address"));
         }
         None => {
-            let escaped: String = base.bytes().map(escape).collect();
+            let escaped: String = name.trim_start_matches('/').bytes().map(escape).collect();
             let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
             let url = format!("http://{host}:{TRACKER_PORT}/file?name={escaped}");
             let client =

@@ -363,7 +363,8 @@ impl Service {
     }
 
     /// The torrent that `info_hash` (40 hex digits as 3.4.2 has it, or 20 bytes as BitTornado has it), `hash` (as
-    /// all help texts have it) or `name` (of the torrent or its file) names.
+    /// all help texts have it) or `name` names: that of the torrent, or its file's with as many of the directories above
+    /// it as tell it from others.
     fn wanted_file(&self, text: &[u8]) -> Option<Arc<Listing>> {
         let by_hash = query::find(text, "info_hash").or_else(|| query::find(text, "hash"));
         if let Some(hash) = by_hash {
@@ -375,10 +376,10 @@ impl Service {
             return self.store.listing(hash);
         }
         let name = query::unescape(query::find(text, "name")?)?;
-        let name = std::str::from_utf8(&name).ok()?;
+        let name = std::str::from_utf8(&name).ok().filter(|name| !name.is_empty())?;
+        let torrent = format!("{name}.torrent");
         self.store.find_listing(|listing| {
-            let file = listing.path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
-            listing.name == name || file == name || file.strip_suffix(".torrent") == Some(name)
+            listing.name == name || listing.path.ends_with(name) || listing.path.ends_with(&torrent)
         })
     }
 
