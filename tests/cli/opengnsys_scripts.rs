@@ -167,7 +167,11 @@ fn four_pcs_restore_what_one_created_and_its_successor_of_the_same_name() {
         names.sort();
         names
     };
-    assert_eq!(names(&pcs[0].cached("")), ["Ubuntu.img", "Ubuntu.img.torrent"]);
+    let kept = ["Ubuntu.img", "Ubuntu.img.full.sum", "Ubuntu.img.sum", "Ubuntu.img.torrent"];
+    assert_eq!(names(&pcs[0].cached("")), kept);
+    for sum in ["Ubuntu.img.sum", "Ubuntu.img.full.sum"] {
+        assert_same_file(&repo.pc.images(sum), &pcs[0].cached(sum));
+    }
 }
 
 #[test]

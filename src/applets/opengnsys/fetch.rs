@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::swarm::{Seeding, Session, TRACKER_PORT, client, ctorrent, fetch_and_seed};
 use crate::applets::Io;
+use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Place, Targets, beside, cache, space};
 use crate::sys::signal::Signals;
 use crate::torrent::Metainfo;
@@ -166,7 +167,17 @@ pub fn fetch(
     // After the image: it is current for as long as its torrent is no older.
     write_whole(&beside::with(&image, ".torrent"), &bytes).map_err(unwritten)?;
     [&new, &journal].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
+    keep_sums(&image, &wanted).map_err(unwritten)?;
     Ok(Fetched { image, is_fresh: true, seeding })
+}
+
+/// Keeps an image's checksums beside it: that of its end, and that of the whole, which who described it left as the
+/// torrent's comment (createImage, `btlaunchmany --create` and OpenGnsys' torrent-creator do). Where there is none it is
+/// made when it is first asked for.
+fn keep_sums(image: &Path, metainfo: &Metainfo) -> std::io::Result<()> {
+    Sum::Tail.of(image, &|| false).and_then(|sum| Sum::Tail.store(image, &sum))?;
+    let is_md5 = |text: &&str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    metainfo.comment.as_deref().filter(is_md5).map_or(Ok(()), |sum| Sum::Full.store(image, sum))
 }
 
 /// Writes a file so that its name always has whole contents.

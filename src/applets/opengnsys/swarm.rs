@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::applets::Io;
+use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Targets, beside, space};
 use crate::sys::signal::Signals;
 
@@ -251,6 +252,9 @@ pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str,
     command.current_dir(directory).arg("-t").arg(base).args(["--force", "-u", &url, "-s"]).arg(&torrent);
     if fs::metadata(image).is_ok_and(|image| image.len() > 16 << 30) {
         command.args(["-l", "4194304"]);
+    }
+    if let Some(sum) = Sum::Full.current(image) {
+        command.args(["-c", &sum]);
     }
     engine.say(io.out, Targets::NONE, &format!("ctorrent -t {} -u {url} -s {}", base.display(), torrent.display()));
     if !ctorrent(engine, signals, &mut command, None, io)? {
