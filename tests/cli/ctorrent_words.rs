@@ -197,3 +197,11 @@ fn each_option_gets_the_namesakes_words_and_exit_code() {
         assert!(!said.0.contains("Download"), "case {at}: a script takes that for the end of a download");
     }
 }
+
+#[test]
+fn a_reader_of_the_help_that_goes_away_gets_no_words() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = applet("ctorrent").arg("--help").stdout(writer).output().expect("run ctorrent");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), String::new()));
+}

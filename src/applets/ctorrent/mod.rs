@@ -304,6 +304,8 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Err(wrong) if matches!(wrong.message.as_str(), "Unrecognized argument: -h" | "Unrecognized argument: -H") => {
             usage(io)
         }
+        // A reader of the help that went away.
+        Err(gone) if gone.message.is_empty() => Err(gone),
         Err(wrong) => Err(as_getopt(wrong)),
     }
 }
