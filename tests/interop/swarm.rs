@@ -46,6 +46,14 @@ impl Scene {
         Scene { lab, whole, torrent, tracker }
     }
 
+    /// The same, but that the torrent names its tracker by UDP.
+    fn over_udp(mut self) -> Scene {
+        self.tracker.url = self.tracker.url.replace("http:", "udp:");
+        fs::remove_file(&self.torrent).expect("remove a torrent");
+        make_torrent(Maker::Ours, &self.whole, &self.tracker.url, &self.torrent);
+        self
+    }
+
     fn bttrack(&self) -> Program {
         self.tracker.bttrack(&self.lab, &self.lab.path("images"))
     }
@@ -135,6 +143,16 @@ fn ours_find_one_another_and_theirs_through_opentracker() {
     scene.play(Client::Ours, &[Client::Ours, Client::Ours, Client::Aria2]);
 }
 
+#[test]
+fn ours_find_one_another_through_opentracker_by_udp() {
+    if !tools(&["opentracker"]) {
+        return;
+    }
+    let scene = Scene::new(Maker::Ours, 7).over_udp();
+    let _tracker = scene.tracker.opentracker(&scene.lab, &info_hash(&scene.torrent));
+    scene.play(Client::Ours, &[Client::Ours]);
+}
+
 /// What a lab in a room takes, beside `clients`.
 fn room_tools(clients: &[&str]) -> bool {
     tools(&["unshare", "nsenter", "ip", "bash"]) && tools(clients)
@@ -168,6 +186,16 @@ fn libtorrent_fetches_from_us_and_we_from_it() {
     if room_tools(&["python3"]) {
         fetches_from_us_and_we_from_it(Client::Libtorrent, 9);
     }
+}
+
+#[test]
+fn libtorrent_and_ours_find_one_another_by_udp() {
+    if !room_tools(&["python3"]) {
+        return;
+    }
+    let scene = Scene::at(Lab::in_a_room(), Maker::Ours, 11).over_udp();
+    let _tracker = scene.bttrack();
+    scene.play(Client::Ours, &[Client::Libtorrent]);
 }
 
 #[test]
