@@ -20,9 +20,6 @@ use crate::torrent::{Bitfield, InfoHash};
 const PATIENCE: Duration = Duration::from_secs(8);
 /// A peer that says nothing for this long, not even a keep-alive, is gone (BEP 3: two minutes and some).
 const SILENCE: Duration = Duration::from_secs(150);
-/// The same while it owes us blocks. More than the pause between two keep-alives of our own kind: one that only
-/// waits for its turn to send is not dropped.
-const STALLED: Duration = Duration::from_secs(75);
 /// How often a silent peer is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// Bytes received at once at the most, …
@@ -232,7 +229,8 @@ impl Reader<'_> {
         let mut most = RECEIVE.max(wire::max_frame(bitfield) + 4);
         let mut fast = None;
         let (mut start, mut end) = (0, 0);
-        if stream.set_read_timeout(Some(LOOK)).is_err() {
+        let look = LOOK.min(self.shared.stalled);
+        if stream.set_read_timeout(Some(look)).is_err() {
             return End::Io;
         }
         let mut silent = Duration::ZERO;
@@ -256,8 +254,8 @@ impl Reader<'_> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && silent < SILENCE => {
-                    silent += LOOK;
-                    if silent >= STALLED && self.torrent.with(|state, _| state.swarm.is_owed(self.key)) {
+                    silent += look;
+                    if silent >= self.shared.stalled && self.torrent.with(|state, _| state.swarm.is_owed(self.key)) {
                         return End::Offence(Offence::Stalled);
                     }
                     continue;

@@ -46,6 +46,9 @@ pub struct Options {
     pub pex: bool,
     /// Look for peers on the local network by multicast (BEP 14), but for private torrents.
     pub lsd: bool,
+    /// How long a peer may say nothing while it owes us blocks. More than the pause between two keep-alives of our own
+    /// kind: one that only waits for its turn to send is not dropped.
+    pub stalled: Duration,
     /// How each swarm behaves.
     pub swarm: Config,
     /// Told of peers that are dropped, and why.
@@ -62,6 +65,7 @@ impl Default for Options {
             limits: (0, 0),
             pex: true,
             lsd: false,
+            stalled: Duration::from_secs(75),
             swarm: Config::default(),
             log: Arc::new(|_| {}),
         }
@@ -75,6 +79,7 @@ pub struct Shared {
     pub bind: IpAddr,
     pub up: Limiter,
     pub down: Limiter,
+    pub stalled: Duration,
     /// Connections that receive into large buffers.
     pub fast: AtomicUsize,
     pub doorway: Arc<Doorway>,
@@ -118,6 +123,7 @@ impl Session {
             bind: options.bind,
             up: Limiter::new(options.limits.0),
             down: Limiter::new(options.limits.1),
+            stalled: options.stalled,
             fast: AtomicUsize::new(0),
             doorway: Arc::default(),
             log: options.log.clone(),

@@ -1,15 +1,20 @@
 //! Sessions of one process that meet on loopback.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use super::session::Log;
+use super::wire::{Handshake, Message};
 use super::{Options, Session, Torrent};
 use crate::storage::Storage;
+use crate::swarm::Offence;
 use crate::sys::rng::Rng;
 use crate::torrent::create::{self, Source};
-use crate::torrent::{Bitfield, Metainfo};
+use crate::torrent::{Bitfield, Metainfo, PeerId};
 
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// The longest that a test waits for anything.
@@ -130,4 +135,28 @@ fn a_private_torrent_is_not_announced_on_the_local_network() {
     // Ten times what it takes two that may.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!((connections(&fetching), fetching.status().spare), (0, 0));
+}
+
+#[test]
+fn who_promises_everything_and_gives_nothing_is_dropped_for_it() {
+    let scene = Scene::new(5, 1, false);
+    let (lines, told) = channel();
+    let log: Log = Arc::new(move |line| drop(lines.send(line.to_owned())));
+    let leecher = session(Options { stalled: Duration::from_secs(1), log, ..Options::default() });
+    let fetching = scene.fetch(&leecher, "fetched");
+    let mut stalled = TcpStream::connect(address(&leecher)).expect("connect");
+    let id = PeerId(*b"-XX0000-000000000000");
+    let handshake = Handshake { info_hash: scene.metainfo.info_hash, peer_id: id, fast: true, extended: false };
+    let mut promises = handshake.encode().to_vec();
+    Message::HaveAll.encode(&mut promises);
+    Message::Unchoke.encode(&mut promises);
+    stalled.write_all(&promises).expect("promise everything");
+    let line = told.recv_timeout(PATIENCE).expect("hear of it");
+    let from = stalled.local_addr().expect("an address");
+    assert_eq!(line, format!("{from}: dropped: {}", Offence::Stalled));
+    let seeder = session(Options::default());
+    scene.seed(&seeder);
+    fetching.add_addresses(&[address(&seeder)]);
+    eventually("the download is whole", || fetching.status().whole);
+    scene.assert_is_payload("fetched");
 }

@@ -244,6 +244,7 @@ fn start(options: &Run) -> io::Result<Session> {
         lsd: on(options.lsd, options.no_lsd),
         swarm: Config { upload: !options.leech, max_request: (options.slice as u32) << 10, ..Config::default() },
         log: Arc::new(complain),
+        ..Options::default()
     })
 }
 
