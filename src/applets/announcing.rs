@@ -225,6 +225,9 @@ fn request(shared: &Shared, torrent: &Torrent, event: Event, tracker_id: Option<
 fn take_in(entry: &mut Entry, now: u64, reply: Result<AnnounceReply, Error>, log: &Arc<dyn Fn(&str) + Send + Sync>) {
     match reply {
         Ok(reply) => {
+            if let Some(ip) = reply.external_ip {
+                entry.torrent.seen_as(ip);
+            }
             entry.torrent.add_addresses(&reply.peers);
             entry.told = Told {
                 complete: reply.complete,

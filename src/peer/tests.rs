@@ -160,3 +160,16 @@ fn who_promises_everything_and_gives_nothing_is_dropped_for_it() {
     eventually("the download is whole", || fetching.status().whole);
     scene.assert_is_payload("fetched");
 }
+
+#[test]
+fn we_are_who_a_tracker_sees_unless_it_sees_us_from_this_machine() {
+    let scene = Scene::new(6, 1, false);
+    let alone = session(Options::default());
+    let fetching = scene.fetch(&alone, "fetched");
+    let us = || fetching.with(|state, _| state.roster.us());
+    fetching.seen_as(LOOPBACK);
+    assert_eq!(us(), None);
+    fetching.seen_as(IpAddr::from([10, 0, 0, 9]));
+    fetching.add_addresses(&[SocketAddr::new(LOOPBACK, 9)]);
+    assert_eq!(us(), Some(SocketAddr::from(([10, 0, 0, 9], alone.port()))));
+}

@@ -228,6 +228,13 @@ impl Torrent {
         }
     }
 
+    /// A tracker sees us as `ip` (BEP 24), as the other peers may do. One on this very machine sees what no other does.
+    pub fn seen_as(&self, ip: IpAddr) {
+        if !ip.is_loopback() && !ip.is_unspecified() {
+            lock(&self.state).roster.we_are(SocketAddr::new(ip, self.port));
+        }
+    }
+
     /// Waits at most `time` for the torrent to become whole or to fail.
     pub fn wait_change(&self, time: Duration) {
         let state = lock(&self.state);
