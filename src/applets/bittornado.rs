@@ -6,6 +6,8 @@
 
 use argh::{ArgsInfo, FlagInfoKind, FromArgs};
 
+use super::options::decimal;
+
 /// What an applet's command line has beside the options of its struct.
 pub struct Dialect {
     /// Options that may stand without a value, meaning 1; they are ours and not the namesakes'.
@@ -112,8 +114,8 @@ pub fn whole<N: std::str::FromStr>(text: &str) -> Result<N, String> {
 
 /// A number with or without a fraction, refused in Python's words.
 pub fn real(text: &str) -> Result<f64, String> {
-    let number: Option<f64> = text.trim().parse().ok().filter(|number: &f64| number.is_finite());
-    number.ok_or_else(|| format!("could not convert string to float: '{text}'"))
+    let (sign, digits) = text.trim().strip_prefix('-').map_or((1.0, text.trim()), |digits| (-1.0, digits));
+    decimal(digits).map(|number| sign * number).ok_or_else(|| format!("could not convert string to float: '{text}'"))
 }
 
 /// A boolean: any whole number but 0 is true.

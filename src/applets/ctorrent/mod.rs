@@ -244,7 +244,7 @@ const HOURS: f64 = 72.0;
 /// A number as the namesake reads it: what follows it does not count.
 fn number(text: &str) -> Result<f64, String> {
     let end = text.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(text.len());
-    text[..end].parse().map_err(|_| "not a number".to_owned())
+    options::decimal(&text[..end]).ok_or_else(|| "not a number".to_owned())
 }
 
 fn whole(text: &str) -> Result<u64, String> {
