@@ -101,7 +101,7 @@ pub const SHARE: Function = Function {
     },
 };
 
-/// ogReceiveTorrent: to the cache, then seeds for 20 seconds.
+/// ogReceiveTorrent: to the cache, then seeds for 20 seconds. What was there already is not seeded, as by its namesake.
 pub const RECEIVE: Function = Function {
     format: FILE,
     examples: &["REPO /aula1/winxp"],
@@ -115,7 +115,8 @@ pub const RECEIVE: Function = Function {
         let image = directory.join(base.file_name().unwrap_or_default());
         let signals = catch_signals()?;
         let lock = engine.lock_image(&image)?;
-        if !is_whole(&image, &torrent) {
+        let was_whole = is_whole(&image, &torrent);
+        if !was_whole {
             let (part, bitfield) = (beside::with(&image, ".part"), beside::with(&image, ".torrent.bfog"));
             let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
             // What was begun of another image of that name is in the way when it has another length.
@@ -138,6 +139,9 @@ pub const RECEIVE: Function = Function {
             std::fs::copy(&torrent, &ours).map_err(unwritten)?;
         }
         drop(lock);
+        if was_whole {
+            return Ok(Exit::OK);
+        }
         let _seeding = Seeding::start(&image)?;
         signals.sleep(Duration::from_secs(20));
         Ok(Exit::OK)
