@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::fetch::{repo_address, repository};
+use super::fetch::{ensure_mounted, repository};
 use super::imaging::watched;
 use super::scripts::{begin, care, finish};
 use super::swarm::{self, catch_signals};
@@ -28,7 +28,9 @@ pub const CREATE: Function = Function {
         let directory = engine.directory(&place)?;
         let why = || format!("{}: mount the repository", directory.display());
         engine.ensure(place == Place::Cache || directory.is_dir(), Code::NotFound, why())?;
-        engine.ensure(address == repo_address(engine) || place == Place::Cache, Code::NotFound, elsewhere(address))?;
+        if place == Place::Repo {
+            ensure_mounted(engine, address, "an image is made in the share that is, or in CACHE")?;
+        }
         let device = paths::partition(engine, &words[..2]).map_err(|error| {
             Error::new(if error.code == Code::NotFound { Code::Partition } else { error.code }, error.detail)
         })?;
@@ -67,11 +69,6 @@ pub const CREATE: Function = Function {
         finish(engine, begun, io)
     },
 };
-
-/// Why another repository's share is not used.
-pub fn elsewhere(address: &str) -> String {
-    format!("the share of {address} is not mounted here; TORRENT needs none")
-}
 
 /// Where the image `name` is or will be, its directory made.
 fn image_of(engine: &Engine, place: &Place, name: &str, directory: &Path) -> Result<PathBuf, Error> {

@@ -32,6 +32,15 @@ pub fn repo_address(engine: &Engine) -> &str {
     }
 }
 
+/// Sees that the repository at `address` is the one whose share this PC has mounted; `instead` is what else can be done.
+///
+/// # Errors
+/// It is another: OG_ERR_NOTFOUND, as when OpenGnsys cannot change to it.
+pub fn ensure_mounted(engine: &Engine, address: &str, instead: &str) -> Result<(), Error> {
+    let why = format!("the share of {address} is not mounted here; {instead}");
+    engine.ensure(address == repo_address(engine), Code::NotFound, why)
+}
+
 /// Reads `REPO`, `CACHE` or an address; this PC's own is its cache. Gives the address to fetch from, too.
 ///
 /// # Errors

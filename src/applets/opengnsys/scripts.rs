@@ -5,8 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::create::elsewhere;
-use super::fetch::{self, Fetched, make_room, repo_address, repository};
+use super::fetch::{self, Fetched, ensure_mounted, make_room, repo_address, repository};
 use super::imaging::watched;
 use super::swarm::{Seeding, Session, catch_signals};
 use super::{Function, paths, transfer};
@@ -82,7 +81,7 @@ pub const RESTORE: Function = Function {
                 None
             }
             Protocol::Multicast(session) if place == Place::Repo => {
-                is_mounted(engine, address)?;
+                ensure_mounted(engine, address, "TORRENT needs none")?;
                 engine.transfers_by("udp-receiver")?;
                 let info = engine.image_for(&engine.file(&place, &name)?, &device)?;
                 // It takes the lock itself.
@@ -96,7 +95,7 @@ pub const RESTORE: Function = Function {
             }
             _ => {
                 if place == Place::Repo {
-                    is_mounted(engine, address)?;
+                    ensure_mounted(engine, address, "TORRENT needs none")?;
                 }
                 let image = engine.file(&place, &name)?;
                 restore(engine, &signals, &image, &device, io)?;
@@ -162,7 +161,7 @@ pub const DEPLOY: Function = Function {
             (RESTORE.run)(engine, &direct, io).map_err(failed)?;
         } else {
             if from == Place::Repo {
-                is_mounted(engine, address)?;
+                ensure_mounted(engine, address, "TORRENT needs none")?;
             }
             let image = engine.file(&from, &name)?;
             restore(engine, &signals, &image, &device, io).map_err(failed)?;
@@ -223,7 +222,7 @@ fn update(
         return fetch::fetch(engine, signals, (address, name), *session, io);
     }
     let directory = engine.directory(&Place::Cache)?;
-    is_mounted(engine, address)?;
+    ensure_mounted(engine, address, "TORRENT needs none")?;
     if let Protocol::Multicast(_) = how {
         engine.transfers_by("udp-receiver")?;
     }
@@ -350,14 +349,6 @@ fn configure(engine: &Engine, words: &[&str], io: &mut Io) -> Result<(), Error> 
     engine.say(io.out, Targets::LOG_SESSION, &format!("[90] {text}: {}", line.join(" ")));
     // As in OpenGnsys, the image is restored whatever comes of it.
     engine.tool(&line, "", io.out, &mut |_| ()).map(drop)
-}
-
-/// Whether the repository at `address` is the one whose share this PC has mounted.
-///
-/// # Errors
-/// It is another: OG_ERR_NOTFOUND, as when OpenGnsys cannot change to it.
-fn is_mounted(engine: &Engine, address: &str) -> Result<(), Error> {
-    engine.ensure(address == repo_address(engine), Code::NotFound, elsewhere(address))
 }
 
 /// Restores, and lets the file system have all of its partition.
