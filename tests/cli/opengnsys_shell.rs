@@ -142,6 +142,38 @@ fn a_torrent_creator_an_update_and_the_wikis_receiver_run_unchanged() {
     run(script(&pc, "wiki", wiki).arg(host.to_string()));
 }
 
+/// The lines of a block of the guide, which is for a server's /opt/opengnsys.
+fn recipe(beginning: &str) -> String {
+    const GUIDE: &str = include_str!("../../scripts/opengnsys/README.md");
+    let lines = GUIDE.lines().skip_while(|line| line.trim_start() != beginning);
+    lines.take_while(|line| line.starts_with("    ")).map(|line| format!("{}\n", line.trim_start())).collect()
+}
+
+#[test]
+fn the_scripts_of_a_lab_give_way_to_links_as_the_guide_says() {
+    let lab = Lab::new();
+    let scripts = lab.make_dir("client/scripts");
+    let bin = lab.make_dir("client/bin");
+    symlink(binary(), bin.join("ogbox")).expect("link the binary");
+    let names = ["createImage", "restoreImage", "updateCache", "deployImage"];
+    for name in names.iter().chain(&["configureOs"]) {
+        run(Command::new("sh")
+            .args(["-c", "printf '#!/bin/sh\\necho the old one\\n' >$1; chmod 755 $1", "sh"])
+            .arg(scripts.join(name)));
+    }
+    let recipe = recipe("cd /opt/opengnsys/client/scripts && mkdir -p before");
+    let recipe = recipe.replace("/opt/opengnsys/client/scripts", &scripts.display().to_string());
+    run(Command::new("sh").args(["-e", "-c", &recipe]));
+    let path = format!("{}:/usr/bin:/bin", scripts.display());
+    let said =
+        |name: &str| text(&run(Command::new("sh").args(["-c", &format!("{name} help")]).env("PATH", &path)).stdout);
+    for name in names {
+        assert!(said(name).contains(name), "{}", said(name));
+        assert_eq!(said(&scripts.join("before").join(name).display().to_string()), "the old one\n", "it is kept");
+    }
+    assert_eq!(said("configureOs"), "the old one\n");
+}
+
 /// What stty says before, during and after `ending` on a terminal of its own; `keys` are typed a second after.
 fn on_a_terminal(pc: &Pc, ending: &str, keys: &str) {
     let script = format!("trap : INT; stty -a > before; {ending}; stty -a > after; echo ended");
