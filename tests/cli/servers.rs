@@ -253,8 +253,8 @@ fn the_init_script_of_opengnsys_starts_and_stops_them_by_the_names_of_debians_pa
         listens(at, 20);
         for (file, name) in [(&tracker_pid, "bttrack"), (&seeder_pid, "btlaunchmany")] {
             let id = fs::read_to_string(file).expect("its id");
-            let called = fs::read_to_string(format!("/proc/{}/comm", id.trim())).expect("its name");
-            assert_eq!(called.trim(), name, "pidof and pkill find it");
+            let called = || fs::read_to_string(format!("/proc/{}/comm", id.trim())).expect("its name");
+            eventually("pidof and pkill find it", 20, || called().trim() == name);
         }
         let mut stream = TcpStream::connect(at).expect("connect");
         write!(stream, "GET /file?info_hash={} HTTP/1.0\r\n\r\n", good.info_hash).expect("ask");
