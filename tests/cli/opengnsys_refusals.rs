@@ -195,7 +195,12 @@ fn an_image_that_is_locked_too_large_or_on_the_partition_itself_is_left_alone_an
     assert_refused(&pc.run("restoreImage REPO x 1 2"), 4, "x.img.lock");
     pc.told("ogUnlockImage REPO /x.img");
     assert_refused(&pc.run("restoreImage REPO x 1 3"), 30, "partition 1 3 has 4096 KB, the image wants ");
+    for word in ["UNICAST", "TORRENT peer:0"] {
+        let refused = pc.run(&format!("restoreImage CACHE x 1 3 {word}"));
+        assert_refused(&refused, 30, "partition 1 3 has 4096 KB, the image wants ");
+    }
     assert_refused(&pc.run("deployImage REPO x 1 3 UNICAST"), 5, "partition 1 3 has 4096 KB, the image wants ");
+    assert!(!pc.cached("x.img").exists(), "it was brought for nothing");
     assert_eq!((start(2), start(3)), (second.clone(), third));
     assert_refused(&pc.run("createImage 1 4 CACHE y"), 5, "take the repository or another partition");
     done(&pc, "", "updateCache REPO /x.img UNICAST");

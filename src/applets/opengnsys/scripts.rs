@@ -69,6 +69,7 @@ pub const RESTORE: Function = Function {
         let seeding = match how {
             Protocol::Torrent(session) => {
                 let address = if place == Place::Cache { repo_address(engine) } else { address };
+                ensure_fits(engine, address, &name, &device)?;
                 let fetched = current(engine, &signals, (address, &name), &how, &place, io)?;
                 let image = fetched.image.clone();
                 let seeding = seeding(fetched, session)?;
@@ -76,6 +77,7 @@ pub const RESTORE: Function = Function {
                 seeding
             }
             Protocol::Unicast if from_cache && word == "UNICAST" => {
+                ensure_fits(engine, repo_address(engine), &name, &device)?;
                 let image = current(engine, &signals, (repo_address(engine), &name), &how, &place, io)?.image;
                 restore(engine, &signals, &image, &device, io)?;
                 None
@@ -126,6 +128,8 @@ pub const DEPLOY: Function = Function {
         let word = words.get(4).map_or("UNICAST", |word| *word).to_ascii_uppercase();
         let name = format!("{}.img", words[1]);
         told(engine, &place, &name, words[0], io)?;
+        // Whatever keeps it from the partition has one number here.
+        let failed = |error: Error| Error::new(Code::Image, format!("{}: {error}", words[1]));
         let mut seeds = None;
         let from = if place == Place::Cache {
             engine.file(&place, &name)?;
@@ -134,6 +138,7 @@ pub const DEPLOY: Function = Function {
             Place::Repo
         } else {
             let how = Protocol::parse(engine, word.strip_suffix("-CACHE").unwrap_or(&word), words.get(5).copied())?;
+            ensure_fits(engine, address, &name, &device).map_err(failed)?;
             match update(engine, &signals, (address, &name), &how, io) {
                 Ok(fetched) => {
                     if let Protocol::Torrent(session) = how {
@@ -150,8 +155,6 @@ pub const DEPLOY: Function = Function {
                 Err(error) => return Err(error),
             }
         };
-        // Whatever keeps it from the partition has one number here.
-        let failed = |error: Error| Error::new(Code::Image, format!("{}: {error}", words[1]));
         let multicast = word.starts_with("MULTICAST")
             && (word.ends_with("-DIRECT") || engine.env().get("RESTOREPROTOCOLNOTCACHE") == "MULTICAST");
         if from == Place::Repo && multicast {
@@ -308,6 +311,19 @@ fn current(
             Ok(Fetched { image: kept, is_fresh: false, seeding: None })
         }
         done => done,
+    }
+}
+
+/// Sees that the image fits the partition before it is brought, where the repository's share tells how large it is.
+///
+/// # Errors
+/// [`Code::ImgSizePartition`]: it does not.
+fn ensure_fits(engine: &Engine, address: &str, name: &str, device: &Device) -> Result<(), Error> {
+    let shared = if address == repo_address(engine) { engine.find(&Place::Repo, name)? } else { None };
+    match shared.map(|image| engine.image_for(&image, device)) {
+        Some(Err(error)) if error.code == Code::ImgSizePartition => Err(error),
+        // What else is wrong with it is told when it is brought.
+        _ => Ok(()),
     }
 }
 
