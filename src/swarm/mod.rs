@@ -42,6 +42,9 @@ pub use types::{
     Verified,
 };
 
+/// Times that a peer may tell of a piece that it was known to have, before it is taken for a flood.
+const REPEATED_ALLOWED: u32 = 4096;
+
 /// One torrent's swarm as one peer sees it.
 #[derive(Debug)]
 pub struct Swarm {
@@ -229,7 +232,8 @@ impl Swarm {
         let peer = &mut self.peers[at].1;
         peer.spoke = true;
         if !peer.have.set(piece) {
-            return Ok(());
+            peer.repeated += 1;
+            return if peer.repeated > REPEATED_ALLOWED { Err(Offence::Repeated) } else { Ok(()) };
         }
         self.picker.gained(piece, &mut self.rng);
         self.spread.seen(piece);

@@ -55,7 +55,10 @@ pub struct Peer {
     pub up: Rate,
     pub heard: Duration,
     pub snubbed: bool,
+    /// Blocks that it sent though it was not asked.
     pub unasked: u32,
+    /// Times that it told of a piece that it was known to have.
+    pub repeated: u32,
     pub uploads: VecDeque<Block>,
     /// The piece of the block that was handed out to it last.
     pub sending: Option<u32>,
@@ -91,6 +94,7 @@ impl Peer {
             heard: now,
             snubbed: false,
             unasked: 0,
+            repeated: 0,
             uploads: VecDeque::new(),
             sending: None,
             served: 0,

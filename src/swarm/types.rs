@@ -118,6 +118,8 @@ pub enum Offence {
     RequestFlood,
     /// Sent blocks that nobody asked it for.
     Unasked,
+    /// Told again and again of pieces that it was known to have.
+    Repeated,
     /// Sent nothing at all while it owed us blocks.
     Stalled,
     /// Gave data that fail the piece's hash.
@@ -134,6 +136,7 @@ impl std::fmt::Display for Offence {
             Offence::RequestTooLong => "asked for a longer block than is served",
             Offence::RequestFlood => "left too many requests unanswered",
             Offence::Unasked => "sent blocks that it was not asked for",
+            Offence::Repeated => "told again and again of pieces that it had",
             Offence::Stalled => "sent nothing for long, though blocks were asked of it",
             Offence::BadData => "sent data that fail the hash of their piece",
             Offence::Useless => "lacks nothing, and neither do we",
