@@ -5,6 +5,7 @@ mod compressed;
 mod converted;
 mod damaged_fs;
 mod devices;
+mod discovery;
 mod disks;
 mod drop_in;
 mod failing;

@@ -89,13 +89,14 @@ impl Lab {
     }
 
     /// A lab in a network namespace of its own, for programs that will have nothing to do with loopback addresses. It has
-    /// nine hosts, which are addresses of one interface all the same; hosts 2 and 3 also have fd77::2 and fd77::3, on one
-    /// that knows multicast.
+    /// nine hosts, which are addresses of one interface all the same; hosts 2 and 3 also have fd77::2 and fd77::3, on the
+    /// one that multicast goes to.
     pub fn in_a_room() -> Lab {
         let lab = Lab::new();
         let network = "set -e; ip link set lo up
             for n in 1 2 3 4 5 6 7 8 9; do ip address add 10.77.0.$n/32 dev lo; done
             ip link add left type veth peer name right; ip link set left up; ip link set right up
+            ip -6 route del multicast ff00::/8 dev right table local
             for n in 2 3; do ip address add fd77::$n/64 dev left nodad; done; echo open; exec sleep 1800";
         let mut room =
             lab.start("room", Command::new("unshare").args(["--map-root-user", "--net", "sh", "-c", network]));
