@@ -1,7 +1,7 @@
-//! The reader of each file system, and of partition tables: an error or a map that fits, whatever the source holds.
+//! The reader of the file system that this is built under the name of, or of partition tables: an error or a map that
+//! fits, whatever the source holds.
 //!
-//! The first byte says whose reader is asked; then come pieces of a device that is zero elsewhere. `tests/fuzz/seed` makes
-//! a corpus of what mkfs writes.
+//! Input is pieces of a device that is zero elsewhere; `tests/fuzz/seed` makes a corpus of what mkfs writes.
 #![no_main]
 
 use std::fs::File;
@@ -33,7 +33,7 @@ fn device() -> &'static Mutex<(File, std::path::PathBuf)> {
 
 // Written are pieces: offset in units of 512 bytes (4 bytes), length (2 bytes), and as many bytes.
 fuzz_target!(|bytes: &[u8]| {
-    let Some((which, mut rest)) = bytes.split_first() else { return };
+    let mut rest = bytes;
     let mut device = device().lock().expect("a lock");
     device.0.set_len(0).expect("empty the file");
     device.0.set_len(SIZE).expect("make the file long");
@@ -45,20 +45,19 @@ fuzz_target!(|bytes: &[u8]| {
     }
     device.0.flush().expect("write the file");
     let source = Source::open(&device.1, false).expect("open the file");
-    match FILE_SYSTEMS.get(usize::from(*which) % (FILE_SYSTEMS.len() + 1)) {
-        Some(fs) => {
-            if let Ok(true) = (fs.detect)(&source)
-                && let Ok(used) = (fs.used)(&source)
-            {
-                fits(&used, &source);
-            }
+    let name = env!("CARGO_BIN_NAME");
+    if let Some(fs) = FILE_SYSTEMS.iter().find(|fs| fs.name.eq_ignore_ascii_case(name)) {
+        if let Ok(true) = (fs.detect)(&source)
+            && let Ok(used) = (fs.used)(&source)
+        {
+            fits(&used, &source);
         }
-        None => {
-            if let Ok(Some(table)) = Table::read(&source)
-                && let Ok(used) = disk::used(&source, &table, true, &mut Vec::new())
-            {
-                fits(&used, &source);
-            }
-        }
+        return;
+    }
+    assert_eq!(name, "disk");
+    if let Ok(Some(table)) = Table::read(&source)
+        && let Ok(used) = disk::used(&source, &table, true, &mut Vec::new())
+    {
+        fits(&used, &source);
     }
 });
