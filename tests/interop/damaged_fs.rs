@@ -35,6 +35,10 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("swap", "1M", "mkswap FS"),
 ];
 
+/// What makes them.
+const TOOLS: &[&str] =
+    &["mkfs.ext4", "mkfs.ntfs", "mkfs.fat", "mkfs.exfat", "mkfs.btrfs", "mkfs.xfs", "mkfs.f2fs", "sfdisk", "mkswap"];
+
 /// The used blocks of a file system, or of a whole disk: there by force, so that each partition is looked into.
 fn read(source: &Source) -> Result<Used, Error> {
     match Table::read(source)? {
@@ -48,17 +52,7 @@ const ROUNDS: usize = 3000;
 
 #[test]
 fn damaged_file_systems_give_an_error_or_a_map_that_fits() {
-    if !tools(&[
-        "mkfs.ext4",
-        "mkfs.ntfs",
-        "mkfs.fat",
-        "mkfs.exfat",
-        "mkfs.btrfs",
-        "mkfs.xfs",
-        "mkfs.f2fs",
-        "sfdisk",
-        "mkswap",
-    ]) {
+    if !tools(TOOLS) {
         return;
     }
     for (name, size, make) in KINDS {
@@ -110,17 +104,7 @@ fn damaged_file_systems_give_an_error_or_a_map_that_fits() {
 
 #[test]
 fn a_file_system_cut_short_is_refused() {
-    if !tools(&[
-        "mkfs.ext4",
-        "mkfs.ntfs",
-        "mkfs.fat",
-        "mkfs.exfat",
-        "mkfs.btrfs",
-        "mkfs.xfs",
-        "mkfs.f2fs",
-        "sfdisk",
-        "mkswap",
-    ]) {
+    if !tools(TOOLS) {
         return;
     }
     // A disk cut short may still have its partitions.

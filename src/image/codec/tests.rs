@@ -33,3 +33,12 @@ pub fn unpacked(file: &[u8]) -> Result<Vec<u8>, String> {
     unpack(codec, &mut input, &|| false, &mut take).map_err(|error| error.to_string())?;
     Ok(out)
 }
+
+/// `file` with any one bit flipped behind the first `from` bytes expands to `plain` or not at all.
+pub fn flip_each_bit(file: &[u8], from: usize, plain: &[u8]) {
+    for bit in from * 8..file.len() * 8 {
+        let mut damaged = file.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(unpacked(&damaged).map_or(true, |got| got == plain), "bit {bit}");
+    }
+}
