@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use super::options::{Grammar, normalise};
 use super::{Exit, Failure, Io, Outcome};
-use crate::image::Error;
 use crate::image::codec::lzop::{self, Member, Splitter};
 use crate::image::codec::{self, Codec, Input, Packed, Split};
 use crate::image::save::ImageFile;
+use crate::image::{Error, Watch};
 
 const GRAMMAR: Grammar = Grammar { valued: "oS", valued_long: &["output", "suffix"], repeated: &[], usage_code: 1 };
 
@@ -144,7 +144,7 @@ fn one(options: &Options, name: &str, io: &mut Io) -> Result<(), Failure> {
                 write!(io.out, "testing {name}")?;
                 io.out.flush()?;
             }
-            let tested = codec::unpack(codec(), &mut input, &|| false, &mut |_| Ok(()));
+            let tested = codec::unpack(codec(), &mut input, &Watch::idle(), &mut |_| Ok(()));
             if verbose {
                 writeln!(io.out, "{}", if tested.is_ok() { " OK" } else { "" })?;
             }
@@ -189,7 +189,9 @@ fn compress(options: &Options, mut source: Source, io: &mut Io) -> Result<(), Fa
     let (name, read) = (source.name.to_owned(), &mut source.read);
     let mut fill = |to: &mut [u8]| codec::read_full(read, to).map_err(|error| Error::io(format!("read {name}"), error));
     let said = ("compressing", source.name);
-    write_to(options, output, said, io, &member, source.path, &mut |out| codec::pack(codec(), &head, &mut fill, out))
+    write_to(options, output, said, io, &member, source.path, &mut |out| {
+        codec::pack(codec(), &head, &mut fill, out).map(drop)
+    })
 }
 
 fn expand(options: &Options, source: Source, io: &mut Io) -> Result<(), Failure> {
@@ -205,7 +207,7 @@ fn expand(options: &Options, source: Source, io: &mut Io) -> Result<(), Failure>
         (None, Some(path)) if !options.to_stdout => Some(expanded_name(options, path, &member)?),
         _ => None,
     };
-    let mut job = |take: &mut Take| codec::unpack(codec(), &mut input, &|| false, take);
+    let mut job = |take: &mut Take| codec::unpack(codec(), &mut input, &Watch::idle(), take);
     write_to(options, output, ("decompressing", name), io, &member, path, &mut job)
 }
 

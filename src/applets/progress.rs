@@ -66,6 +66,7 @@ pub struct Progress {
 
 struct Shared {
     done: AtomicU64,
+    taken: AtomicU64,
     written: AtomicU64,
     stop: Mutex<bool>,
     stopped: Condvar,
@@ -85,6 +86,7 @@ impl Progress {
     fn tell(step: &str, total: u64, style: Style, out: impl Write + Send + 'static) -> Progress {
         let shared = Arc::new(Shared {
             done: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             written: AtomicU64::new(0),
             stop: Mutex::new(false),
             stopped: Condvar::new(),
@@ -102,6 +104,11 @@ impl Progress {
     /// `bytes` more of the job are done: read, hashed, restored.
     pub fn advance(&self, bytes: u64) {
         self.shared.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// `bytes` more came in, where that is another count than what is done (a compressed image).
+    pub fn took(&self, bytes: u64) {
+        self.shared.taken.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// `bytes` more came out, where that is another count than what went in (a compressed image).
@@ -134,6 +141,8 @@ struct Report {
     done: u64,
     /// Bytes of the whole job, 0 when unknown.
     total: u64,
+    /// Bytes that came in, 0 when that is not counted.
+    taken: u64,
     /// Bytes that came out, 0 when that is not counted.
     written: u64,
     /// Bytes a second: lately, and at the end over the whole job.
@@ -157,6 +166,7 @@ fn teller(shared: &Shared, mut report: Report, style: Style, mut out: impl Write
             .unwrap_or_else(PoisonError::into_inner);
         report.end = *stop;
         report.done = shared.done.load(Ordering::Relaxed);
+        report.taken = shared.taken.load(Ordering::Relaxed);
         report.written = shared.written.load(Ordering::Relaxed);
         let now = begin.elapsed().as_secs_f64();
         report.seconds = (now * 10.0).round() / 10.0;
@@ -199,13 +209,16 @@ impl Report {
 
     /// `hash: 45.2%, 1.4 of 3.2 GB, 850 MB/s, 0:02 left`
     fn plain(&self) -> String {
-        format!("{}: {}", self.step, self.figures())
+        format!("{}: {}", self.step, self.figures(true))
     }
 
     /// The same with a bar, in at most `columns` columns, the last of them free.
     fn bar(&self, columns: usize) -> String {
-        let figures = self.figures();
-        let room = columns.saturating_sub(self.step.chars().count() + figures.chars().count() + 5);
+        let room = |figures: &str| columns.saturating_sub(self.step.len() + figures.len() + 5);
+        // What it is of can be seen from the bar and the percents.
+        let figures =
+            Some(self.figures(true)).filter(|figures| room(figures) >= 8).unwrap_or_else(|| self.figures(false));
+        let room = room(&figures);
         let mut line = if self.total > 0 && room >= 8 {
             let full = (self.fraction() * room as f64) as usize;
             format!("{} [{}{}] {figures}", self.step, "#".repeat(full), " ".repeat(room - full))
@@ -238,13 +251,19 @@ impl Report {
         text
     }
 
-    fn figures(&self) -> String {
-        let mut text = match self.total {
-            0 => bytes(self.done),
-            total => format!("{:.1}%, {} of {}", self.fraction() * 100.0, bytes(self.done), bytes(total)),
-        };
-        if self.written > 0 {
-            text += &format!(", {} out", bytes(self.written));
+    /// `whole`: with the bytes of the whole job.
+    fn figures(&self, whole: bool) -> String {
+        let mut text = bytes(self.done);
+        if self.total > 0 {
+            text = format!("{:.1}%, {text}", self.fraction() * 100.0);
+            if whole {
+                text += &format!(" of {}", bytes(self.total));
+            }
+        }
+        for (count, way) in [(self.taken, "in"), (self.written, "out")] {
+            if count > 0 {
+                text += &format!(", {} {way}", bytes(count));
+            }
         }
         text += &format!(", {}/s", bytes(self.rate));
         match self.left {
@@ -306,6 +325,7 @@ mod tests {
         let sink = Sink::default();
         let progress = Progress::tell("hash", total, style, sink.clone());
         progress.advance(1_500_000);
+        progress.took(5_000);
         progress.wrote(4_000);
         drop(progress);
         let bytes = sink.0.lock().unwrap().clone();
@@ -319,11 +339,16 @@ mod tests {
 
     #[test]
     fn the_last_state_is_told_however_short_the_job() {
-        assert!(told(Style::Plain, 3_000_000).starts_with("hash: 50.0%, 1.50 MB of 3.00 MB, 4.00 kB out, "));
-        assert!(told(Style::Plain, 0).starts_with("hash: 1.50 MB, 4.00 kB out, "));
+        assert!(
+            told(Style::Plain, 3_000_000).starts_with("hash: 50.0%, 1.50 MB of 3.00 MB, 5.00 kB in, 4.00 kB out, ")
+        );
+        assert!(told(Style::Plain, 0).starts_with("hash: 1.50 MB, 5.00 kB in, 4.00 kB out, "));
         assert_eq!(told(Style::Quiet, 1), "");
         let json = told(Style::Json, 3_000_000);
-        assert!(json.starts_with("{\"step\":\"hash\",\"done\":1500000,\"total\":3000000,\"written\":4000,"), "{json}");
+        assert!(
+            json.starts_with("{\"step\":\"hash\",\"done\":1500000,\"total\":3000000,\"taken\":5000,\"written\":4000,"),
+            "{json}"
+        );
         assert!(json.ends_with("\"end\":true}\n") && json.lines().count() == 1, "{json}");
         let bar = told(Style::Bar, 3_000_000);
         assert!(bar.starts_with("\rhash [") && bar.ends_with("\x1b[K\n"), "{bar:?}");
@@ -348,6 +373,15 @@ mod tests {
         assert_eq!(
             line,
             format!("hash [{}{}] 43.8%, 1.40 GB of 3.20 GB, 850 MB/s, 1:02 left", "#".repeat(10), " ".repeat(15))
+        );
+        let both = Report { step: "convert".into(), taken: 700_000_000, written: 710_000_000, ..report() };
+        assert_eq!(
+            both.bar(80),
+            format!(
+                "convert [{}{}] 43.8%, 1.40 GB, 700 MB in, 710 MB out, 850 MB/s, 1:02 left",
+                "#".repeat(4),
+                " ".repeat(6)
+            )
         );
         for columns in 0..140 {
             assert!(report().bar(columns).chars().count() < columns.max(1), "{columns}");

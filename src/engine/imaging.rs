@@ -254,7 +254,7 @@ fn save_through(save: &Save, mut child: std::process::Child, program: &str, watc
     let none = codec::recognise(&[]);
     let written = match child.stdin.take() {
         Some(mut stdin) => save.write(&mut stdin as &mut (dyn Write + Send), program, none, watch),
-        None => Ok(0),
+        None => Ok(Vec::new()),
     };
     let status = child.wait().map_err(|error| image::Error::io(format!("wait for {program}"), error))?;
     written?;

@@ -48,6 +48,18 @@ impl Bitmap {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
+    /// How many of `count` blocks from `start` on are used.
+    pub fn used_of(&self, start: u64, count: u64) -> u64 {
+        let mut used = 0;
+        let mut from = start;
+        let end = start.saturating_add(count);
+        while let Some((first, count)) = self.next_run(from).filter(|(first, _)| *first < end) {
+            from = first + count;
+            used += from.min(end) - first;
+        }
+        used
+    }
+
     /// One past the last used block.
     pub fn end(&self) -> u64 {
         let Some(last) = self.words.iter().rposition(|word| *word != 0) else { return 0 };

@@ -64,6 +64,24 @@ pub struct Running {
 }
 
 impl Running {
+    /// What goes on where the checksum `value` was reached.
+    pub fn after(value: u32) -> Running {
+        Running { crc: crc32fast::Hasher::new_with_initial(!value) }
+    }
+
+    /// Takes whole blocks of an image whose checksums are of this mode.
+    pub fn update_blocks(&mut self, mode: Mode, blocks: &[u8], block_size: usize) {
+        match mode {
+            Mode::None => {}
+            Mode::Crc32 => self.update(blocks),
+            Mode::Crc32V1 => {
+                for block in blocks.chunks_exact(block_size) {
+                    self.update_v1(block.first().copied().unwrap_or(0), block.len());
+                }
+            }
+        }
+    }
+
     /// Takes more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.crc.update(bytes);

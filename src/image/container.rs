@@ -174,6 +174,21 @@ impl Header {
         }
     }
 
+    /// Bytes of what checks the map: version 2's CRC, version 1's mark.
+    pub fn map_check(&self) -> u64 {
+        match (self.version, self.map) {
+            (_, MapMode::None) => 0,
+            (Version::One, _) => MAP_MARK.len() as u64,
+            (Version::Two, _) => 4,
+        }
+    }
+
+    /// Bytes before the first block.
+    pub fn front_size(&self) -> u64 {
+        let header = if self.version == Version::One { HEADER_V1 } else { HEADER_V2 };
+        header as u64 + self.map_size() + self.map_check()
+    }
+
     /// The header's bytes, as partclone writes them.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = vec![0; if self.version == Version::One { HEADER_V1 } else { HEADER_V2 }];

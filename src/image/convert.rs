@@ -6,7 +6,7 @@ use std::io::{PipeWriter, Write};
 
 use super::bitmap::Bitmap;
 use super::checksum::Between;
-use super::codec::{self, Codec, Input, read_full};
+use super::codec::{self, Codec, Input, Piece, read_full};
 use super::container::{self, Header};
 use super::fs::{Used, raw};
 use super::save::{Format, header, pack, unknown};
@@ -16,7 +16,7 @@ use super::{Error, Watch};
 /// Bytes that the pipe holds: as much as an ordinary user may ask for.
 const PIPE: usize = 1 << 20;
 
-/// Writes the image `input` to `out`, which errors call `name`, in this format.
+/// Writes the image `input` to `out`, which errors call `name`, in this format; gives its pieces, as [`codec::pack`] does.
 ///
 /// # Errors
 /// The image is damaged or cut short, `out` cannot be written, or an end was asked for.
@@ -27,7 +27,7 @@ pub fn convert(
     name: &str,
     codec: &Codec,
     watch: &Watch,
-) -> Result<(), Error> {
+) -> Result<Vec<Piece>, Error> {
     through_pipe(out, name, codec, watch, |pipe| {
         let mut sums = None;
         let read = unpack::read(input, false, watch, &mut |header, event| match event {
@@ -58,7 +58,7 @@ pub fn scan_raw(mut input: Input, watch: &Watch) -> Result<Used, Error> {
     (watch.begin)(&unknown());
     let mut scan = Scan::default();
     let codec = codec::recognise(input.peek(16)?);
-    codec::unpack(codec, &mut input, watch.stop, &mut |bytes| {
+    codec::unpack(codec, &mut input, watch, &mut |bytes| {
         scan.take(bytes);
         (watch.progress)(bytes.len() as u64);
         Ok(())
@@ -78,7 +78,7 @@ pub fn convert_raw(
     name: &str,
     codec: &Codec,
     watch: &Watch,
-) -> Result<(), Error> {
+) -> Result<Vec<Piece>, Error> {
     let header = header(used, format);
     let changed = Error::Refused(format!("{} changed while it was read", input.name()));
     let packed = codec::recognise(input.peek(16)?);
@@ -88,7 +88,7 @@ pub fn convert_raw(
         send(pipe, &container::front(&header, &used.map))?;
         let mut sums = Between::new(&header);
         let (block, mut at) = (u64::from(header.block_size), 0);
-        codec::unpack(packed, &mut input, watch.stop, &mut |mut bytes| {
+        codec::unpack(packed, &mut input, watch, &mut |mut bytes| {
             while !bytes.is_empty() {
                 // To the end of its block.
                 let take = (block - at % block).min(bytes.len() as u64);
@@ -165,7 +165,7 @@ fn through_pipe(
     codec: &Codec,
     watch: &Watch,
     write: impl FnOnce(PipeWriter) -> Result<(), Error> + Send,
-) -> Result<(), Error> {
+) -> Result<Vec<Piece>, Error> {
     let (mut from, to) = std::io::pipe().map_err(|error| Error::io("make a pipe", error))?;
     // It works as well with a smaller one.
     let _ = rustix::pipe::fcntl_setpipe_size(&to, PIPE);
@@ -181,7 +181,7 @@ fn through_pipe(
                 Err(packed)
             }
             (Ok(Err(error)), _) => Err(error),
-            (Ok(Ok(())), packed) => packed.map(drop),
+            (Ok(Ok(())), packed) => packed,
             (Err(panic), _) => std::panic::resume_unwind(panic),
         }
     })

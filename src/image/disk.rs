@@ -52,6 +52,23 @@ pub fn sector_of(header: &Header) -> Option<u32> {
     NAMES.iter().find(|(name, _)| *name == header.fs).map(|(_, sector)| *sector)
 }
 
+/// Partition `number` of a disk, as Linux numbers them.
+///
+/// # Errors
+/// There is none, or the disk's table is damaged or cannot be read.
+pub fn partition(disk: &Source, number: usize) -> Result<Source, Error> {
+    let partitions = Table::read(disk)?.map_or(Vec::new(), |table| table.partitions);
+    let Some(found) = partitions.iter().find(|partition| partition.number == number) else {
+        let mut numbers: Vec<String> = partitions.iter().map(|partition| partition.number.to_string()).collect();
+        if numbers.is_empty() {
+            numbers.push("none".to_owned());
+        }
+        let why = format!("{} has no partition {number}; it has {}", disk.name(), numbers.join(", "));
+        return Err(Error::Refused(why));
+    };
+    disk.part(format!("{}, partition {number}", disk.name()), found.start, found.size)
+}
+
 /// One entry of an MBR, in sectors.
 struct Entry {
     slot: usize,

@@ -109,7 +109,7 @@ pub fn restore(legacy: &Legacy, mut input: Input, target: &Path, watch: &Watch) 
     (watch.begin)(&save::unknown());
     let codec = codec::recognise(input.peek(16)?);
     let sent = match child.stdin.take() {
-        Some(mut stdin) => codec::unpack(codec, &mut input, watch.stop, &mut |bytes| {
+        Some(mut stdin) => codec::unpack(codec, &mut input, watch, &mut |bytes| {
             (watch.progress)(bytes.len() as u64);
             stdin.write_all(bytes).map_err(|error| Error::io(format!("write to {program}"), error))
         }),

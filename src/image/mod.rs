@@ -12,6 +12,7 @@
 //! | [`unpack`] | an image taken apart, its checksums verified |
 //! | [`disk`] | the used blocks of a whole disk, by its partition table |
 //! | [`convert`] | an image into another format, as it passes |
+//! | [`inside`] | an image as the device it was made of, read from anywhere |
 //! | [`info`] | what an image's header says, in partclone.info's words |
 //! | [`legacy`] | images of other programs |
 //! | [`save`], [`restore`] | the two ways through all of the above |
@@ -28,6 +29,7 @@ pub mod convert;
 pub mod disk;
 pub mod fs;
 pub mod info;
+pub mod inside;
 pub mod legacy;
 pub mod pipeline;
 pub mod restore;
@@ -87,6 +89,8 @@ pub struct Watch<'a> {
     pub begin: &'a (dyn Fn(&container::Header) + Sync),
     /// Told the bytes of the file system that were done since the last call.
     pub progress: &'a (dyn Fn(u64) + Sync),
+    /// Told the bytes of the image file that were read since the last call.
+    pub took: &'a (dyn Fn(u64) + Sync),
     /// Told the bytes of the image file that were written since the last call.
     pub wrote: &'a (dyn Fn(u64) + Sync),
     /// Whether to stop; looked at several times a second.
@@ -96,6 +100,6 @@ pub struct Watch<'a> {
 impl Watch<'_> {
     /// Looks at nothing and never stops.
     pub fn idle() -> Watch<'static> {
-        Watch { begin: &|_| {}, progress: &|_| {}, wrote: &|_| {}, stop: &|| false }
+        Watch { begin: &|_| {}, progress: &|_| {}, took: &|_| {}, wrote: &|_| {}, stop: &|| false }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::bitmap::Bitmap;
 use super::checksum::{Between, Mode};
-use super::codec::{self, Codec};
+use super::codec::{self, Codec, Piece};
 use super::container::{self, Header, MapMode, Version};
 use super::disk::{self, Table};
 use super::fs::{self, Used, raw};
@@ -118,7 +118,14 @@ impl Save {
     /// # Errors
     /// It cannot be read, is in use or not clean (without force), or its file system or partition table is damaged.
     pub fn open(path: &Path, options: &Options) -> Result<Save, Error> {
-        let source = Source::open(path, options.force)?;
+        Save::of(Source::open(path, options.force)?, options)
+    }
+
+    /// The same of a source that is open.
+    ///
+    /// # Errors
+    /// See [`Save::open`].
+    pub fn of(source: Source, options: &Options) -> Result<Save, Error> {
         let mut notes = Vec::new();
         if source.is_in_use() {
             notes.push(format!("{} is mounted or otherwise in use; taken as it is", source.name()));
@@ -144,6 +151,11 @@ impl Save {
         }
         let header = header(&used, &options.format);
         Ok(Save { source, used, header, notes })
+    }
+
+    /// What errors call the source.
+    pub fn name(&self) -> &str {
+        self.source.name()
     }
 
     /// What the image's header will say.
@@ -173,18 +185,24 @@ impl Save {
         Ok(())
     }
 
-    /// Writes the image to `out`, which errors call `name`; gives the bytes written.
+    /// Writes the image to `out`, which errors call `name`; gives its pieces, as [`codec::pack`] does.
     ///
     /// # Errors
     /// The source cannot be read, `out` not be written, or an end was asked for.
-    pub fn write(&self, out: &mut (dyn Write + Send), name: &str, codec: &Codec, watch: &Watch) -> Result<u64, Error> {
+    pub fn write(
+        &self,
+        out: &mut (dyn Write + Send),
+        name: &str,
+        codec: &Codec,
+        watch: &Watch,
+    ) -> Result<Vec<Piece>, Error> {
         (watch.begin)(&self.header);
         let mut packer = Packer::new(self);
         pack(out, name, codec, watch, &mut |to| packer.fill(to, watch.progress))
     }
 }
 
-/// Compresses what `fill` gives into `out`, which errors call `name`; gives the bytes written.
+/// Compresses what `fill` gives into `out`, which errors call `name`; gives the pieces.
 ///
 /// # Errors
 /// What `fill` gave, `out` cannot be written, or an end was asked for.
@@ -194,7 +212,7 @@ pub fn pack(
     codec: &Codec,
     watch: &Watch,
     fill: &mut (dyn FnMut(&mut [u8]) -> Result<usize, Error> + Send),
-) -> Result<u64, Error> {
+) -> Result<Vec<Piece>, Error> {
     let mut written = 0;
     let mut send = |bytes: &[u8]| {
         out.write_all(bytes).map_err(|error| Error::io(format!("write {name} at byte {written}"), error))?;
@@ -205,8 +223,7 @@ pub fn pack(
     let mut head = Vec::new();
     (codec.begin)(&mut head);
     let mut fill = |to: &mut [u8]| if (watch.stop)() { Err(Error::Interrupted) } else { fill(to) };
-    codec::pack(codec, &head, &mut fill, &mut send)?;
-    Ok(written)
+    codec::pack(codec, &head, &mut fill, &mut send)
 }
 
 /// The image's bytes, from the first to the last.

@@ -13,7 +13,7 @@ use crate::sys::block;
 
 /// A device or file, or a part of it, that is read at checked offsets.
 pub struct Source {
-    file: Arc<File>,
+    file: Arc<dyn FileExt + Send + Sync>,
     name: String,
     /// Where the part begins, bytes; 0 for all of it.
     start: u64,
@@ -91,6 +91,11 @@ impl Source {
             partition,
             in_use: false,
         })
+    }
+
+    /// What is read as if it were a device of `size` bytes.
+    pub fn over(file: Arc<dyn FileExt + Send + Sync>, name: String, size: u64, sector_size: u32) -> Source {
+        Source { file, name, start: 0, size, sector_size, partition: false, in_use: false }
     }
 
     /// Whether it is a partition of a disk: what it holds is no partition table then.

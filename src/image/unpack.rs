@@ -27,7 +27,7 @@ pub fn read(
     let codec = codec::recognise(input.peek(16)?);
     let name = input.name().to_owned();
     let mut unpacker = Unpacker::new(&name, ignore_checksums);
-    codec::unpack(codec, &mut input, watch.stop, &mut |bytes| unpacker.push(bytes, watch, tell))?;
+    codec::unpack(codec, &mut input, watch, &mut |bytes| unpacker.push(bytes, watch, tell))?;
     unpacker.finish()
 }
 
@@ -181,13 +181,7 @@ impl Unpacker<'_> {
         let header =
             Header::parse(&self.part).map_err(|fault: container::Fault| self.damaged(fault.at as u64, fault.why))?;
         self.part.clear();
-        // What checks the map: version 2's CRC, version 1's mark.
-        let check = match (header.version, header.map) {
-            (_, MapMode::None) => 0,
-            (Version::One, _) => MAP_MARK.len() as u64,
-            (Version::Two, _) => 4,
-        };
-        let size = usize::try_from(header.map_size() + check)
+        let size = usize::try_from(header.map_size() + header.map_check())
             .map_err(|_| self.damaged(0, format!("a map of {} bytes is impossible", header.map_size())))?;
         self.header = Some(header);
         self.state = State::Map { size };
@@ -289,15 +283,7 @@ impl Unpacker<'_> {
         count: u64,
         tell: &mut (dyn FnMut(&Header, Event) -> Result<(), Error> + Send),
     ) -> Result<(), Error> {
-        match header.checksum {
-            Mode::None => {}
-            Mode::Crc32 => self.sum.update(blocks),
-            Mode::Crc32V1 => {
-                for block in blocks.chunks_exact(header.block_size as usize) {
-                    self.sum.update_v1(block.first().copied().unwrap_or(0), block.len());
-                }
-            }
-        }
+        self.sum.update_blocks(header.checksum, blocks, header.block_size as usize);
         let first = self.run.0;
         if self.unsummed == header.blocks_per_checksum {
             self.summed.0 = first;

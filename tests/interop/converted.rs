@@ -148,7 +148,7 @@ fn ls_tells_what_images_a_directory_has() {
     let row = |name: &str| table.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("{name} in {table:?}"));
     assert_eq!(table.len(), 6, "{table:?}");
     assert_eq!(row("A.img")[1..3], ["EXTFS", "41.9 MB"]);
-    assert_eq!(row("A.img")[5..], ["lzop", "2024-02-03 04:05", "torrent full.sum"]);
+    assert_eq!(row("A.img")[5..], ["lzop", "2024-02-03 04:05", "torrent full.sum idx"]);
     assert_eq!(row("room/B.img")[5..], ["gzip", "2024-02-03 04:05", "lock"]);
     assert_eq!(row("C.img")[1..3], ["ntfsclone", "21.0 MB"]);
     assert_eq!(row("D.img")[1], "*");
@@ -159,7 +159,8 @@ fn ls_tells_what_images_a_directory_has() {
     assert!(
         lines[0].starts_with(
             "{\"name\":\"A.img\",\"program\":\"partclone\",\"fs\":\"EXTFS\",\"device_size\":41943040,\"used\":"
-        ) && lines[0].contains("\"compression\":\"lzop\",\"written\":1706933106,\"beside\":[\"torrent\",\"full.sum\"]"),
+        ) && lines[0]
+            .contains("\"compression\":\"lzop\",\"written\":1706933106,\"beside\":[\"torrent\",\"full.sum\",\"idx\"]"),
         "{json}"
     );
     assert!(lines[1].contains("\"error\":\"") && lines[1].contains("not a partclone image"), "{json}");

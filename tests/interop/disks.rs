@@ -148,6 +148,61 @@ fn a_disk_of_gpt_comes_back_and_fits_a_larger_one() {
 }
 
 #[test]
+fn one_partition_is_taken_out_of_a_disks_image_whatever_compressed_it() {
+    if !tools(TOOLS) || !tools(&["gzip", "zstd", "lz4"]) {
+        return;
+    }
+    let disk = Disk::new(90, GPT, GPT_PARTS);
+    let (at, image) = (|name: &str| disk.at(name), disk.at("disk.dsk"));
+    works(&["save", path(&at("disk")), "-o", path(&image)]);
+    assert!(at("disk.dsk.idx").exists());
+    let plain = format!("{} image convert -c none {}", path(binary()), path(&image));
+    let out = path(disk.dir.path());
+    sh(&format!("{plain} | lzop > {out}/theirs; {plain} > {out}/none"));
+    sh(&format!(
+        "{plain} | lz4 -q -B4 -BI > {out}/lz4; {plain} | zstd -q -1 > {out}/long; {plain} | gzip -1 > {out}/gz"
+    ));
+    for (codec, more) in [("gzip", ""), ("zstd", ""), ("lz4", ""), ("none", "--format 1"), ("lzop", "--checksum none")]
+    {
+        let name = format!("{codec}-ours");
+        sh(&format!("{} image convert -c {codec} {more} {} -o {out}/{name}", path(binary()), path(&image)));
+    }
+    let ours = ["disk.dsk", "gzip-ours", "zstd-ours", "lz4-ours", "none-ours", "lzop-ours"];
+    for name in ours.iter().chain(&["theirs", "none", "lz4"]) {
+        let said = works(&["restore", "--partition", "2", path(&at(name)), path(&at("two"))]);
+        assert_eq!(said.contains("no index"), !["disk.dsk", "zstd-ours", "none-ours", "none"].contains(name), "{said}");
+        assert_holds(&at("two"), &at("tree"));
+        fs::remove_file(at("two")).unwrap();
+    }
+    // Of the others the same as the whole disk's image gives.
+    works(&["restore", path(&image), path(&at("whole"))]);
+    let whole = fs::read(at("whole")).unwrap();
+    for (number, start) in [(3, 35), (4, 48), (5, 70)] {
+        let number = number.to_string();
+        works(&["restore", "--verify", "--partition", &number, path(&image), path(&at("part"))]);
+        let part = fs::read(at("part")).unwrap();
+        assert!(part == whole[start * MIB..start * MIB + part.len()], "partition {number}");
+        fs::remove_file(at("part")).unwrap();
+    }
+    // As an image of its own, which partclone takes.
+    works(&["convert", "--partition", "2", path(&image), "-o", path(&at("two.img"))]);
+    sh(&format!(
+        "truncate -s 32M {out}/two; lzop -dc {out}/two.img | partclone.restore -s - -O {out}/two -L /dev/null"
+    ));
+    assert_holds(&at("two"), &at("tree"));
+
+    let error = fails(&["restore", "--partition", "9", path(&image), path(&at("nine"))]);
+    assert!(error.contains("has no partition 9; it has 1, 2, 3, 4, 5"), "{error}");
+    let error = fails(&["restore", "--partition", "1", path(&at("two.img")), path(&at("nine"))]);
+    assert!(error.contains("has no partition 1; it has none"), "{error}");
+    for name in ["long", "gz"] {
+        let error = fails(&["restore", "--partition", "2", path(&at(name)), path(&at("nine"))]);
+        assert!(error.contains("can be read without all before it: make one"), "{error}");
+    }
+    assert!(!at("nine").exists());
+}
+
+#[test]
 fn a_disk_whose_first_gpt_is_damaged_is_saved_by_the_second_and_without_both_only_raw() {
     if !tools(TOOLS) {
         return;

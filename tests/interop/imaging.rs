@@ -58,9 +58,11 @@ fn ogbox(args: &[&str]) -> Output {
     Command::new(OGBOX).arg("image").args(args).args(["--progress", "none"]).output().unwrap()
 }
 
-pub fn works(args: &[&str]) {
+pub fn works(args: &[&str]) -> String {
     let output = ogbox(args);
-    assert!(output.status.success(), "image {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "image {args:?}: {said}");
+    said
 }
 
 /// Works by `--force`, and says why it should not have; gives what it said.

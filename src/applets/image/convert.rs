@@ -1,11 +1,15 @@
 //! `ogbox image convert`: an image, or a copy of a device byte by byte, into another compression or format.
 
+use std::io;
+
 use argh::FromArgs;
 
-use super::{FAILED, GRAMMAR, codec, format, input, output, style, watched, write_image};
+use super::{FAILED, GRAMMAR, codec, format, input, output, partition, style, watched, write_image};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
+use crate::image::codec::Piece;
 use crate::image::convert::{convert, convert_raw, scan_raw};
+use crate::image::{Error, Watch};
 
 /// Convert an image into another compression or format; all its checksums are verified meanwhile.
 #[derive(FromArgs)]
@@ -22,6 +26,10 @@ struct Args {
     /// the file is no image but a copy byte by byte (dd, partclone.dd), compressed or not
     #[argh(switch)]
     raw: bool,
+
+    /// only this partition of a disk's image, as an image of its own
+    #[argh(option)]
+    partition: Option<usize>,
 
     /// version of partclone's container: 2 (default) or 1
     #[argh(option)]
@@ -54,20 +62,23 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let codec = codec(args.compress.as_deref())?;
     let format = format(args.format.as_deref(), args.checksum.as_deref(), args.blocks_per_checksum)?;
     let output = output(args.output.as_deref())?;
-    if !args.raw {
+    type Write<'a> = Box<dyn FnOnce(&mut (dyn io::Write + Send), &str, &Watch) -> Result<Vec<Piece>, Error> + 'a>;
+    let write: Write = if let Some(number) = args.partition {
+        let save = partition(io, &args.image, number, format, style)?;
+        Box::new(move |out, name, watch| save.write(out, name, codec, watch))
+    } else if args.raw {
+        if args.image == "-" {
+            return Err(Failure::new(FAILED, "a copy byte by byte is read twice: name its file"));
+        }
+        let (first, second) = (input(&args.image)?, input(&args.image)?);
+        let used = watched("scan", 1, style, |watch| scan_raw(first, watch))?;
+        Box::new(move |out, name, watch| convert_raw(second, &used, &format, out, name, codec, watch))
+    } else {
         let from = input(&args.image)?;
-        watched("convert", 1, style, |watch| {
-            write_image(io, output, |out, name| convert(from, &format, out, name, codec, watch))
-        })?;
-        return Ok(Exit::OK);
-    }
-    if args.image == "-" {
-        return Err(Failure::new(FAILED, "a copy byte by byte is read twice: name its file"));
-    }
-    let (first, second) = (input(&args.image)?, input(&args.image)?);
-    let used = watched("scan", 1, style, |watch| scan_raw(first, watch))?;
+        Box::new(move |out, name, watch| convert(from, &format, out, name, codec, watch))
+    };
     watched("convert", 1, style, |watch| {
-        write_image(io, output, |out, name| convert_raw(second, &used, &format, out, name, codec, watch))
+        write_image(io, output, codec, Box::new(|out, name| write(out, name, watch)))
     })?;
     Ok(Exit::OK)
 }

@@ -30,7 +30,7 @@ struct Args {
 }
 
 /// What is looked for beside an image: `X.img.torrent` …
-const BESIDE: &[&str] = &["torrent", "sum", "full.sum", "info", "lock"];
+const BESIDE: &[&str] = &["torrent", "sum", "full.sum", "info", "lock", "idx"];
 /// How images are called; other files are listed only if they are images of partclone.
 const NAMES: &[&str] = &["img", "dsk", "pgz"];
 

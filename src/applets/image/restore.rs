@@ -4,11 +4,12 @@ use std::path::Path;
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, input, style, watched};
+use super::{GRAMMAR, input, partition, style, through, watched};
 use crate::applets::options::{self, Parsed};
-use crate::applets::{Exit, Io, Outcome};
+use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::image::legacy;
 use crate::image::restore::{Options, restore};
+use crate::image::save::Format;
 use crate::image::target::Unused;
 
 /// Restore an image, compressed or not, to an unmounted partition or to a file: a new one is made sparse, of the
@@ -31,6 +32,10 @@ struct Args {
     /// read the target back past the cache and compare
     #[argh(switch)]
     verify: bool,
+
+    /// only this partition of a disk's image, to a partition
+    #[argh(option)]
+    partition: Option<usize>,
 
     /// let a file system overwrite a partition table
     #[argh(switch)]
@@ -59,6 +64,21 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     if args.ignore_checksums {
         writeln!(io.err, "ogbox image restore: checksums are not verified (-I)")?;
     }
+    let unused = match (args.discard, args.zero) {
+        (_, true) => Unused::Zero,
+        (true, _) => Unused::Discard,
+        _ => Unused::Keep,
+    };
+    let (ignore_checksums, verify, force) = (args.ignore_checksums, args.verify, args.force);
+    let options = Options { ignore_checksums, unused, verify, force, ..Options::default() };
+    let put = |input| -> Result<(), Failure> {
+        let (passes, target) = (1 + u64::from(verify), Path::new(&args.target));
+        watched("restore", passes, style, |watch| restore(input, target, &options, watch)).map(drop)
+    };
+    if let Some(number) = args.partition {
+        through(partition(io, &args.image, number, Format::default(), style)?, put)?;
+        return Ok(Exit::OK);
+    }
     // Standard input cannot be looked at and then read from its beginning: what it is, is told by the error.
     let legacy = if args.image == "-" { None } else { legacy::recognise(input(&args.image)?)? };
     let input = input(&args.image)?;
@@ -67,14 +87,6 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         watched("restore", 1, style, |watch| legacy::restore(&legacy, input, Path::new(&args.target), watch))?;
         return Ok(Exit::OK);
     }
-    let unused = match (args.discard, args.zero) {
-        (_, true) => Unused::Zero,
-        (true, _) => Unused::Discard,
-        _ => Unused::Keep,
-    };
-    let (ignore_checksums, verify, force) = (args.ignore_checksums, args.verify, args.force);
-    let options = Options { ignore_checksums, unused, verify, force, ..Options::default() };
-    let passes = 1 + u64::from(verify);
-    watched("restore", passes, style, |watch| restore(input, Path::new(&args.target), &options, watch))?;
+    put(input)?;
     Ok(Exit::OK)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, codec, format, output, style, watched, write_image};
+use super::{GRAMMAR, codec, format, output, scanned, style, watched, write_image};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
 use crate::image::save::{Options, Save};
@@ -67,11 +67,9 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     for note in save.notes() {
         writeln!(io.err, "ogbox image save: {note}")?;
     }
-    if save.wants_scan() {
-        watched("scan", 1, style, |watch| save.scan(watch))?;
-    }
+    scanned(&mut save, style)?;
     watched("save", 1, style, |watch| {
-        write_image(io, output, |out, name| save.write(out, name, codec, watch).map(drop))
+        write_image(io, output, codec, Box::new(|out, name| save.write(out, name, codec, watch)))
     })?;
     Ok(Exit::OK)
 }

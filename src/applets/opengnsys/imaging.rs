@@ -1,16 +1,15 @@
 //! ogCreateImage, ogRestoreImage, ogUpdateCacheIsNecesary.
 
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::swarm::catch_signals;
 use super::{Function, NO, print};
-use crate::applets::progress::{Progress, Style};
+use crate::applets::image::watch_over;
+use crate::applets::progress::Style;
 use crate::applets::{Exit, Io};
 use crate::engine::imaging::How;
 use crate::engine::{Code, Error, Level, Targets};
 use crate::image::Watch;
-use crate::image::container::Header;
 use crate::sys::signal::Signals;
 
 /// ogCreateImage: with engine.cfg's tool and compressor where none is named.
@@ -69,16 +68,10 @@ pub(super) fn watched(
     signals: &Signals,
     job: impl FnOnce(&Watch) -> Result<(), Error>,
 ) -> Result<String, Error> {
-    let (begun, progress, total) = (Instant::now(), OnceLock::new(), OnceLock::new());
-    let begin = |header: &Header| {
-        let bytes = *total.get_or_init(|| header.used_by_map * u64::from(header.block_size));
-        progress.get_or_init(|| Progress::start(step, bytes, Style::Auto));
-    };
-    let advance = |bytes| progress.get().into_iter().for_each(|progress: &Progress| progress.advance(bytes));
-    let wrote = |bytes| progress.get().into_iter().for_each(|progress: &Progress| progress.wrote(bytes));
-    job(&Watch { begin: &begin, progress: &advance, wrote: &wrote, stop: &|| signals.ending() })?;
+    let begun = Instant::now();
+    let total = watch_over(step, 1, Style::Auto, signals, Box::new(job))?;
     let seconds = begun.elapsed().as_secs();
-    let rate = total.get().copied().unwrap_or(0) * 60 / seconds.max(1);
+    let rate = total.saturating_mul(60) / seconds.max(1);
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
     Ok(format!(
         "Total Time: {hours:02}:{minutes:02}:{:02}, Ave. Rate: {}.{:02}GB/min, 100.00% completed!",

@@ -6,11 +6,11 @@
 mod options;
 
 use std::fs::{File, OpenOptions};
-use std::io::{IsTerminal, PipeReader, Write};
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use self::options::{HELP, Mode, Options};
-use super::image::{input, watched};
+use super::image::{input, through, watched};
 use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
 use crate::image::checksum;
@@ -111,18 +111,7 @@ fn work(program: Program, options: &Options, io: &mut Io, voice: &mut Voice) -> 
         (program, Mode::Copy) => {
             voice.say(io, &format!("Starting to back up device({source}) to device({target})"))?;
             let save = open(program, source, options, io, voice)?;
-            let (reader, mut writer) = pipe()?;
-            let input = Input::new(Box::new(reader), source);
-            std::thread::scope(|scope| {
-                let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
-                let sender = scope.spawn(move || save.write(&mut writer, "a pipe", plain, &Watch::idle()));
-                let put = put(input, target, options, io, voice, style);
-                match sender.join() {
-                    // That the pipe broke says less than why the other side let go of it.
-                    Ok(Err(error)) if put.is_ok() => Err(error.into()),
-                    _ => put,
-                }
-            })?;
+            through(save, |input| put(input, target, options, io, voice, style))?;
             voice.say(io, &format!("Partclone successfully cloned the device ({source}) to the device ({target})"))?;
             writeln!(io.err, "Cloned successfully.")?;
         }
@@ -230,7 +219,7 @@ fn read(
             }
             (watch.begin)(header);
         };
-        job(&Watch { begin: &begin, progress: watch.progress, wrote: watch.wrote, stop: watch.stop })
+        job(&Watch { begin: &begin, progress: watch.progress, took: watch.took, wrote: watch.wrote, stop: watch.stop })
     })?;
     Ok(())
 }
@@ -248,7 +237,7 @@ fn raw(source: &str, target: &str, options: &Options, io: &mut Io) -> Result<(),
     };
     let mut copy = |out: &mut (dyn Write + Send), name: &str| {
         let mut send = |bytes: &[u8]| out.write_all(bytes).map_err(|error| Error::io(format!("write {name}"), error));
-        codec::pack(plain, &[], &mut fill, &mut send)
+        codec::pack(plain, &[], &mut fill, &mut send).map(drop)
     };
     Ok(match target {
         "-" => copy(io.out, "standard output"),
@@ -272,10 +261,6 @@ fn to_file(name: &str, options: &Options, write: impl FnOnce(&mut File) -> Resul
     let mut file = ImageFile::create(path)?;
     write(file.file())?;
     file.finish()
-}
-
-fn pipe() -> Result<(PipeReader, std::io::PipeWriter), Failure> {
-    std::io::pipe().map_err(|error| Failure::new(1, format!("make a pipe: {error}")))
 }
 
 /// Speaks on standard error and in the log.

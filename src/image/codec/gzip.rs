@@ -8,7 +8,7 @@ use miniz_oxide::deflate::core::{
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
-use super::{Codec, Input, Packed, Scratch, Split};
+use super::{Codec, Input, Packed, Scratch, Split, u32_le};
 use crate::image::Error;
 
 /// The line of the table.
@@ -101,7 +101,7 @@ impl Split for Splitter {
                 Some(length) => {
                     input.fill(&mut packed.data, length, "a gzip member")?;
                     packed.used = length;
-                    packed.stored = false;
+                    packed.streamed = false;
                     let size = &packed.data[length - 4..length];
                     packed.plain = size.iter().rev().fold(0, |size, byte| size << 8 | usize::from(*byte));
                     packed.sums.plain_crc = Some(u32_le(&packed.data[length - TAIL..]));
@@ -123,7 +123,7 @@ fn piece(
     input: &mut Input,
     packed: &mut Packed,
 ) -> Result<bool, Error> {
-    packed.stored = true;
+    packed.streamed = true;
     packed.data.resize(PIECE.max(packed.data.len()), 0);
     let mut ended = false;
     while packed.used < PIECE && !ended {
@@ -195,16 +195,7 @@ fn only_zeroes(input: &mut Input) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn u32_le(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
-}
-
 fn expand(packed: &Packed, _: &mut Scratch, out: &mut Vec<u8>) -> Result<usize, String> {
-    if packed.stored {
-        out.clear();
-        out.extend_from_slice(&packed.data[..packed.used]);
-        return Ok(packed.used);
-    }
     if out.len() < packed.plain {
         out.resize(packed.plain, 0);
     }

@@ -120,7 +120,7 @@ impl Split for Splitter {
         };
         packed.at = input.at();
         packed.sums = Default::default();
-        packed.stored = true;
+        (packed.stored, packed.streamed) = (true, false);
         packed.used = 0;
         packed.plain = frame.block;
         let word = u32::from_le_bytes(input.array(BLOCK)?);
@@ -138,6 +138,7 @@ impl Split for Splitter {
             return Err(input.damaged(packed.at, why));
         }
         let linked = frame.flags & INDEPENDENT == 0;
+        packed.streamed = linked;
         let raw = if linked { &mut self.linked } else { &mut *packed };
         (raw.used, raw.stored, raw.plain, raw.sums) = (0, word & STORED != 0, frame.block, Default::default());
         input.append(raw, length, BLOCK)?;

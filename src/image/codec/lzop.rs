@@ -92,9 +92,12 @@ pub fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
     HEAD + packed
 }
 
+/// Bytes of the mark behind the last block.
+pub const END: u64 = 4;
+
 /// The mark behind the last block.
 pub fn end(_: &Whole, out: &mut Vec<u8>) {
-    out.extend([0; 4]);
+    out.extend([0; END as usize]);
 }
 
 /// Cuts a file into its blocks.

@@ -8,12 +8,13 @@ use std::io::{self, Read};
 use kernels::lzo1x;
 use kernels::xxh32::Xxh32;
 
-use super::{Error, pipeline};
+use super::{Error, Watch, pipeline};
 
 pub mod gzip;
 mod lz4;
 pub mod lzop;
 mod plain;
+pub mod seek;
 mod zstd;
 
 /// Packs a piece.
@@ -75,7 +76,8 @@ pub fn recognise(head: &[u8]) -> &'static Codec {
 }
 
 /// Compresses what `fill` gives until it gives nothing, and passes it to `send` piece by piece, in order, `head`
-/// before the first one. `fill` gives the bytes it put into the front of the buffer.
+/// before the first one. `fill` gives the bytes it put into the front of the buffer. Gives the sizes of the pieces, where
+/// they are compressed.
 ///
 /// # Errors
 /// What `fill` or `send` gave.
@@ -84,7 +86,7 @@ pub fn pack(
     head: &[u8],
     fill: &mut (dyn FnMut(&mut [u8]) -> Result<usize, Error> + Send),
     send: &mut (dyn FnMut(&[u8]) -> Result<(), Error> + Send),
-) -> Result<(), Error> {
+) -> Result<Vec<Piece>, Error> {
     struct Worker {
         plain: Vec<u8>,
         filled: usize,
@@ -128,7 +130,8 @@ pub fn pack(
     )?;
     let mut end = Vec::new();
     (codec.end)(&whole, &mut end);
-    send(&end)
+    send(&end)?;
+    Ok(whole.pieces)
 }
 
 /// Expands `input`, a file in the codec's format, and passes its plain bytes to `take`, in order.
@@ -138,7 +141,7 @@ pub fn pack(
 pub fn unpack(
     codec: &Codec,
     input: &mut Input,
-    stop: &(dyn Fn() -> bool + Sync),
+    watch: &Watch,
     take: &mut (dyn FnMut(&[u8]) -> Result<(), Error> + Send),
 ) -> Result<(), Error> {
     let name = input.name().to_owned();
@@ -147,7 +150,15 @@ pub fn unpack(
     let mut workers: Vec<Unpacked> = (0..pipeline::buffers()).map(|_| Unpacked::default()).collect();
     pipeline::run(
         &mut workers,
-        |worker| if stop() { Err(Error::Interrupted) } else { split.next(input, &mut worker.packed) },
+        |worker| {
+            if (watch.stop)() {
+                return Err(Error::Interrupted);
+            }
+            let before = input.at();
+            let more = split.next(input, &mut worker.packed)?;
+            (watch.took)(input.at() - before);
+            Ok(more)
+        },
         |worker| worker.expand(codec, &name),
         |worker| {
             let (packed, plain) = (&worker.packed, worker.plain(codec));
@@ -195,7 +206,7 @@ struct Unpacked {
 
 impl Unpacked {
     fn expand(&mut self, codec: &Codec, name: &str) -> Result<(), Error> {
-        if let Some(expand) = codec.expand {
+        if let Some(expand) = codec.expand.filter(|_| !self.packed.streamed) {
             self.length = expand(&self.packed, &mut self.scratch, &mut self.plain)
                 .map_err(|why| damaged(name, self.packed.at, why))?;
         }
@@ -204,8 +215,8 @@ impl Unpacked {
 
     fn plain(&self, codec: &Codec) -> &[u8] {
         match codec.expand {
-            Some(_) => &self.plain[..self.length],
-            None => &self.packed.data[..self.packed.used],
+            Some(_) if !self.packed.streamed => &self.plain[..self.length],
+            _ => &self.packed.data[..self.packed.used],
         }
     }
 }
@@ -249,6 +260,9 @@ pub struct Packed {
     pub plain: usize,
     /// Its bytes are the plain ones.
     pub stored: bool,
+    /// Its bytes are plain already: it is of a stream that is expanded while it is read, for nothing of it can be without
+    /// all before it.
+    pub streamed: bool,
     /// It is the first one that a checksum of all plain bytes covers.
     pub first: bool,
     /// The checksums that came with it.
@@ -427,6 +441,11 @@ impl Input {
         let end = self.at + (self.ahead.len() - self.from) as u64;
         self.damaged(end, format!("cut short within {what}"))
     }
+}
+
+/// The number that `bytes` begin with; 0 when they are too short.
+fn u32_le(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
 }
 
 /// Reads until `to` is full or the end comes.

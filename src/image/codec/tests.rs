@@ -30,7 +30,7 @@ pub fn unpacked(file: &[u8]) -> Result<Vec<u8>, String> {
         out.extend_from_slice(bytes);
         Ok(())
     };
-    unpack(codec, &mut input, &|| false, &mut take).map_err(|error| error.to_string())?;
+    unpack(codec, &mut input, &Watch::idle(), &mut take).map_err(|error| error.to_string())?;
     Ok(out)
 }
 

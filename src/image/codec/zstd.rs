@@ -5,9 +5,12 @@
 //!
 //! The C library does the coding, built without the strategies that are not used (`.cargo/config.toml`).
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, Strategy};
 
-use super::{Codec, Input, Packed, Scratch, Split, Whole};
+use super::{Codec, Input, Packed, Piece, Scratch, Split, Whole, u32_le};
 use crate::image::Error;
 
 /// The line of the table.
@@ -41,6 +44,9 @@ const MAGIC: u32 = 0xfd2f_b528;
 const SKIPPABLE: u32 = 0x184d_2a50;
 const SEEK_TABLE: u32 = 0x184d_2a5e;
 const SEEK_MAGIC: u32 = 0x8f92_eab1;
+/// Bytes before a table's entries, of an entry, and behind them.
+const SEEK_HEAD: u32 = 8;
+const SEEK_ENTRY: usize = 8;
 const SEEK_FOOTER: usize = 9;
 /// Most bytes of a frame's header.
 const MAX_HEADER: usize = 18;
@@ -56,11 +62,6 @@ fn recognise(head: &[u8]) -> bool {
     // pzstd begins with a skippable frame of four bytes.
     let skipped = u32_le(head) & !15 == SKIPPABLE && u32_le(head.get(4..).unwrap_or(&[])) == 4;
     u32_le(head) == MAGIC || skipped && u32_le(head.get(12..).unwrap_or(&[])) == MAGIC
-}
-
-/// The number that `bytes` begin with; 0 when they are too short.
-fn u32_le(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
 }
 
 /// A compressor set as frames of ours want it; every setting is one that the library takes.
@@ -100,15 +101,44 @@ fn seek_table(Whole { pieces, .. }: &Whole, out: &mut Vec<u8>) {
         out.truncate(length);
         return;
     }
-    let size = pieces.len() * 8 + SEEK_FOOTER;
-    out.reserve_exact(size + 8);
+    write_table(pieces, out);
+}
+
+/// Appends a seek table.
+pub fn write_table(pieces: &[Piece], out: &mut Vec<u8>) {
+    let size = table_size(pieces.len());
+    out.reserve_exact(size as usize);
     out.extend(SEEK_TABLE.to_le_bytes());
-    out.extend((size as u32).to_le_bytes());
+    out.extend((size as u32 - SEEK_HEAD).to_le_bytes());
     for piece in pieces {
         out.extend(piece.packed.to_le_bytes());
         out.extend(piece.plain.to_le_bytes());
     }
     out.extend(footer(pieces.len() as u32));
+}
+
+/// Bytes of the seek table of so many pieces.
+pub fn table_size(pieces: usize) -> u64 {
+    (pieces * SEEK_ENTRY + SEEK_FOOTER) as u64 + u64::from(SEEK_HEAD)
+}
+
+/// The seek table that the file of `size` bytes ends with; none when it ends with none, or with one of more than `most`
+/// pieces or with checksums in it.
+pub fn read_table(file: &File, size: u64, most: usize) -> Option<Vec<Piece>> {
+    let mut last = [0; SEEK_FOOTER];
+    file.read_exact_at(&mut last, size.checked_sub(SEEK_FOOTER as u64)?).ok()?;
+    let pieces = u32_le(&last);
+    if last != footer(pieces) || pieces as usize > most {
+        return None;
+    }
+    let length = table_size(pieces as usize);
+    let at = size.checked_sub(length)?;
+    let mut table = vec![0; length as usize];
+    file.read_exact_at(&mut table, at).ok()?;
+    let (head, entries) = table.split_at(SEEK_HEAD as usize);
+    let sound = u32_le(head) == SEEK_TABLE && u64::from(u32_le(&head[4..])) == length - u64::from(SEEK_HEAD);
+    let piece = |entry: &[u8]| Piece { packed: u32_le(entry), plain: u32_le(&entry[4..]) };
+    sound.then(|| entries[..entries.len() - SEEK_FOOTER].chunks_exact(SEEK_ENTRY).map(piece).collect())
 }
 
 fn footer(frames: u32) -> [u8; SEEK_FOOTER] {
@@ -204,7 +234,7 @@ impl Split for Splitter {
             match header.plain {
                 Some(plain) if plain <= MAX_FRAME => {
                     packed.plain = plain as usize;
-                    packed.stored = false;
+                    packed.streamed = false;
                     whole(&header, input, packed)?;
                     self.count(packed.used as u64, plain);
                     return Ok(true);
@@ -278,7 +308,7 @@ fn whole(header: &Header, input: &mut Input, packed: &mut Packed) -> Result<(), 
 
 /// Expands the next piece of a long frame; true once that has ended.
 fn piece(stream: &mut Stream, input: &mut Input, packed: &mut Packed) -> Result<bool, Error> {
-    packed.stored = true;
+    packed.streamed = true;
     packed.data.resize(PIECE.max(packed.data.len()), 0);
     while packed.used < PIECE {
         let at = input.at();
@@ -309,11 +339,6 @@ fn piece(stream: &mut Stream, input: &mut Input, packed: &mut Packed) -> Result<
 }
 
 fn expand(packed: &Packed, scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<usize, String> {
-    if packed.stored {
-        out.clear();
-        out.extend_from_slice(&packed.data[..packed.used]);
-        return Ok(packed.used);
-    }
     if out.len() < packed.plain {
         out.resize(packed.plain, 0);
     }

@@ -1,0 +1,168 @@
+//! An image as the device it was made of, read from anywhere: a block that it does not have is zero. So a partition
+//! is taken out of the image of a disk without a look at the others.
+//!
+//! What is read at once is what one of partclone's checksums covers, and it is verified. By that a wrong index of a
+//! compressed image is found out, and another one made.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::bitmap::Bitmap;
+use super::checksum::{Mode, Running};
+use super::codec::Input;
+use super::codec::seek::Pieces;
+use super::container::Header;
+use super::source::Source;
+use super::{Error, disk, unpack};
+
+/// Most bytes that one checksum may cover, and how many such are kept.
+const MOST: u64 = 16 << 20;
+const KEPT: usize = 4;
+/// Blocks between two of which it is remembered how many used ones are before them.
+const STEP: u64 = 1 << 16;
+
+/// Opens the image of a device to be read as that device. `say` is told when its index cannot be used.
+///
+/// # Errors
+/// It is no image, cannot be read, or is one of which only all can be read.
+pub fn open(path: &Path, say: fn(&str)) -> Result<Source, Error> {
+    let name = path.display().to_string();
+    let open = || File::open(path).map_err(|error| Error::io(format!("open {name}"), error));
+    let (header, map) = unpack::header(Input::new(Box::new(open()?), &name))?;
+    let block = u64::from(header.block_size);
+    // Without checksums as many as one usually covers.
+    let blocks = match header.checksum {
+        Mode::None => (1 << 20) / block,
+        _ => u64::from(header.blocks_per_checksum),
+    };
+    let group = blocks.max(1).saturating_mul(block);
+    if group > MOST {
+        return Err(Error::Refused(format!(
+            "{name}: its checksums cover {group} bytes each, too many for a part of it to be read: make one with usual \
+             ones, by `ogbox image convert {name} -o OTHER`"
+        )));
+    }
+    let sum = header.checksum.size() as u64;
+    let blocks = group / block;
+    let (mut used, mut before) = (0, Vec::new());
+    for step in 0..map.blocks().div_ceil(STEP) {
+        before.push(used);
+        used += map.used_of(step * STEP, STEP);
+    }
+    let whole = header.front_size() + used * block + used.div_ceil(blocks) * sum;
+    // Such groups are an odd number of times four bytes. Only by 65,536 of them does one come to lie where another was in
+    // a file of pieces of 256 KiB: up to there no index can be wrong without the checksums telling.
+    let trust = header.checksum == Mode::Crc32 && group % 8 == 0 && whole < (group + sum) << 16;
+    let pieces = Pieces::open(open()?, path, whole, trust, say)?;
+    let (size, sector) = (header.target_size(), disk::sector_of(&header).unwrap_or(512));
+    let inside = Inside { name: name.clone(), header, map, blocks, used, before, pieces, groups: Vec::new(), say };
+    Ok(Source::over(Arc::new(Shared(Mutex::new(inside))), name, size, sector))
+}
+
+struct Shared(Mutex<Inside>);
+
+impl FileExt for Shared {
+    fn read_at(&self, to: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inside.read(to, at).map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
+struct Inside {
+    name: String,
+    header: Header,
+    map: Bitmap,
+    /// Blocks that one checksum covers.
+    blocks: u64,
+    /// Used blocks in all.
+    used: u64,
+    pieces: Pieces,
+    /// How many used blocks are before each [`STEP`]th block.
+    before: Vec<u64>,
+    /// The last groups that were read, the last one last.
+    groups: Vec<(u64, Vec<u8>)>,
+    say: fn(&str),
+}
+
+impl Inside {
+    /// Reads some of what is at byte `at`, at least one byte.
+    fn read(&mut self, to: &mut [u8], at: u64) -> Result<usize, Error> {
+        let size = u64::from(self.header.block_size);
+        let (block, within) = (at / size, at % size);
+        let (first, count) = self.map.next_run(block).unwrap_or((u64::MAX / size, 0));
+        if first > block {
+            let zeroes = (first * size - at).min(to.len() as u64) as usize;
+            to[..zeroes].fill(0);
+            return Ok(zeroes);
+        }
+        let step = block - block % STEP;
+        let number = self.before[(step / STEP) as usize] + self.map.used_of(step, block - step);
+        let place = number % self.blocks;
+        let take = (count.min(self.blocks - place) * size - within).min(to.len() as u64) as usize;
+        let group = self.group(number / self.blocks)?;
+        let from = (place * size + within) as usize;
+        to[..take].copy_from_slice(&group[from..from + take]);
+        Ok(take)
+    }
+
+    /// The used blocks that checksum `number` covers.
+    fn group(&mut self, number: u64) -> Result<&[u8], Error> {
+        match self.groups.iter().position(|(have, _)| *have == number) {
+            Some(place) => self.groups[place..].rotate_left(1),
+            None => {
+                let mut bytes = if self.groups.len() < KEPT { Vec::new() } else { self.groups.remove(0).1 };
+                if let Err(error) = self.load(number, &mut bytes) {
+                    if !self.pieces.table() {
+                        return Err(error);
+                    }
+                    (self.say)(&format!("{error}: the index is wrong, and another one is made"));
+                    self.groups.clear();
+                    self.pieces.scan()?;
+                    self.load(number, &mut bytes)?;
+                }
+                self.groups.push((number, bytes));
+            }
+        }
+        Ok(self.groups.last().map_or(&[], |(_, bytes)| bytes))
+    }
+
+    fn load(&mut self, number: u64, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        let header = &self.header;
+        let (size, sum) = (u64::from(header.block_size), header.checksum.size() as u64);
+        let first = number * self.blocks;
+        let length = self.blocks.min(self.used.saturating_sub(first)) * size;
+        let at = header.front_size() + first * size + number * sum;
+        bytes.resize((length + sum) as usize, 0);
+        self.pieces.read(bytes, at)?;
+        let (blocks, stored) = bytes.split_at(length as usize);
+        let Some(stored) = stored.first_chunk().map(|stored| u32::from_le_bytes(*stored)) else { return Ok(()) };
+        let mut running = Running::default();
+        if !header.reseed && number > 0 {
+            let mut before = [0; 4];
+            self.pieces.read(&mut before, at - sum)?;
+            running = Running::after(u32::from_le_bytes(before));
+        }
+        running.update_blocks(header.checksum, blocks, size as usize);
+        if running.value() != stored {
+            return Err(Error::Damaged {
+                what: format!("the image in {}", self.name),
+                at: at + length,
+                why: format!(
+                    "the checksum of used blocks {first} and on is {:#010x}, not {stored:#010x}",
+                    running.value()
+                ),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
