@@ -9,14 +9,18 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::image::watch_over;
 use super::options::{Grammar, normalise};
+use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
 use crate::image::codec::lzop::{self, Member, Splitter};
 use crate::image::codec::{self, Codec, Input, Packed, Split};
-use crate::image::save::ImageFile;
+use crate::image::save::{ImageFile, untyped};
 use crate::image::{Error, Watch};
+use crate::sys::signal::Signals;
 
-const GRAMMAR: Grammar = Grammar { valued: "oS", valued_long: &["output", "suffix"], repeated: &[], usage_code: 1 };
+const GRAMMAR: Grammar =
+    Grammar { valued: "oS", valued_long: &["output", "suffix", "progress"], repeated: &[], usage_code: 1 };
 
 const HELP: &str = "\
 usage: lzop [-dtlcfnNkUqv] [-1…-9] [-o FILE] [-S SUFFIX] [FILE...]
@@ -25,6 +29,7 @@ usage: lzop [-dtlcfnNkUqv] [-1…-9] [-o FILE] [-S SUFFIX] [FILE...]
   -f  overwrite         -k  keep input files  -U  delete them afterwards
   -N  restore the name that is in the file    -n  do not (default)
   -S  suffix of compressed files (.lzo)       -q  quiet    -v  verbose
+  --progress STYLE  new: auto, bar, plain, json, or none as without it
 Without files: from standard input to standard output.";
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -46,12 +51,13 @@ struct Options {
     restore_name: bool,
     delete: bool,
     verbose: bool,
+    progress: Style,
     files: Vec<String>,
 }
 
 /// Runs lzop. Exit codes: 1 error, 2 warning.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
-    let mut options = Options { suffix: ".lzo".to_owned(), ..Options::default() };
+    let mut options = Options { suffix: ".lzo".to_owned(), progress: Style::Quiet, ..Options::default() };
     let words = normalise(&GRAMMAR, args);
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -69,6 +75,10 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
             "-N" | "--name" => options.restore_name = true,
             "-U" | "--unlink" | "--delete" => options.delete = true,
             "-v" | "--verbose" => options.verbose = true,
+            "--progress" => {
+                let style = words.next().map_or("", String::as_str);
+                options.progress = style.parse().map_err(|why: String| Failure::new(1, why))?;
+            }
             "-k" | "--keep" | "-n" | "--no-name" | "-q" | "--quiet" | "--silent" | "-F" | "--no-checksum"
             | "--no-stdin" | "--crc32" | "--fast" | "--best" | "--no-warn" => {}
             digit if digit.len() == 2 && ("-1"..="-9").contains(&digit) => {}
@@ -94,8 +104,17 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         writeln!(io.out, "method      compressed  uncompr. ratio uncompressed_name")?;
     }
     let mut code = 0;
+    // Without progress a signal ends it as it always did.
+    let signals = (options.progress != Style::Quiet).then(Signals::catch_ends).transpose()?;
     for name in &options.files {
-        match one(&options, name, io) {
+        let done = match &signals {
+            Some(signals) => {
+                let job = |watch: &Watch| one(&options, name, io, watch);
+                watch_over("lzop", 1, options.progress, signals, Box::new(job)).map(drop)
+            }
+            None => one(&options, name, io, &Watch::idle()),
+        };
+        match done {
             Ok(()) => {}
             Err(Failure { code: failed, message }) => {
                 writeln!(io.err, "lzop: {message}")?;
@@ -117,7 +136,7 @@ struct Source<'a> {
     read: File,
 }
 
-fn one(options: &Options, name: &str, io: &mut Io) -> Result<(), Failure> {
+fn one(options: &Options, name: &str, io: &mut Io, watch: &Watch) -> Result<(), Failure> {
     let path = (name != "-").then(|| Path::new(name));
     let read = match path {
         None => File::from(rustix::io::dup(rustix::stdio::stdin()).map_err(io::Error::from)?),
@@ -134,9 +153,12 @@ fn one(options: &Options, name: &str, io: &mut Io) -> Result<(), Failure> {
         return Err(Failure::new(1, "compressed data not read from a terminal"));
     }
     let source = Source { path, name: if path.is_some() { name } else { "<stdin>" }, read };
+    (watch.begin)(&untyped(source.read.metadata()?.len()));
+    // What is expanded is done as it is read.
+    let expanded = &Watch { took: watch.progress, ..*watch };
     match options.job {
-        Job::Compress => compress(options, source, io),
-        Job::Expand => expand(options, source, io),
+        Job::Compress => compress(options, source, io, watch),
+        Job::Expand => expand(options, source, io, expanded),
         Job::Test => {
             let (name, verbose) = (source.name, options.verbose || path.is_some());
             let mut input = open(source)?;
@@ -144,7 +166,7 @@ fn one(options: &Options, name: &str, io: &mut Io) -> Result<(), Failure> {
                 write!(io.out, "testing {name}")?;
                 io.out.flush()?;
             }
-            let tested = codec::unpack(codec(), &mut input, &Watch::idle(), &mut |_| Ok(()));
+            let tested = codec::unpack(codec(), &mut input, expanded, &mut |_| Ok(()));
             if verbose {
                 writeln!(io.out, "{}", if tested.is_ok() { " OK" } else { "" })?;
             }
@@ -159,7 +181,7 @@ fn codec() -> &'static Codec {
     codec::named("lzop").unwrap_or(&codec::CODECS[0])
 }
 
-fn compress(options: &Options, mut source: Source, io: &mut Io) -> Result<(), Failure> {
+fn compress(options: &Options, mut source: Source, io: &mut Io, watch: &Watch) -> Result<(), Failure> {
     let path = source.path.filter(|_| !options.to_stdout || options.output.is_some());
     let output = match (&options.output, path) {
         (Some(output), _) => Some(PathBuf::from(output)),
@@ -187,14 +209,25 @@ fn compress(options: &Options, mut source: Source, io: &mut Io) -> Result<(), Fa
     let mut head = Vec::new();
     lzop::begin_member(&member, &mut head);
     let (name, read) = (source.name.to_owned(), &mut source.read);
-    let mut fill = |to: &mut [u8]| codec::read_full(read, to).map_err(|error| Error::io(format!("read {name}"), error));
+    let mut fill = |to: &mut [u8]| {
+        if (watch.stop)() {
+            return Err(Error::Interrupted);
+        }
+        let count = codec::read_full(read, to).map_err(|error| Error::io(format!("read {name}"), error))?;
+        (watch.progress)(count as u64);
+        Ok(count)
+    };
     let said = ("compressing", source.name);
     write_to(options, output, said, io, &member, source.path, &mut |out| {
-        codec::pack(codec(), &head, &mut fill, out).map(drop)
+        let mut send = |bytes: &[u8]| {
+            (watch.wrote)(bytes.len() as u64);
+            out(bytes)
+        };
+        codec::pack(codec(), &head, &mut fill, &mut send).map(drop)
     })
 }
 
-fn expand(options: &Options, source: Source, io: &mut Io) -> Result<(), Failure> {
+fn expand(options: &Options, source: Source, io: &mut Io, watch: &Watch) -> Result<(), Failure> {
     let (name, path) = (source.name, source.path);
     let mut input = open(source)?;
     let member = match path {
@@ -207,7 +240,12 @@ fn expand(options: &Options, source: Source, io: &mut Io) -> Result<(), Failure>
         (None, Some(path)) if !options.to_stdout => Some(expanded_name(options, path, &member)?),
         _ => None,
     };
-    let mut job = |take: &mut Take| codec::unpack(codec(), &mut input, &Watch::idle(), take);
+    let mut job = |take: &mut Take| {
+        codec::unpack(codec(), &mut input, watch, &mut |bytes| {
+            (watch.wrote)(bytes.len() as u64);
+            take(bytes)
+        })
+    };
     write_to(options, output, ("decompressing", name), io, &member, path, &mut job)
 }
 

@@ -9,7 +9,7 @@ use super::checksum::Between;
 use super::codec::{self, Codec, Input, Piece, read_full};
 use super::container::{self, Header};
 use super::fs::{Used, raw};
-use super::save::{Format, header, pack, unknown};
+use super::save::{Format, header, pack, untyped};
 use super::unpack::{self, Event};
 use super::{Error, Watch};
 
@@ -55,7 +55,7 @@ pub fn convert(
 /// # Errors
 /// It is damaged or no whole number of sectors, or an end was asked for.
 pub fn scan_raw(mut input: Input, watch: &Watch) -> Result<Used, Error> {
-    (watch.begin)(&unknown());
+    (watch.begin)(&untyped(0));
     let mut scan = Scan::default();
     let codec = codec::recognise(input.peek(16)?);
     codec::unpack(codec, &mut input, watch, &mut |bytes| {

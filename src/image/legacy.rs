@@ -106,7 +106,7 @@ pub fn restore(legacy: &Legacy, mut input: Input, target: &Path, watch: &Watch) 
             )),
             _ => Error::io(format!("run {program}"), error),
         })?;
-    (watch.begin)(&save::unknown());
+    (watch.begin)(&save::untyped(0));
     let codec = codec::recognise(input.peek(16)?);
     let sent = match child.stdin.take() {
         Some(mut stdin) => codec::unpack(codec, &mut input, watch, &mut |bytes| {

@@ -82,10 +82,11 @@ pub fn header(used: &Used, format: &Format) -> Header {
     header
 }
 
-/// What is told of a job of which nobody knows how much there is.
-pub fn unknown() -> Header {
+/// What is told of a job of `bytes` that is about no file system; 0 when nobody knows how many there are.
+pub fn untyped(bytes: u64) -> Header {
     let (map, dirty) = (Bitmap::default(), None);
-    header(&Used { name: "", block_size: 1, device_size: 0, used_by_super: 0, map, dirty }, &Format::default())
+    let used = Used { name: "", block_size: 1, device_size: bytes, used_by_super: bytes, map, dirty };
+    Header { used_by_map: bytes, ..header(&used, &Format::default()) }
 }
 
 /// How an image is to be made.

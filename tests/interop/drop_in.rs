@@ -178,6 +178,38 @@ fn lzop_does_what_lzop_does() {
 }
 
 #[test]
+fn every_job_tells_its_progress_as_json_with_the_bytes_that_came_in_and_out() {
+    let Some(place) = Place::new() else { return };
+    // What it does, and whether it counts an image that it reads, and one that it writes.
+    let jobs = [
+        ("ogbox image save fs -o a.img", false, true),
+        ("ogbox image verify a.img", true, false),
+        ("ogbox image convert -c zstd a.img -o b.img", true, true),
+        ("ogbox image restore b.img back --verify", true, false),
+        ("partclone.extfs -c -s fs -o c.img", false, true),
+        ("partclone.chkimg -s c.img", true, false),
+        ("partclone.restore -s c.img -o back.c", true, false),
+        ("partclone.dd -s fs -o copy", false, false),
+        ("lzop c.img", false, true),
+        ("lzop -dc c.img.lzo > back.lzo", false, true),
+        ("lzop -t c.img.lzo", false, false),
+    ];
+    for (job, taken, written) in jobs {
+        let job = job.replace("ogbox", path(binary()));
+        let (code, _, said) = place.run(true, &format!("{job} --progress json"));
+        assert_eq!(code, Some(0), "{job}: {said}");
+        let last = said.lines().rfind(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{job}: {said}"));
+        let number = |name: &str| -> u64 {
+            let (_, rest) = last.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{job}: {last}"));
+            rest.split([',', '}']).next().unwrap().parse().unwrap()
+        };
+        assert!(last.ends_with("\"end\":true}") && number("done") == number("total"), "{job}: {last}");
+        assert!(number("total") > 1 << 20, "{job}: {last}");
+        assert_eq!((number("taken") > 1 << 19, number("written") > 1 << 19), (taken, written), "{job}: {last}");
+    }
+}
+
+#[test]
 fn unused_blocks_are_cleared_on_request_and_what_was_written_is_read_back() {
     let Some(place) = Place::new() else { return };
     let at = |name: &str| place.at(name);

@@ -46,7 +46,7 @@ pub fn run(program: Program, args: &[String], io: &mut Io) -> Outcome {
     let mut options = options::parse(program, args).map_err(|why| Failure::new(1, why))?;
     match program {
         _ if options.help => {
-            writeln!(io.err, "{HELP}")?;
+            help(io)?;
             return Ok(Exit::OK);
         }
         _ if options.version => {
@@ -56,8 +56,8 @@ pub fn run(program: Program, args: &[String], io: &mut Io) -> Outcome {
         Program::Restore => options.mode = Mode::Restore,
         Program::Imager if options.mode == Mode::None => options.mode = Mode::Clone,
         Program::Fs(_) if options.mode == Mode::None => {
-            writeln!(io.err, "{HELP}")?;
-            return Ok(Exit(0));
+            help(io)?;
+            return Ok(Exit::OK);
         }
         _ => {}
     }
@@ -72,12 +72,17 @@ pub fn run(program: Program, args: &[String], io: &mut Io) -> Outcome {
     }
 }
 
+/// At once, so that a reader who has seen enough (`grep -q`) is none that went away.
+fn help(io: &mut Io) -> Result<(), Failure> {
+    Ok(io.err.write_all(format!("{HELP}\n").as_bytes())?)
+}
+
 fn work(program: Program, options: &Options, io: &mut Io, voice: &mut Voice) -> Outcome {
     voice.say(io, &format!("Partclone {VERSION} http://partclone.org"))?;
     if let Some(note) = &options.note {
         voice.say(io, &format!("note: {note}"))?;
     }
-    let style = if options.quiet { Style::Quiet } else { Style::Partclone };
+    let style = if options.quiet { Style::Quiet } else { options.progress.unwrap_or(Style::Partclone) };
     let source = options.source.as_deref().unwrap_or("-");
     let target = options.target.as_deref().unwrap_or("-");
     match (program, options.mode) {
@@ -97,7 +102,7 @@ fn work(program: Program, options: &Options, io: &mut Io, voice: &mut Voice) -> 
         }
         (Program::Raw, _) => {
             voice.say(io, &format!("Starting to clone/restore ({source}) to ({target}) with dd mode"))?;
-            raw(source, target, options, io)?;
+            raw(source, target, options, io, style)?;
             voice.say(io, "Syncing... OK!")?;
             writeln!(io.err, "Cloned successfully.")?;
         }
@@ -225,24 +230,29 @@ fn read(
 }
 
 /// A source's bytes as they are.
-fn raw(source: &str, target: &str, options: &Options, io: &mut Io) -> Result<(), Failure> {
+fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style) -> Result<(), Failure> {
     let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
     let source = Source::open(Path::new(source), options.force)?;
-    let mut at = 0;
-    let mut fill = |to: &mut [u8]| {
-        let part = (source.size() - at).min(to.len() as u64) as usize;
-        source.read_at(&mut to[..part], at)?;
-        at += part as u64;
-        Ok(part)
-    };
-    let mut copy = |out: &mut (dyn Write + Send), name: &str| {
-        let mut send = |bytes: &[u8]| out.write_all(bytes).map_err(|error| Error::io(format!("write {name}"), error));
-        codec::pack(plain, &[], &mut fill, &mut send).map(drop)
-    };
-    Ok(match target {
-        "-" => copy(io.out, "standard output"),
-        name => to_file(name, options, |file| copy(file, name)),
-    }?)
+    watched("copy", 1, style, |watch| {
+        (watch.begin)(&save::untyped(source.size()));
+        let mut at = 0;
+        let mut fill = |to: &mut [u8]| {
+            let part = (source.size() - at).min(to.len() as u64) as usize;
+            source.read_at(&mut to[..part], at)?;
+            at += part as u64;
+            (watch.progress)(part as u64);
+            Ok(part)
+        };
+        let mut copy = |out: &mut (dyn Write + Send), name: &str| {
+            // It counts what it writes as what came out: the same bytes.
+            let quiet = Watch { wrote: &|_| {}, ..*watch };
+            save::pack(out, name, plain, &quiet, &mut fill).map(drop)
+        };
+        match target {
+            "-" => copy(io.out, "standard output"),
+            name => to_file(name, options, |file| copy(file, name)),
+        }
+    })
 }
 
 /// A file under its name once it is complete; a device or pipe as it is.

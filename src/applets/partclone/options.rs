@@ -2,6 +2,7 @@
 
 use super::Program;
 use crate::applets::options::{Grammar, normalise};
+use crate::applets::progress::Style;
 
 /// `-d`, whose digit may be left out, is no valued option here: `-d0` becomes `-d -0`, which is passed over.
 const GRAMMAR: Grammar = Grammar {
@@ -20,6 +21,7 @@ const GRAMMAR: Grammar = Grammar {
         "note",
         "UI-fresh",
         "debug",
+        "progress",
     ],
     repeated: &[],
     usage_code: 0,
@@ -62,6 +64,8 @@ pub struct Options {
     /// Do not compare sizes (`-C`).
     pub no_size_check: bool,
     pub quiet: bool,
+    /// How progress is told, where not as partclone does.
+    pub progress: Option<Style>,
     /// The message of `-n`.
     pub note: Option<String>,
     pub help: bool,
@@ -100,6 +104,7 @@ pub fn parse(program: Program, args: &[String]) -> Result<Options, String> {
             "-i" | "--ignore-crc" => options.ignore_checksums = true,
             "-C" | "--no-check" => options.no_size_check = true,
             "-q" | "--quiet" => options.quiet = true,
+            "--progress" => options.progress = Some(value()?.parse()?),
             "-n" | "--note" => options.note = Some(value()?),
             "-h" | "--help" => options.help = true,
             "-v" | "--version" => options.version = true,
@@ -144,6 +149,7 @@ usage: partclone.FS -c|-r|-b [OPTION...] -s SOURCE -o TARGET
     -i,  --ignore_crc       Ignore checksum error
     -F,  --force            Take a device that is mounted or not clean
     -q,  --quiet            Disable progress message
+    --progress STYLE        New: auto, bar, plain, json or none
     -n,  --note NOTE        Display Message Note
     -v,  --version          Display partclone version
     -h,  --help             Display this help
