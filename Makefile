@@ -38,6 +38,7 @@ test: ## formatting, clippy, unit, property, cli, interop, machine and QEMU test
 	TARGET=$(AARCH64) scripts/build
 	tests/machines/run $(OGBOX) target/$(AARCH64)/release/ogbox
 	initramfs/pack $(OGBOX) target/initramfs.img
+	tests/initramfs/run $(OGBOX)
 	tests/browser/run $(OGBOX)
 	tests/qemu/run $(OGBOX) target/initramfs.img
 	tests/initramfs-tools/run $(OGBOX)
