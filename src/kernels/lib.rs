@@ -4,4 +4,5 @@
 pub mod lanes;
 pub mod lzo1x;
 pub mod md5;
+pub mod scan;
 pub mod xxh32;

@@ -9,10 +9,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use kernels::scan::find_control;
+
 use super::time::{self, Calendar};
 
 /// Bytes gathered before they are written without waiting for the time.
 const FULL: usize = 64 << 10;
+
+/// Nothing to be escaped but what speaks to a terminal: DEL is escaped anyhow.
+const NO_SIGNS: [u8; 2] = [0x7f; 2];
 
 /// Where lines go.
 #[derive(Debug)]
@@ -48,11 +53,11 @@ impl Log {
 
     /// A line of the daemon's own; written at once.
     pub fn note(&self, line: &str) {
-        self.write(line, b"\"\\");
+        self.write(line, *b"\"\\");
     }
 
     /// Writes a line in which `signs` are escaped, and what speaks to a terminal.
-    fn write(&self, line: &str, signs: &[u8]) {
+    fn write(&self, line: &str, signs: [u8; 2]) {
         let mut inner = self.lock();
         escape_signs(line.as_bytes(), signs, &mut inner.waiting);
         inner.waiting.push(b'\n');
@@ -64,9 +69,12 @@ impl Log {
         match &self.path {
             Some(_) => {
                 let Calendar { year, month, day, hour, minute, second } = time::local(time::unix_seconds());
-                self.write(&format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {line}"), b"");
+                self.write(
+                    &format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} {line}"),
+                    NO_SIGNS,
+                );
             }
-            None => self.write(line, b""),
+            None => self.write(line, NO_SIGNS),
         }
     }
 
@@ -144,12 +152,12 @@ pub fn shutting_down() -> String {
 
 /// Appends `bytes`, with everything that could forge a line or speak to a terminal as `\xNN`.
 pub fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    escape_signs(bytes, b"\"\\", out);
+    escape_signs(bytes, *b"\"\\", out);
 }
 
-fn escape_signs(bytes: &[u8], signs: &[u8], out: &mut Vec<u8>) {
+fn escape_signs(bytes: &[u8], signs: [u8; 2], out: &mut Vec<u8>) {
     let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, 0..0x20 | 0x7f) || signs.contains(byte)) {
+    while let Some(at) = find_control(rest, signs) {
         out.extend_from_slice(&rest[..at]);
         // Writing to a Vec cannot fail.
         let _ = write!(out, "\\x{:02x}", rest[at]);

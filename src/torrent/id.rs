@@ -1,39 +1,71 @@
 //! The two 20-byte names of the protocol (BEP 3), as types that cannot be taken for each other.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use super::Error;
 
 /// SHA-1 over the info dictionary's bytes as found: the name of a torrent.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct InfoHash(pub [u8; 20]);
 
 /// The name a peer chose for itself; any 20 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct PeerId(pub [u8; 20]);
 
-fn hex(bytes: &[u8; 20], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The bytes as numbers.
+fn numbers(bytes: &[u8; 20]) -> (u128, u32) {
+    let (&[a, b, c, d], front) = bytes.split_last_chunk().map_or((&[0; 4], &[][..]), |(front, last)| (last, front));
+    let front = front.try_into().map_or(0, u128::from_ne_bytes);
+    (front, u32::from_ne_bytes([a, b, c, d]))
+}
+
+/// 40 lower-case hex digits.
+fn hex(bytes: &[u8; 20]) -> [u8; 40] {
     let mut text = [0u8; 40];
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
         pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
         pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
     }
-    f.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    text
 }
 
 macro_rules! hex_text {
     ($name:ident) => {
+        impl $name {
+            /// 40 lower-case hex digits.
+            pub fn digits(&self) -> [u8; 40] {
+                hex(&self.0)
+            }
+        }
+
+        // Compared and hashed as numbers: what is derived for arrays calls memcmp, which musl has a slow one of.
+        impl PartialEq for $name {
+            fn eq(&self, other: &$name) -> bool {
+                numbers(&self.0) == numbers(&other.0)
+            }
+        }
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                let (front, last) = numbers(&self.0);
+                state.write_u64(front as u64);
+                state.write_u64((front >> 64) as u64);
+                state.write_u32(last);
+            }
+        }
+
         impl fmt::Display for $name {
             /// 40 lower-case hex digits.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex(&self.0, f)
+                f.pad(std::str::from_utf8(&self.digits()).map_err(|_| fmt::Error)?)
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex(&self.0, f)
+                fmt::Display::fmt(self, f)
             }
         }
 

@@ -3,6 +3,8 @@
 //! Values are bytes, not text: an info-hash is 20 arbitrary bytes. A `+` stays a plus sign when reading, as
 //! trackers read it, because some clients send it unescaped inside an info-hash.
 
+use kernels::scan;
+
 /// Appends `bytes` to `out`, everything but unreserved characters escaped.
 pub fn escape(bytes: &[u8], out: &mut String) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -54,14 +56,24 @@ pub fn unescape(value: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// What stands between the `separator`s, where anything does.
+pub fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    let parts = std::iter::from_fn(move || {
+        let text = rest?;
+        let end = scan::find(text, separator);
+        rest = end.map(|end| &text[end + 1..]);
+        Some(&text[..end.unwrap_or(text.len())])
+    });
+    parts.filter(|part| !part.is_empty())
+}
+
 /// The `name=value` pairs of a query string (what follows the `?`), escapes still in place; a name without
 /// `=` has an empty value.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
-        match pair.iter().position(|byte| *byte == b'=') {
-            Some(at) => (&pair[..at], &pair[at + 1..]),
-            None => (pair, &pair[pair.len()..]),
-        }
+    split(query, b'&').map(|pair| match scan::find(pair, b'=') {
+        Some(at) => (&pair[..at], &pair[at + 1..]),
+        None => (pair, &pair[pair.len()..]),
     })
 }
 

@@ -4,6 +4,10 @@
 //! read it. As the namesake does, a request line of two words is HTTP/0.9 and lines may end in a bare LF.
 //! No chunked bodies: who wants to send one is told 411.
 
+use kernels::scan::{find, find_control};
+
+use crate::tracker::query::split;
+
 /// Bytes of the longest head that is read.
 pub const MAX_HEAD: usize = 8 << 10;
 /// Lines of the longest head that is read.
@@ -85,7 +89,7 @@ impl<'a> Head<'a> {
         let mut at = 0;
         let mut first = None;
         for _ in 0..=MAX_HEADERS {
-            let Some(length) = window[at..].iter().position(|byte| *byte == b'\n') else {
+            let Some(length) = find(&window[at..], b'\n') else {
                 return if window.len() == MAX_HEAD { Err(Malformed::TooLong) } else { Ok(None) };
             };
             let line = window[at..at + length].strip_suffix(b"\r").unwrap_or(&window[at..at + length]);
@@ -102,7 +106,7 @@ impl<'a> Head<'a> {
                     return Ok(Some((Head { headers: &bytes[begin..at], ..head }, skipped + at)));
                 }
                 Some(_) => {
-                    if !line.contains(&b':') || line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+                    if find(line, b':').is_none() || !is_text(line) {
                         return Err(Malformed::Header);
                     }
                 }
@@ -113,13 +117,15 @@ impl<'a> Head<'a> {
 
     /// The first header called `name` (lower case), without the blanks around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers.split(|byte| *byte == b'\n').find_map(|line| {
-            let (found, rest) = line.split_at_checked(name.len())?;
-            match rest {
-                [b':', value @ ..] if found.eq_ignore_ascii_case(name.as_bytes()) => Some(value.trim_ascii()),
-                _ => None,
+        let mut rest = self.headers;
+        while let Some(end) = find(rest, b'\n') {
+            let (found, value) = rest[..end].split_at_checked(name.len()).unwrap_or_default();
+            match value {
+                [b':', value @ ..] if found.eq_ignore_ascii_case(name.as_bytes()) => return Some(value.trim_ascii()),
+                _ => rest = &rest[end + 1..],
             }
-        })
+        }
+        None
     }
 
     /// The connection stays open after the reply.
@@ -137,11 +143,22 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Without a control character but tabs.
+fn is_text(mut line: &[u8]) -> bool {
+    while let Some(at) = find_control(line, [0x7f; 2]) {
+        if line[at] != b'\t' {
+            return false;
+        }
+        line = &line[at + 1..];
+    }
+    true
+}
+
 fn request_line(line: &[u8]) -> Result<Head<'_>, Malformed> {
-    if line.iter().any(|byte| byte.is_ascii_control()) {
+    if find_control(line, [0x7f; 2]).is_some() {
         return Err(Malformed::RequestLine);
     }
-    let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let mut words = split(line, b' ');
     let (Some(method), Some(target), version, None) = (words.next(), words.next(), words.next(), words.next()) else {
         return Err(Malformed::RequestLine);
     };
@@ -162,8 +179,8 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, Malformed> {
         Some(rest) => rest.iter().position(|byte| *byte == b'/').map_or(&b"/"[..], |slash| &rest[slash..]),
         None => target,
     };
-    let target = target.split(|byte| *byte == b'#').next().unwrap_or_default();
-    let (path, query) = match target.iter().position(|byte| *byte == b'?') {
+    let target = find(target, b'#').map_or(target, |end| &target[..end]);
+    let (path, query) = match find(target, b'?') {
         Some(mark) => (&target[..mark], &target[mark + 1..]),
         None => (target, &target[target.len()..]),
     };

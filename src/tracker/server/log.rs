@@ -49,8 +49,18 @@ pub struct Request<'a> {
 
 /// Appends the line of a request to `out`.
 pub fn request(request: &Request, stamp: &str, out: &mut Vec<u8>) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{}", request.ip);
+    match request.ip {
+        IpAddr::V4(ip) => {
+            for (at, byte) in ip.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                decimal(byte.into(), out);
+            }
+        }
+        // Writing to a Vec cannot fail.
+        IpAddr::V6(ip) => _ = write!(out, "{ip}"),
+    }
     out.extend_from_slice(b" - - ");
     out.extend_from_slice(stamp.as_bytes());
     out.extend_from_slice(b" \"");

@@ -33,10 +33,8 @@ impl Address {
 
     /// The bytes of the IPv4 address, if it is one.
     pub fn v4(self) -> Option<[u8; 4]> {
-        match self.ip {
-            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
-            _ => None,
-        }
+        let number = u128::from_be_bytes(self.ip);
+        (number >> 32 == 0xffff).then_some((number as u32).to_be_bytes())
     }
 
     /// Its compact form (BEP 23), if it is an IPv4 address.
@@ -198,8 +196,9 @@ impl Swarm {
     pub fn update(&mut self, update: Update, rng: &mut Rng) -> bool {
         let Update { address, id, left, now, interval, .. } = update;
         let mut peer = Peer { address, id, left, rate: 0, since: now, seen: now, expected: interval };
+        let mut place = self.get_mut(address);
         // Another id at the same address is another session: nothing of the old one holds.
-        let old = self.get(address).filter(|old| old.id == id);
+        let old = place.as_deref().filter(|old| old.id == id);
         if let Some(old) = old {
             let time = now.saturating_sub(old.seen);
             let came = old.left.saturating_sub(left);
@@ -212,15 +211,16 @@ impl Swarm {
             peer.expected = interval.max(time.min(1800));
         }
         let (new, was_leecher) = (old.is_none(), old.is_none_or(|old| old.left != 0));
-        if left == 0 && was_leecher && (update.completed || !new) {
-            self.completed = self.completed.saturating_add(1);
-        }
-        match self.get_mut(address) {
-            Some(place) if (place.left == 0) == (left == 0) => *place = peer,
-            _ => {
+        match &mut place {
+            Some(place) if (place.left == 0) == (left == 0) => **place = peer,
+            Some(_) => {
                 self.remove(address);
                 self.insert(peer, rng);
             }
+            None => self.insert(peer, rng),
+        }
+        if left == 0 && was_leecher && (update.completed || !new) {
+            self.completed = self.completed.saturating_add(1);
         }
         new
     }
