@@ -4,6 +4,7 @@
 mod backtrace;
 pub mod block;
 pub mod cpus;
+pub mod datagrams;
 pub mod http;
 pub mod io;
 pub mod lease;
