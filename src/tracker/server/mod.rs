@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ use crate::sys::watch::Watch;
 const BACKLOG: i32 = 4096;
 /// Seconds that a connection without a word stays in the kernel.
 const DEFER: i32 = 3;
+/// Bytes of replies that the kernel keeps for a connection, and as many again for its own needs.
+const SEND_BUFFER: usize = 128 << 10;
 /// Pause of the housekeeping loop.
 const TICK: Duration = Duration::from_millis(100);
 /// Time between two looks for peers that were silent too long.
@@ -111,7 +113,14 @@ impl Server {
         let saved = store.version();
         let ending = AtomicBool::new(false);
         Ok(Server {
-            shared: Arc::new(Shared { service, listeners, datagrams, ending, most_connections }),
+            shared: Arc::new(Shared {
+                service,
+                listeners,
+                datagrams,
+                pending: AtomicUsize::new(0),
+                ending,
+                most_connections,
+            }),
             allowed,
             lists,
             saved,
@@ -307,6 +316,8 @@ fn listen_at(address: SocketAddr) -> io::Result<OwnedFd> {
     bind(&socket, &address)?;
     // Accepted connections inherit it.
     sockopt::set_tcp_nodelay(&socket, true)?;
+    // Left to itself the kernel keeps megabytes for a reader that does not read.
+    sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
     crate::sys::tcp::defer_accept(&socket, DEFER)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)

@@ -6,10 +6,9 @@
 use std::borrow::Cow;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use nanoserde::SerJson;
 
@@ -133,6 +132,7 @@ pub struct Service {
     pub names: Names,
     lists: RwLock<Lists>,
     counters: Counters,
+    pages: Mutex<()>,
 }
 
 impl Service {
@@ -150,7 +150,7 @@ impl Service {
         let lists =
             Lists { allowed: config.allowed_ips.as_ref().map(|_| Ranges::default()), banned: Ranges::default() };
         let (names, lists, counters) = (Names::default(), RwLock::new(lists), Counters::default());
-        Service { config, store, log, favicon, secret, names, lists, counters }
+        Service { config, store, log, favicon, secret, names, lists, counters, pages: Mutex::default() }
     }
 
     /// Puts a list of addresses in force.
@@ -238,6 +238,8 @@ impl Service {
     }
 
     fn page(&self, head: &Head) -> Made {
+        // One at a time: each takes memory for every peer that is shown.
+        let _turn = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         const JUST_NOW: &str = "Cache-Control: no-store\r\n";
         if let (Some(target), b"/" | b"/index.html") = (&self.config.infopage_redirect, head.path) {
             let location = format!("Location: {}\r\n", target.replace(['\r', '\n'], ""));
@@ -450,8 +452,10 @@ impl Service {
                     }
                 }
                 let event = announce.event.name().unwrap_or_default();
-                // Writing to a Vec cannot fail.
-                let _ = write!(scratch.line, "UDP announce {} {event}", announce.info_hash);
+                scratch.line.extend_from_slice(b"UDP announce ");
+                scratch.line.extend_from_slice(&announce.info_hash.digits());
+                scratch.line.push(b' ');
+                scratch.line.extend_from_slice(event.as_bytes());
             }
             udp::Request::Scrape { connection, transaction, hashes } => {
                 if !self.is_connection(connection, asker, now) {

@@ -467,6 +467,29 @@ fn when_connections_run_out_those_that_wait_longest_go() {
     assert!(tracker.get("/scrape").contains("200 OK"), "who comes after all of them is served");
 }
 
+#[test]
+fn readers_that_do_not_read_give_way_and_pin_no_memory() {
+    let tracker = tracker(|config| config.workers = 1);
+    let hash = tracker.add("x.img");
+    let store = &tracker.shared.service.store;
+    for n in 0..5000u16 {
+        store.restore_peer(hash, SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881)), PeerId([1; 20]), 0, 1);
+    }
+    let pages = 12;
+    let mut slow: Vec<TcpStream> = (0..pages).map(|_| tracker.connect()).collect();
+    for stream in &mut slow {
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    }
+    tracker.until("each was answered", || tracker.log().matches("\"GET /metrics HTTP/1.0\" 200 ").count() == pages);
+    let whole = tracker.get("/metrics");
+    assert_eq!(whole.matches("peer_permille{").count(), 5000, "who reads gets all of it");
+    assert!(whole.len() * pages > 2 * worker::PENDING, "{} bytes would not have been too much", whole.len());
+    assert!(tracker.shared.pending.load(Ordering::Relaxed) <= worker::PENDING);
+    assert!(tracker.log().contains("\"-\" 503 0"), "{}", tracker.log());
+    drop(slow);
+    tracker.until("what waited is given back", || tracker.shared.pending.load(Ordering::Relaxed) == 0);
+}
+
 /// A whole request with a body, that closes.
 fn put(tracker: &Running, target: &str, token: &str, body: &[u8], extra: &str) -> String {
     let head = format!(

@@ -9,7 +9,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -19,17 +19,21 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, 
 use super::http::{Head, Method, Version};
 use super::log::{self, Stamp};
 use super::service::{Made, Scratch, Service};
+use crate::sys::datagrams::Batch;
 use crate::sys::time::unix_seconds;
 use crate::tracker::udp::MAX_PACKET;
 
 /// Bytes read at once.
 const INPUT: usize = 16 << 10;
-/// Connections accepted, or datagrams answered, before the others get their turn.
+/// Connections accepted before the others get their turn.
 const TURN: usize = 64;
 /// Times that one connection is read before the others get their turn.
 const READS: usize = 8;
 /// Bytes of replies gathered before they are sent.
 const OUTPUT: usize = 256 << 10;
+/// Bytes of replies that wait for their readers at most, of all workers together, beside one reply of each: two
+/// pages of 10,000 peers.
+pub const PENDING: usize = 8 << 20;
 /// Seconds within which a reply must be taken.
 const REPLY_TIMEOUT: u32 = 60;
 /// Bytes of log gathered by a worker.
@@ -46,20 +50,21 @@ pub struct Shared {
     pub listeners: Vec<OwnedFd>,
     /// UDP sockets.
     pub datagrams: Vec<UdpSocket>,
+    /// Bytes of replies that wait for their readers.
+    pub pending: AtomicUsize,
     /// It is time to end.
     pub ending: AtomicBool,
     /// Connections that a worker keeps at most.
     pub most_connections: usize,
 }
 
-struct Connection {
+struct Connection<'a> {
     socket: OwnedFd,
     peer: SocketAddr,
     /// What came of a request that is not whole.
     partial: Vec<u8>,
-    /// What of a reply did not fit the socket, and how much of it is gone.
-    pending: Vec<u8>,
-    sent: usize,
+    /// What of a reply did not fit the socket.
+    pending: Option<Pending<'a>>,
     /// Time at which it is closed.
     deadline: u32,
     /// Nothing is read any more; it ends when `pending` is sent.
@@ -72,13 +77,33 @@ struct Connection {
     invited: bool,
 }
 
-impl Connection {
+impl Connection<'_> {
     /// Tells a client that waits for it, once, that its body is welcome.
     fn invite_body(&mut self, head: &Head, output: &mut Vec<u8>) {
         let waits = head.header("expect").is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue"));
         if waits && !std::mem::replace(&mut self.invited, true) {
             output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
+    }
+}
+
+/// A reply, or its end, that waits for a reader; counted as long as it lives.
+struct Pending<'a> {
+    bytes: Vec<u8>,
+    sent: usize,
+    total: &'a AtomicUsize,
+}
+
+impl<'a> Pending<'a> {
+    fn new(bytes: Vec<u8>, total: &'a AtomicUsize) -> Pending<'a> {
+        total.fetch_add(bytes.len(), Ordering::Relaxed);
+        Pending { bytes, sent: 0, total }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
@@ -94,11 +119,14 @@ enum Next {
 pub struct Worker<'a> {
     shared: &'a Shared,
     epoll: OwnedFd,
-    connections: Vec<Option<Connection>>,
+    connections: Vec<Option<Connection<'a>>>,
     free: Vec<u32>,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// A body that goes out as it is, after `output`.
+    large: Vec<u8>,
     scratch: Scratch,
+    batch: Batch,
     lines: Vec<u8>,
     stamp: Stamp,
     /// The store's time.
@@ -132,7 +160,10 @@ impl<'a> Worker<'a> {
             free: Vec::new(),
             input: Vec::with_capacity(INPUT),
             output: Vec::new(),
+            large: Vec::new(),
             scratch: Scratch::default(),
+            // One byte more than is taken, so that what is too long can be told.
+            batch: Batch::new(MAX_PACKET + 1),
             lines: Vec::new(),
             stamp: Stamp::default(),
             now,
@@ -203,8 +234,7 @@ impl<'a> Worker<'a> {
                 socket,
                 peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
                 partial: Vec::new(),
-                pending: Vec::new(),
-                sent: 0,
+                pending: None,
                 deadline: self.deadline(),
                 closing: false,
                 writes: false,
@@ -221,7 +251,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Serves a new connection: most bring their request along and end with its answer.
-    fn admit(&mut self, mut connection: Connection) {
+    fn admit(&mut self, mut connection: Connection<'a>) {
         let next = self.converse(&mut connection);
         if next == Next::Close {
             return;
@@ -264,17 +294,17 @@ impl<'a> Worker<'a> {
     }
 
     /// Sends what waits to be sent, reads what has come, answers it.
-    fn converse(&mut self, connection: &mut Connection) -> Next {
+    fn converse(&mut self, connection: &mut Connection<'a>) -> Next {
         // Who sends without pause gets another turn after the others.
         for _ in 0..READS {
-            if !connection.pending.is_empty() {
+            if connection.pending.is_some() {
                 match self.send_pending(connection) {
                     Next::Read => {}
                     next => return next,
                 }
                 // Requests that came along with the one whose reply was long.
                 self.digest_partial(connection);
-                if !connection.pending.is_empty() {
+                if connection.pending.is_some() {
                     continue;
                 }
             }
@@ -298,18 +328,18 @@ impl<'a> Worker<'a> {
                 connection.partial.extend_from_slice(&self.input);
                 self.digest_partial(connection);
             }
-            if connection.pending.is_empty() && !connection.closing && got < INPUT {
+            if connection.pending.is_none() && !connection.closing && got < INPUT {
                 return Next::Read;
             }
         }
-        match (connection.pending.is_empty(), connection.closing) {
+        match (connection.pending.is_none(), connection.closing) {
             (false, _) => Next::Write,
             (true, true) => finish(connection),
             (true, false) => Next::Read,
         }
     }
 
-    fn digest_partial(&mut self, connection: &mut Connection) {
+    fn digest_partial(&mut self, connection: &mut Connection<'a>) {
         let mut input = std::mem::take(&mut connection.partial);
         let taken = self.digest(connection, &input);
         if taken < input.len() {
@@ -320,20 +350,21 @@ impl<'a> Worker<'a> {
 
     /// Answers the whole requests at the front of `input` while the replies fit the socket, and gives how many
     /// bytes were taken; all of them when the connection is to be closed.
-    fn digest(&mut self, connection: &mut Connection, input: &[u8]) -> usize {
+    fn digest(&mut self, connection: &mut Connection<'a>, input: &[u8]) -> usize {
         let mut output = std::mem::take(&mut self.output);
         let mut taken = 0;
-        while taken < input.len() && connection.pending.is_empty() && !connection.closing {
+        while taken < input.len() && connection.pending.is_none() && !connection.closing {
             output.clear();
             let before = taken;
             taken += self.answer_some(connection, &input[taken..], &mut output);
+            let mut rest = std::mem::take(&mut self.large);
             match send_all(&connection.socket, &output) {
-                Some(sent) if sent < output.len() => {
-                    connection.pending.extend_from_slice(&output[sent..]);
-                    connection.sent = 0;
-                    connection.deadline = self.now.saturating_add(REPLY_TIMEOUT);
+                Some(sent) => {
+                    rest.splice(0..0, output[sent..].iter().copied());
+                    if !rest.is_empty() {
+                        self.keep_pending(connection, rest);
+                    }
                 }
-                Some(_) => {}
                 None => connection.closing = true,
             }
             if taken == before {
@@ -346,10 +377,10 @@ impl<'a> Worker<'a> {
     }
 
     /// Appends replies to the requests at the front of `input` to `output` until it is large.
-    fn answer_some(&mut self, connection: &mut Connection, input: &[u8], output: &mut Vec<u8>) -> usize {
+    fn answer_some(&mut self, connection: &mut Connection<'a>, input: &[u8], output: &mut Vec<u8>) -> usize {
         let shared = self.shared;
         let mut taken = 0;
-        while taken < input.len() && output.len() < OUTPUT && !connection.closing {
+        while taken < input.len() && output.len() < OUTPUT && self.large.is_empty() && !connection.closing {
             match Head::read(&input[taken..]) {
                 Ok(None) => break,
                 Ok(Some((head, length))) => {
@@ -374,9 +405,15 @@ impl<'a> Worker<'a> {
                     // What follows a body that was not read is no request.
                     let unread = body == 0 && head.header("content-length").is_some_and(|length| length != b"0");
                     let stays = head.keeps_alive() && !unread;
-                    connection.closing = !made.reply().write(head.method, head.version, stays, &made.body, output);
+                    // The head alone, as for who asked for no more: what is long is not copied after it.
+                    let long = made.body.len() > INPUT && head.method != Method::Head;
+                    let method = if long { Method::Head } else { head.method };
+                    connection.closing = !made.reply().write(method, head.version, stays, &made.body, output);
                     self.log(connection, &head, &made);
-                    self.keep_body(made.body);
+                    match long {
+                        true => self.large = made.body,
+                        false => self.keep_body(made.body),
+                    }
                     connection.served = true;
                     connection.deadline = self.deadline();
                 }
@@ -399,16 +436,25 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn send_pending(&mut self, connection: &mut Connection) -> Next {
-        match send_all(&connection.socket, &connection.pending[connection.sent..]) {
+    /// Lets the end of a reply wait for its reader. When too much waits, the reader whose time is over next goes.
+    fn keep_pending(&mut self, connection: &mut Connection<'a>, bytes: Vec<u8>) {
+        let total = &self.shared.pending;
+        // Each worker keeps one at least: those of the others are not its to close.
+        while total.load(Ordering::Relaxed) + bytes.len() > PENDING && self.evict_where(|one| one.pending.is_some()) {}
+        connection.pending = Some(Pending::new(bytes, total));
+        connection.deadline = self.now.saturating_add(REPLY_TIMEOUT);
+    }
+
+    fn send_pending(&mut self, connection: &mut Connection<'a>) -> Next {
+        let Some(pending) = &mut connection.pending else { return Next::Read };
+        match send_all(&connection.socket, &pending.bytes[pending.sent..]) {
             None => Next::Close,
             Some(sent) => {
-                connection.sent += sent;
-                if connection.sent < connection.pending.len() {
+                pending.sent += sent;
+                if pending.sent < pending.bytes.len() {
                     return Next::Write;
                 }
-                connection.pending = Vec::new();
-                connection.sent = 0;
+                connection.pending = None;
                 connection.deadline = self.deadline();
                 Next::Read
             }
@@ -426,8 +472,16 @@ impl<'a> Worker<'a> {
 
     /// Closes the connection that is nearest to its deadline; false when there is none.
     fn evict(&mut self) -> bool {
+        self.evict_where(|_| true)
+    }
+
+    /// The same among those that `may_go`.
+    fn evict_where(&mut self, may_go: impl Fn(&Connection) -> bool) -> bool {
         let open = self.connections.iter().enumerate();
-        let deadlines = open.filter_map(|(at, connection)| Some((connection.as_ref()?.deadline, at)));
+        let deadlines = open.filter_map(|(at, one)| {
+            let one = one.as_ref().filter(|one| may_go(one))?;
+            Some((one.deadline, at))
+        });
         match deadlines.min() {
             Some((_, at)) => {
                 self.close(at, 503);
@@ -441,7 +495,7 @@ impl<'a> Worker<'a> {
     fn close(&mut self, at: usize, code: u16) {
         let Some(connection) = self.connections[at].take() else { return };
         self.free.push(at as u32);
-        if !connection.served || !connection.partial.is_empty() || !connection.pending.is_empty() {
+        if !connection.served || !connection.partial.is_empty() || connection.pending.is_some() {
             self.log_closed(&connection, &connection.partial, code);
         }
     }
@@ -469,29 +523,25 @@ impl<'a> Worker<'a> {
     fn answer_datagrams(&mut self, socket: usize) {
         let shared = self.shared;
         let Some(socket) = shared.datagrams.get(socket) else { return };
-        let mut packet = [0; MAX_PACKET + 1];
-        let mut output = std::mem::take(&mut self.output);
-        for _ in 0..TURN {
-            let (length, from) = match socket.recv_from(&mut packet) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => break,
-            };
+        let Ok(count) = self.batch.receive(socket) else { return };
+        for at in 0..count {
+            let Some((packet, from)) = self.batch.datagram(at) else { continue };
             let asker = SocketAddr::new(from.ip().to_canonical(), from.port());
-            let answered =
-                shared.service.answer_udp(&packet[..length], asker, self.now, &mut self.scratch, &mut output);
+            let (now, scratch, output) = (self.now, &mut self.scratch, &mut self.output);
+            let answered = shared.service.answer_udp(packet, asker, now, scratch, output);
+            let mut length = 0;
             if answered {
-                // A reply that is lost is asked for again.
-                let _ = socket.send_to(&output, from);
+                self.batch.output.extend_from_slice(output);
+                length = self.batch.answer(at);
             } else if std::mem::replace(&mut self.garbage, self.now) == self.now {
                 continue;
             }
             let (line, code) =
                 if answered { (self.scratch.line.trim_ascii_end(), 200) } else { (&b"UDP garbage"[..], 400) };
-            let request = log::Request { ip: asker.ip(), line, code, length: output.len(), referer: None, agent: None };
+            let request = log::Request { ip: asker.ip(), line, code, length, referer: None, agent: None };
             log::request(&request, self.stamp.at(self.clock), &mut self.lines);
         }
-        self.output = output;
+        self.batch.send(socket);
     }
 }
 
