@@ -24,11 +24,12 @@ const KEPT: usize = 4;
 /// Blocks between two of which it is remembered how many used ones are before them.
 const STEP: u64 = 1 << 16;
 
-/// Opens the image of a device to be read as that device. `say` is told when its index cannot be used.
+/// Opens the image of a device to be read as that device, its checksums compared unless they are to be ignored. `say` is
+/// told when its index cannot be used.
 ///
 /// # Errors
 /// It is no image, cannot be read, or is one of which only all can be read.
-pub fn open(path: &Path, say: fn(&str)) -> Result<Source, Error> {
+pub fn open(path: &Path, ignore_checksums: bool, say: fn(&str)) -> Result<Source, Error> {
     let name = path.display().to_string();
     let open = || File::open(path).map_err(|error| Error::io(format!("open {name}"), error));
     let (header, map) = unpack::header(Input::new(Box::new(open()?), &name))?;
@@ -55,10 +56,21 @@ pub fn open(path: &Path, say: fn(&str)) -> Result<Source, Error> {
     let whole = header.front_size() + used * block + used.div_ceil(blocks) * sum;
     // Such groups are an odd number of times four bytes. Only by 65,536 of them does one come to lie where another was in
     // a file of pieces of 256 KiB: up to there no index can be wrong without the checksums telling.
-    let trust = header.checksum == Mode::Crc32 && group % 8 == 0 && whole < (group + sum) << 16;
+    let trust = !ignore_checksums && header.checksum == Mode::Crc32 && group % 8 == 0 && whole < (group + sum) << 16;
     let pieces = Pieces::open(open()?, path, whole, trust, say)?;
     let (size, sector) = (header.target_size(), disk::sector_of(&header).unwrap_or(512));
-    let inside = Inside { name: name.clone(), header, map, blocks, used, before, pieces, groups: Vec::new(), say };
+    let inside = Inside {
+        name: name.clone(),
+        header,
+        map,
+        blocks,
+        used,
+        before,
+        pieces,
+        ignore_checksums,
+        groups: Vec::new(),
+        say,
+    };
     Ok(Source::over(Arc::new(Shared(Mutex::new(inside))), name, size, sector))
 }
 
@@ -84,6 +96,7 @@ struct Inside {
     /// Used blocks in all.
     used: u64,
     pieces: Pieces,
+    ignore_checksums: bool,
     /// How many used blocks are before each [`STEP`]th block.
     before: Vec<u64>,
     /// The last groups that were read, the last one last.
@@ -122,7 +135,9 @@ impl Inside {
                     if !self.pieces.table() {
                         return Err(error);
                     }
-                    (self.say)(&format!("{error}: the index is wrong, and another one is made"));
+                    (self.say)(&format!(
+                        "{error}; in case its index is wrong, it is read once for where its blocks stand"
+                    ));
                     self.groups.clear();
                     self.pieces.scan()?;
                     self.load(number, &mut bytes)?;
@@ -150,7 +165,7 @@ impl Inside {
             running = Running::after(u32::from_le_bytes(before));
         }
         running.update_blocks(header.checksum, blocks, size as usize);
-        if running.value() != stored {
+        if running.value() != stored && !self.ignore_checksums {
             return Err(Error::Damaged {
                 what: format!("the image in {}", self.name),
                 at: at + length,

@@ -195,6 +195,8 @@ fn one_partition_is_taken_out_of_a_disks_image_whatever_compressed_it() {
     assert!(error.contains("has no partition 9; it has 1, 2, 3, 4, 5"), "{error}");
     let error = fails(&["restore", "--partition", "1", path(&at("two.img")), path(&at("nine"))]);
     assert!(error.contains("has no partition 1; it has none"), "{error}");
+    let error = fails(&["restore", "--partition", "2", "-", path(&at("nine"))]);
+    assert!(error.contains("name its file"), "{error}");
     for name in ["long", "gz"] {
         let error = fails(&["restore", "--partition", "2", path(&at(name)), path(&at("nine"))]);
         assert!(error.contains("can be read without all before it: make one"), "{error}");

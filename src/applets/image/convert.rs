@@ -64,7 +64,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let output = output(args.output.as_deref())?;
     type Write<'a> = Box<dyn FnOnce(&mut (dyn io::Write + Send), &str, &Watch) -> Result<Vec<Piece>, Error> + 'a>;
     let write: Write = if let Some(number) = args.partition {
-        let save = partition(io, &args.image, number, format, style)?;
+        let save = partition(io, &args.image, number, false, format, style)?;
         Box::new(move |out, name, watch| save.write(out, name, codec, watch))
     } else if args.raw {
         if args.image == "-" {

@@ -135,9 +135,19 @@ pub fn through(save: Save, read: impl FnOnce(Input) -> Result<(), Failure>) -> R
 }
 
 /// Partition `number` out of the image of a disk, as if it were saved by itself.
-fn partition(io: &mut Io, image: &str, number: usize, format: Format, style: Style) -> Result<Save, Failure> {
+fn partition(
+    io: &mut Io,
+    image: &str,
+    number: usize,
+    ignore_checksums: bool,
+    format: Format,
+    style: Style,
+) -> Result<Save, Failure> {
+    if image == "-" {
+        return Err(Failure::new(FAILED, "a partition is looked for all over an image: name its file"));
+    }
     let say = |text: &str| eprintln!("ogbox image: {text}");
-    let disk = inside::open(Path::new(image), say)?;
+    let disk = inside::open(Path::new(image), ignore_checksums, say)?;
     // It was looked at when the disk was saved.
     let options = Options { unclean: true, format, ..Options::default() };
     let mut save = Save::of(disk::partition(&disk, number)?, &options)?;

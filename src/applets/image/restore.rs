@@ -76,7 +76,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         watched("restore", passes, style, |watch| restore(input, target, &options, watch)).map(drop)
     };
     if let Some(number) = args.partition {
-        through(partition(io, &args.image, number, Format::default(), style)?, put)?;
+        through(partition(io, &args.image, number, ignore_checksums, Format::default(), style)?, put)?;
         return Ok(Exit::OK);
     }
     // Standard input cannot be looked at and then read from its beginning: what it is, is told by the error.
