@@ -300,6 +300,18 @@ impl Encoder {
         self.out.extend_from_slice(bytes);
     }
 
+    /// Writes a string of parts that are equally long, as compact lists of peers are (BEP 23).
+    pub fn packed<const N: usize>(&mut self, parts: impl Iterator<Item = [u8; N]> + Clone) {
+        let length = parts.clone().count() * N;
+        self.decimal(length as u64, false);
+        self.out.push(b':');
+        let begin = self.out.len();
+        self.out.resize(begin + length, 0);
+        // Each part is one assignment: appended, it would be a call of memcpy.
+        let (places, _) = self.out[begin..].as_chunks_mut();
+        places.iter_mut().zip(parts).for_each(|(place, part)| *place = part);
+    }
+
     /// Writes what is bencode already.
     pub fn raw(&mut self, bencoded: &[u8]) {
         self.out.extend_from_slice(bencoded);
@@ -386,6 +398,11 @@ impl Dict<'_> {
     /// A string under `key`.
     pub fn bytes(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.key(key).bytes(value);
+    }
+
+    /// A string of equally long parts under `key`.
+    pub fn packed<const N: usize>(&mut self, key: impl AsRef<[u8]>, parts: impl Iterator<Item = [u8; N]> + Clone) {
+        self.key(key).packed(parts);
     }
 
     /// A list under `key`.

@@ -58,6 +58,16 @@ fn near_bencode() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(b"ilde0123456789:-\xff".to_vec()), 0..60)
 }
 
+#[test]
+fn parts_of_one_length_are_one_string() {
+    let mut out = Encoder::new();
+    out.dict(|dict| {
+        dict.packed("none", std::iter::empty::<[u8; 6]>());
+        dict.packed("peers", [*b"abcdef", *b"ghijkl"].into_iter());
+    });
+    assert_eq!(out.finish(), b"d4:none0:5:peers12:abcdefghijkle");
+}
+
 proptest! {
     #[test]
     fn what_is_encoded_decodes_to_itself(tree in trees()) {

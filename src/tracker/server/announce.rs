@@ -9,11 +9,10 @@ use super::store::{Answer, Counts};
 use super::swarm::Address;
 use crate::torrent::bencode::{Dict, Encoder};
 use crate::torrent::{InfoHash, PeerId};
-use crate::tracker::compact;
 use crate::tracker::message::Event;
 use crate::tracker::query;
 
-/// Peers of one reply at most: they are packed on the stack, without an allocation.
+/// Peers of one reply at most.
 pub const MOST_PEERS: usize = 1024;
 
 /// What the query of an announce says.
@@ -169,17 +168,10 @@ pub fn reply(answer: &Answer, peers: &[(Address, PeerId)], form: Form, asker: Ip
 }
 
 fn compact_peers(reply: &mut Dict, peers: &[(Address, PeerId)]) {
-    let v4 = peers.iter().filter_map(|(address, _)| address.compact_v4());
-    let mut packed = [[0; compact::V4]; MOST_PEERS];
-    let mut count = 0;
-    for (place, peer) in packed.iter_mut().zip(v4) {
-        *place = peer;
-        count += 1;
-    }
-    reply.bytes("peers", packed[..count].as_flattened());
-    let v6: Vec<u8> = peers.iter().filter_map(|(address, _)| address.compact_v6()).flatten().collect();
-    if !v6.is_empty() {
-        reply.bytes("peers6", v6);
+    reply.packed("peers", peers.iter().filter_map(|(address, _)| address.compact_v4()));
+    let v6 = peers.iter().filter_map(|(address, _)| address.compact_v6());
+    if v6.clone().next().is_some() {
+        reply.packed("peers6", v6);
     }
 }
 
