@@ -50,23 +50,28 @@ fn start(lab: &Lab, args: &[&str]) -> Tracker {
     Tracker { program, at }
 }
 
+/// Announces peer `n`, who lacks something, to the tracker at `at`; gives how many peers it is told of.
+pub fn announce(at: SocketAddrV4, info_hash: InfoHash, n: u8) -> Result<usize, Error> {
+    let request = AnnounceRequest {
+        info_hash,
+        peer_id: PeerId([n; 20]),
+        port: 7000 + u16::from(n),
+        uploaded: 0,
+        downloaded: 0,
+        left: 5,
+        event: Event::Started,
+        numwant: 50,
+        key: 0,
+        ip: None,
+        tracker_id: None,
+    };
+    let client = Client::new("test/1", Ipv4Addr::UNSPECIFIED.into(), Duration::from_secs(10));
+    client.announce(&format!("http://{at}/announce"), &request).map(|reply| reply.peers.len())
+}
+
 impl Tracker {
     fn announce(&self, hash: InfoHash, n: u8) -> Result<usize, Error> {
-        let request = AnnounceRequest {
-            info_hash: hash,
-            peer_id: PeerId([n; 20]),
-            port: 7000 + u16::from(n),
-            uploaded: 0,
-            downloaded: 0,
-            left: 5,
-            event: Event::Started,
-            numwant: 50,
-            key: 0,
-            ip: None,
-            tracker_id: None,
-        };
-        let client = Client::new("test/1", Ipv4Addr::UNSPECIFIED.into(), Duration::from_secs(10));
-        client.announce(&format!("http://{}/announce", self.at), &request).map(|reply| reply.peers.len())
+        announce(self.at, hash, n)
     }
 
     fn get(&self, target: &str) -> String {

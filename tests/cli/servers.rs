@@ -3,16 +3,16 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use ogbox::torrent::{Metainfo, PeerId};
-use ogbox::tracker::client::{AnnounceRequest, Client, Error, Event};
+use ogbox::torrent::Metainfo;
+use ogbox::tracker::client::Error;
 use rustix::process::Signal;
 
+use super::bttrack::announce;
 use super::support::{Lab, Program, applet, binary, eventually, free_port, listens, run, text, tool, write_payload};
 
 /// Makes an image of a MiB in the lab's images and its torrent.
@@ -55,21 +55,7 @@ fn start(lab: &Lab, wrap: impl Fn(Command) -> Command, tracking: &[&str], seedin
 
 impl Servers {
     fn announce(&self, metainfo: &Metainfo, n: u8) -> Result<usize, Error> {
-        let request = AnnounceRequest {
-            info_hash: metainfo.info_hash,
-            peer_id: PeerId([n; 20]),
-            port: 7000 + u16::from(n),
-            uploaded: 0,
-            downloaded: 0,
-            left: 5,
-            event: Event::Started,
-            numwant: 50,
-            key: 0,
-            ip: None,
-            tracker_id: None,
-        };
-        let client = Client::new("test/1", Ipv4Addr::UNSPECIFIED.into(), Duration::from_secs(10));
-        client.announce(&format!("http://{}/announce", self.at), &request).map(|reply| reply.peers.len())
+        announce(self.at, metainfo.info_hash, n)
     }
 }
 
