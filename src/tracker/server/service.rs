@@ -365,8 +365,8 @@ impl Service {
     }
 
     /// The torrent that `info_hash` (40 hex digits as 3.4.2 has it, or 20 bytes as BitTornado has it), `hash` (as
-    /// all help texts have it) or `name` names: that of the torrent, or its file's with as many of the directories above
-    /// it as tell it from others.
+    /// all help texts have it) or `name` names: its file's with as many of the directories above it as tell it from
+    /// others, else that of the torrent.
     fn wanted_file(&self, text: &[u8]) -> Option<Arc<Listing>> {
         let by_hash = query::find(text, "info_hash").or_else(|| query::find(text, "hash"));
         if let Some(hash) = by_hash {
@@ -380,9 +380,8 @@ impl Service {
         let name = query::unescape(query::find(text, "name")?)?;
         let name = std::str::from_utf8(&name).ok().filter(|name| !name.is_empty())?;
         let torrent = format!("{name}.torrent");
-        self.store.find_listing(|listing| {
-            listing.name == name || listing.path.ends_with(name) || listing.path.ends_with(&torrent)
-        })
+        let by_path = |listing: &Listing| listing.path.ends_with(name) || listing.path.ends_with(&torrent);
+        self.store.find_listing(by_path).or_else(|| self.store.find_listing(|listing| listing.name == name))
     }
 
     /// Answers a datagram of `asker`, an address that is not IPv4 mapped, into `out` and

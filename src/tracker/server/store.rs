@@ -286,14 +286,14 @@ impl Store {
         self.shard(hash).entries.get(&hash)?.listing.clone()
     }
 
-    /// The first file that `is_it` knows, by path.
+    /// The first file that `is_it` knows: of those with the fewest directories above them, by path.
     pub fn find_listing(&self, is_it: impl Fn(&Listing) -> bool) -> Option<Arc<Listing>> {
         let found = self.shards.iter().flat_map(|shard| {
             let shard = locked(shard);
             let listings = shard.entries.values().filter_map(|entry| entry.listing.clone());
             listings.filter(|listing| is_it(listing)).collect::<Vec<_>>()
         });
-        found.min_by(|one, other| one.path.cmp(&other.path))
+        found.min_by_key(|listing| (listing.path.components().count(), listing.path.clone()))
     }
 
     /// What is known of the peers of a torrent.

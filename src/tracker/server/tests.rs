@@ -265,8 +265,8 @@ fn torrent_files_of_one_name_are_told_apart_by_their_directories() {
     for room in ["aula1", "aula2"] {
         fs::create_dir_all(images.join(room)).unwrap();
     }
-    let [one, two] = ["one.img", "two.img"].map(|name| tracker.add(name));
-    for (from, to) in [("one", "aula1"), ("two", "aula2")] {
+    let [one, two, three] = ["one.img", "two.img", "three.img"].map(|name| tracker.add(name));
+    for (from, to) in [("three", "."), ("one", "aula1"), ("two", "aula2")] {
         fs::rename(images.join(format!("{from}.img.torrent")), images.join(to).join("x.img.torrent")).unwrap();
     }
     let asked = |name: &str| tracker.get(&format!("/file?name={name}"));
@@ -277,6 +277,11 @@ fn torrent_files_of_one_name_are_told_apart_by_their_directories() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert_eq!([asked("aula1/x.img"), asked("aula2/x.img.torrent")], [given(one), given(two)]);
+    assert_eq!(
+        [asked("x.img"), asked("three.img")],
+        [given(three), given(three)],
+        "directories are for who names them"
+    );
     assert!(asked("aula3/x.img").starts_with("HTTP/1.0 404 "));
 }
 
