@@ -99,6 +99,11 @@ fn torrents_are_made_shared_and_received_by_each_form_of_address() {
     let begun = Instant::now();
     assert_eq!(done(&pc, "", "ogReceiveTorrent 1 2 /x"), "");
     assert!(begun.elapsed() < Duration::from_secs(10));
+    // What was begun of an older image of that name is not in the way.
+    fs::write(pc.cached("x.img"), "older").expect("begin another image");
+    fs::write(pc.cached("x.img.torrent.bf"), "").expect("say that it was begun");
+    done(&pc, "", "ogTorrentStart CACHE /x.img.torrent peer:0");
+    assert_same_file(&second.join("x.img"), &pc.cached("x.img"));
 }
 
 #[test]

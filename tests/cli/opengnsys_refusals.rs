@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::opengnsys_lab::{done, pc};
 use crate::opengnsys_scripts::{Repo, assert_holds, install};
 use crate::pc::{Pc, refusal, sh};
-use crate::support::{Lab, Program, applet, assert_same_file, eventually, run, text, tools, write_payload};
+use crate::support::{Lab, Program, applet, assert_same_file, eventually, listens, run, text, tools, write_payload};
 
 /// The names below `dir`, sorted.
 fn names(dir: &Path) -> Vec<String> {
@@ -391,8 +391,36 @@ fn a_torrent_of_another_file_is_not_taken() {
     let why = "describes y.img, not x.img: make it anew (ogCreateTorrent)";
     assert_refused(&pc.run("updateCache REPO /x.img TORRENT peer:0"), 2, why);
     fs::write(pc.cached("x.img"), "as it was").expect("write an image");
+    fs::copy(pc.images("x.img.torrent"), pc.cached("x.img.torrent")).expect("mistake it in the cache as well");
+    for line in ["ogReceiveTorrent REPO /x", "ogTorrentStart CACHE /x.img.torrent seeder:0"] {
+        assert_refused(&pc.run(line), 2, why);
+    }
+    assert_eq!(pc.log("opt/opengnsys/cache/opt/opengnsys/images/x.img"), "as it was");
+    fs::remove_file(pc.cached("x.img.torrent")).expect("remove it");
+    let (directory, torrent) = (pc.lab.make_dir("z.img"), pc.images("z.img.torrent"));
+    fs::write(directory.join("part"), "1").expect("write a file");
+    run(applet("ctorrent").arg("-t").arg(directory).args(["-u", "http://127.0.0.1/announce", "-s"]).arg(torrent));
+    for line in ["updateCache REPO /z.img TORRENT peer:0", "ogReceiveTorrent REPO /z"] {
+        assert_refused(&pc.run(line), 2, "describes a directory, not z.img");
+    }
     assert_refused(&pc.run("deployImage REPO x 1 1 TORRENT peer:0"), 33, "x.img");
     assert_eq!(names(&pc.cached("")), ["x.img"]);
     fs::write(pc.images("x.img.torrent"), "d8:announce").expect("cut a torrent short");
     assert_refused(&pc.run("updateCache REPO /x.img TORRENT peer:0"), 2, "x.img.torrent");
+    // The name may be written in another case, as everywhere.
+    fs::remove_file(pc.images("x.img.torrent")).expect("remove it");
+    done(&pc, "", "ogCreateTorrent REPO /X 127.0.0.1");
+    for name in ["x.img", "x.img.torrent"] {
+        fs::copy(pc.images(name), pc.cached(name)).expect("bring it by hand");
+    }
+    assert!(done(&pc, "", "updateCache REPO /X.IMG TORRENT peer:0").contains("FALSE (1)"));
+    // A tracker that gives none.
+    let host = pc.lab.host(1);
+    let mut tracker = applet("bttrack");
+    tracker.args(["--port", "6969", "--bind", &host.to_string(), "--dfile"]).arg(pc.lab.path("dstate"));
+    let _tracker = pc.lab.start("bttrack", &mut tracker);
+    listens(std::net::SocketAddrV4::new(host, 6969), 10);
+    let mut update = pc.command("updateCache REPO /none.img TORRENT peer:0");
+    let output = update.env("ogrepo", host.to_string()).output().expect("run updateCache");
+    assert_refused(&output, 2, "gives no torrents by name: ogbox's bttrack does with --allow_get 1");
 }

@@ -1,6 +1,7 @@
 //! Bringing an image of the repository to the cache: which one is wanted, whether the cache has it, room for it, and its
 //! way through the swarm.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -59,7 +60,7 @@ fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Re
         true => engine.find(&Place::Repo, &format!("{name}.torrent"))?,
         false => None,
     };
-    let base = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
+    let base = Path::new(name).file_name().unwrap_or_default();
     let (from, bytes) = match shared {
         Some(path) => (path.display().to_string(), fs::read(&path).map_err(|error| error.to_string())),
         None if address.is_empty() => {
@@ -77,7 +78,7 @@ fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Re
             let got = loop {
                 match client.fetch(&url, MAX_METAINFO) {
                     Err(tracker::Error::Status { code: 404, .. }) if looks.next().is_some() && signals.sleep(LOOK) => {}
-                    got => break got.map_err(|error| error.to_string()),
+                    got => break got.map_err(refused),
                 }
             };
             (url, got)
@@ -86,11 +87,31 @@ fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Re
     let wrong = |why: String| Error::new(Code::NotFound, format!("{from}: {why}"));
     let bytes = bytes.map_err(wrong)?;
     let metainfo = Metainfo::parse(&bytes).map_err(|error| wrong(error.to_string()))?;
-    if metainfo.multi_file || metainfo.name != base {
-        let why = format!("describes {}, not {base}: make it anew (ogCreateTorrent)", metainfo.name);
-        return Err(wrong(why));
-    }
+    ensure_describes(&metainfo, base, &from)?;
     Ok((bytes, metainfo))
+}
+
+/// Why a tracker gave no .torrent, and what to do.
+fn refused(error: tracker::Error) -> String {
+    match error {
+        tracker::Error::Status { code: 400, .. } => {
+            "the tracker gives no torrents by name: ogbox's bttrack does with --allow_get 1".to_owned()
+        }
+        tracker::Error::Status { code: 404, .. } => "the tracker knows no image of this name".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// Sees that the .torrent `from` describes one file of the name `base`, in whatever case that is written.
+///
+/// # Errors
+/// [`Code::NotFound`]: it describes another, or a directory.
+pub fn ensure_describes(metainfo: &Metainfo, base: &OsStr, from: &str) -> Result<(), Error> {
+    let (what, base) = (metainfo.name.as_str(), base.to_string_lossy());
+    let what = if metainfo.multi_file { "a directory" } else { what };
+    let why = format!("{from}: describes {what}, not {base}: make it anew (ogCreateTorrent)");
+    // ogGetPath finds names so.
+    if what.to_lowercase() == base.to_lowercase() { Ok(()) } else { Err(Error::new(Code::NotFound, why)) }
 }
 
 fn escape(byte: u8) -> String {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::fetch::ensure_describes;
 use super::swarm::{self, Seeding, Session, applet, catch_signals, client};
 use super::{FILE, Function, print, split_file};
 use crate::applets::Exit;
@@ -37,7 +38,7 @@ pub const START: Function = Function {
         let shared = place == Place::Repo || name.starts_with(engine.env().get("OGIMG"));
         engine.ensure(!shared, Code::Format, format!("{name}: copy the torrent to the cache first"))?;
         let torrent = engine.file(&place, &name)?;
-        Metainfo::read(&torrent).map_err(|error| Error::new(Code::NotFound, error.to_string()))?;
+        let wanted = described(&torrent)?;
         let data = torrent.with_extension("");
         let (begun, bitfield) = (beside::with(&torrent, ".bf"), beside::with(&torrent, ".bfog"));
         let signals = catch_signals()?;
@@ -66,7 +67,7 @@ pub const START: Function = Function {
             },
         )?;
         let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", begun.display()));
-        std::fs::write(&begun, "").map_err(unwritten)?;
+        remove_other(&data, &wanted).and_then(|()| std::fs::write(&begun, "")).map_err(unwritten)?;
         if session.uploads {
             command.args(["--leave", &leave]);
         } else {
@@ -111,6 +112,7 @@ pub const RECEIVE: Function = Function {
         let directory = engine.directory(&Place::Cache).map_err(no_cache)?;
         engine.ensure(directory.is_dir(), Code::NotFound, directory.display().to_string())?;
         let torrent = engine.file(&place, &format!("{name}.img.torrent"))?;
+        let wanted = described(&torrent)?;
         let base = torrent.with_extension("");
         let image = directory.join(base.file_name().unwrap_or_default());
         let signals = catch_signals()?;
@@ -119,12 +121,7 @@ pub const RECEIVE: Function = Function {
         if !was_whole {
             let (part, bitfield) = (beside::with(&image, ".part"), beside::with(&image, ".torrent.bfog"));
             let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
-            // What was begun of another image of that name is in the way when it has another length.
-            let length = |path: &Path| path.metadata().ok().map(|metadata| metadata.len());
-            let wanted = Metainfo::read(&torrent).map_err(|error| Error::new(Code::NotFound, error.to_string()))?;
-            if length(&part).is_some_and(|length| length != wanted.geometry.length()) {
-                beside::remove(&part).map_err(unwritten)?;
-            }
+            remove_other(&part, &wanted).map_err(unwritten)?;
             let mut command = client();
             command.args(["--leave", "0", "-s"]).arg(&part).arg("-b").arg(&bitfield).arg(&torrent);
             let why = format!("the download of {name} broke off; called again, it goes on");
@@ -159,6 +156,20 @@ pub const START_TRACKER: Function = Function {
         if started { Ok(Exit::OK) } else { print(io, "bttrack iniciado") }
     },
 };
+
+/// Reads a .torrent, which must describe the file that it is called after.
+fn described(torrent: &Path) -> Result<Metainfo, Error> {
+    let metainfo = Metainfo::read(torrent).map_err(|error| Error::new(Code::NotFound, error.to_string()))?;
+    let file = torrent.with_extension("");
+    ensure_describes(&metainfo, file.file_name().unwrap_or_default(), &torrent.display().to_string())?;
+    Ok(metainfo)
+}
+
+/// Removes what was begun of another image of that name, as its length tells: it is in the way.
+fn remove_other(begun: &Path, wanted: &Metainfo) -> std::io::Result<()> {
+    let is_other = begun.metadata().is_ok_and(|metadata| metadata.len() != wanted.geometry.length());
+    if is_other { beside::remove(begun) } else { Ok(()) }
+}
 
 /// Whether `image` is what `torrent` describes, by all of its pieces.
 fn is_whole(image: &Path, torrent: &Path) -> bool {
