@@ -10,8 +10,9 @@ impl Engine {
     /// Whether the image file `name` (extension included) must be brought from the repository to the cache by
     /// `protocol`; says why on `out`. With `delete` a copy that is another image goes, with what was made from it.
     ///
-    /// TORRENT and FULL compare checksums of whole files, all others those of the last MiB. Checksums that were kept
-    /// are believed while they are no older than their image.
+    /// TORRENT and FULL compare checksums of whole files, all others those of the last MiB, and those of whole files
+    /// where both are kept: a renewed image may end as the older one did. Checksums that were kept are believed while
+    /// they are no older than their image.
     ///
     /// # Errors
     /// [`Code::NotCache`]: this machine has no cache. [`Code::NotFound`]: the repository has no such image.
@@ -59,7 +60,9 @@ impl Engine {
                 ours
             }
         };
-        if ours == theirs {
+        let [source_sum, copy_sum] = [&source, &copy].map(|path| Sum::Full.current(path));
+        let differs = source_sum.zip(copy_sum).is_some_and(|(theirs, ours)| theirs != ours);
+        if ours == theirs && !differs {
             say("FALSE (1), No es neceario actualizar. Paso5.A la imagen esta en cache");
             return Ok(false);
         }

@@ -324,6 +324,16 @@ fn the_caches_image_is_brought_anew_when_it_is_another() {
     assert_eq!(ask("UNICAST"), (Some(0), "TRUE (0), Si es necesario actualizar.".to_owned()));
     assert_eq!(fs::read_dir(pc.cached("")).expect("list the cache").count(), 0, "the old one is gone");
     assert_eq!(Pc::new().refused("ogUpdateCacheIsNecesary REPO /x.img").0, Some(15));
+    // A renewed image that ends as the older one did.
+    let image = |first: u8| [vec![first], vec![0; 1 << 20]].concat();
+    fs::write(pc.images("x.img"), image(1)).expect("make an image");
+    assert_eq!(pc.run("updateCache REPO /x.img UNICAST").status.code(), Some(0));
+    fs::write(pc.images("x.img"), image(2)).expect("renew the image");
+    let sum = text(&run(Command::new("md5sum").arg(pc.images("x.img"))).stdout);
+    fs::write(pc.images("x.img.full.sum"), sum).expect("keep its checksum");
+    assert_eq!(pc.run("updateCache REPO /x.img UNICAST").status.code(), Some(0));
+    assert_eq!(fs::read(pc.cached("x.img")).expect("read the copy")[0], 2);
+    assert_eq!(ask("UNICAST"), (Some(1), same));
 }
 
 #[test]
