@@ -59,7 +59,7 @@ impl Engine {
     }
 }
 
-/// The line that saves `device` to `image`.
+/// The line that saves `device` to `image`, a word of a shell's.
 ///
 /// # Errors
 /// [`Code::Format`]: tool or compressor is none that is known.
@@ -104,7 +104,7 @@ fn clone(engine: &Engine, device: &str, tool: &str) -> Result<String, Error> {
     })
 }
 
-/// The line that restores `image` to `device`.
+/// The line that restores `image`, a word of a shell's, to `device`.
 ///
 /// # Errors
 /// [`Code::NotFound`]: tool or compressor is none that is known.

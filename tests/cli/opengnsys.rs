@@ -361,6 +361,18 @@ fn command_lines_are_those_that_opengnsys_prints() {
         told("ogRestoreImageSyntax /opt/opengnsys/images/x.img /dev/sda1 PARTCLONE GZIP"),
         "gzip -dc /opt/opengnsys/images/x.img | mbuffer -q -m 40M  | partclone.restore -d0 -C -I -o /dev/sda1\n"
     );
+    // A name with blanks stays one word of the line.
+    fs::write(pc.images("x y.img"), "").expect("make an image");
+    let name = "/opt/opengnsys/images/x y.img";
+    for (applet, words, end) in [
+        ("ogCreateImageSyntax", ["/dev/sda1", name], "| gzip -c > '/opt/opengnsys/images/x y.img'\n"),
+        ("ogRestoreImageSyntax", [name, "/dev/sda1"], "-o /dev/sda1\n"),
+    ] {
+        let mut command = pc.command(applet);
+        let output = command.args(words).args(["partclone", "gzip"]).env("PATH", &bin).output().expect("run an applet");
+        let line = text(&output.stdout);
+        assert!(line.ends_with(end) && line.contains("'/opt/opengnsys/images/x y.img'"), "{line}");
+    }
     assert_eq!(pc.refused("ogRestoreImageSyntax /opt/opengnsys/images/x.img /dev/sda1 partclone arj").0, Some(2));
     assert_eq!(pc.refused("ogRestoreImageSyntax /opt/opengnsys/images/y.img /dev/sda1").0, Some(2));
     assert_eq!(pc.refused("ogCreateImageSyntax /dev/sda1 /x.img partclone").0, Some(1));
