@@ -71,7 +71,10 @@ impl Engine {
             _ => LZOP,
         };
         let backup = self.find(place, &format!("{name}.img.ant"))?.unwrap_or_default();
-        let free = room(&self.directory(place)?)?.free.saturating_add(allocated_kib(&backup));
+        let directory = self.directory(place)?;
+        // The directory of the cache's images may be yet to be made.
+        let at = directory.ancestors().find(|at| *place != Place::Cache || at.is_dir()).unwrap_or(&directory);
+        let free = room(at)?.free.saturating_add(allocated_kib(&backup));
         Ok(Sizes { data, required: data.saturating_mul(hundredths) / 100, free })
     }
 }

@@ -220,6 +220,7 @@ fn a_partition_goes_to_the_repository_and_to_the_cache_and_back() {
         assert_eq!(pc.told("ogGetFsType 1 1"), "EXT4");
         assert_eq!(pc.told("ogGetFsType 1 4"), "CACHE");
         assert_eq!(pc.told("ogMountCache"), "/opt/opengnsys/cache");
+        assert!(pc.told("ogGetSizeParameters 1 1 CACHE win").ends_with(" TRUE"), "its directory is not made yet");
         fs::create_dir_all(pc.cached("")).expect("make the cache's images");
         let sizes = pc.told("ogGetSizeParameters 1 1 REPO win");
         assert!(sizes.ends_with(" TRUE") && sizes.split(' ').count() == 4, "{sizes}");
