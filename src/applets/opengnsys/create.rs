@@ -72,6 +72,7 @@ pub const CREATE: Function = Function {
 
 /// Where the image `name` is or will be, its directory made.
 fn image_of(engine: &Engine, place: &Place, name: &str, directory: &Path) -> Result<PathBuf, Error> {
+    engine.ensure(!name.is_empty() && !name.ends_with('/'), Code::Format, format!("`{name}` is no image's name"))?;
     let file = crate::engine::env::relative(&format!("{name}.img"))
         .ok_or_else(|| Error::new(Code::Format, format!("{name} leads out of {}", directory.display())))?;
     let image = engine.find(place, &format!("{name}.img"))?.unwrap_or_else(|| directory.join(file));

@@ -249,13 +249,14 @@ pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str,
     let (directory, base) = (image.parent().unwrap_or(Path::new("/")), image.file_name().unwrap_or_default());
     let url = format!("http://{tracker}:{TRACKER_PORT}/announce");
     let mut command = applet("ctorrent");
-    command.current_dir(directory).arg("-t").arg(base).args(["--force", "-u", &url, "-s"]).arg(&torrent);
+    command.current_dir(directory).args(["-t", "--force", "-u", &url, "-s"]).arg(&torrent);
     if fs::metadata(image).is_ok_and(|image| image.len() > 16 << 30) {
         command.args(["-l", "4194304"]);
     }
     if let Some(sum) = Sum::Full.current(image) {
         command.args(["-c", &sum]);
     }
+    command.arg("--").arg(base);
     engine.say(io.out, Targets::NONE, &format!("ctorrent -t {} -u {url} -s {}", base.display(), torrent.display()));
     if !ctorrent(engine, signals, &mut command, None, io)? {
         return Err(failed("ctorrent says why".to_owned()));
