@@ -140,6 +140,7 @@ impl Swarm {
             Verified::Good => {
                 self.picker.finish(piece);
                 self.have.set(piece);
+                self.missing.clear(piece);
                 for at in 0..self.peers.len() {
                     let (key, peer) = &mut self.peers[at];
                     let key = *key;
@@ -169,8 +170,8 @@ impl Swarm {
 
     /// A verified piece turned out to be unreadable or lost: it is no longer here.
     pub fn lost(&mut self, now: Duration, piece: u32) {
-        if self.have.clear(piece) {
-            self.picker.want(piece, &mut self.rng);
+        if self.have.clear(piece) && self.picker.want(piece, &mut self.rng) {
+            self.missing.set(piece);
             for at in 0..self.peers.len() {
                 if self.peers[at].1.have.get(piece) {
                     self.peers[at].1.useful += 1;

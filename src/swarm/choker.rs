@@ -258,7 +258,7 @@ impl Swarm {
                 let peer = &self.peers[at].1;
                 peer.choked && peer.interested
             });
-            let optimistic = self.have.is_full() || self.choker.given % 4 == 3;
+            let optimistic = self.is_sated() || self.choker.given % 4 == 3;
             let next = if optimistic {
                 waiting.min_by_key(|&at| self.peers[at].1.choked_since)
             } else {
@@ -278,9 +278,9 @@ impl Swarm {
         }
     }
 
-    /// Bytes a second that the peer gives us; a seeder is given nothing and ranks all alike.
+    /// Bytes a second that the peer gives us; who lacks nothing is given nothing and ranks all alike.
     fn gives(&self, now: Duration, at: usize) -> f64 {
-        if self.have.is_full() { 0.0 } else { self.peers[at].1.down.per_second(now) }
+        if self.is_sated() { 0.0 } else { self.peers[at].1.down.per_second(now) }
     }
 
     fn choke_peer(&mut self, at: usize) {

@@ -52,6 +52,8 @@ pub struct Swarm {
     config: Config,
     rng: Rng,
     have: Bitfield,
+    /// Pieces that are wanted and not here.
+    missing: Bitfield,
     peers: Vec<(PeerKey, Peer)>,
     picker: Picker,
     choker: Choker,
@@ -69,13 +71,25 @@ pub struct Swarm {
 impl Swarm {
     /// A swarm of a torrent of which `have` is here; `seed` makes its random choices.
     pub fn new(geometry: Geometry, have: Bitfield, config: Config, seed: u64) -> Swarm {
+        let all = Bitfield::full(geometry.pieces());
+        Swarm::with_groups(geometry, have, &[all], config, seed)
+    }
+
+    /// The same where only the pieces of `groups` are wanted, those of the first group before those of the next. A
+    /// peer is asked for something of a later group only when it can give nothing more of those before.
+    pub fn with_groups(geometry: Geometry, have: Bitfield, groups: &[Bitfield], config: Config, seed: u64) -> Swarm {
         let mut rng = Rng::new(seed);
-        let picker = Picker::new(geometry, &have, &mut rng);
+        let picker = Picker::new(geometry, &have, groups, &mut rng);
+        let mut missing = Bitfield::new(geometry.pieces());
+        for piece in groups.iter().flat_map(Bitfield::iter_ones).filter(|piece| !have.get(*piece)) {
+            missing.set(piece);
+        }
         Swarm {
             geometry,
             choker: Choker::new(config.turns),
             config,
             have,
+            missing,
             peers: Vec::new(),
             picker,
             blame: Blame::default(),
@@ -105,6 +119,11 @@ impl Swarm {
         self.have.is_full()
     }
 
+    /// Everything that is wanted is here.
+    pub fn is_sated(&self) -> bool {
+        self.missing.is_empty()
+    }
+
     /// Sums since the start.
     pub fn totals(&self) -> Totals {
         self.totals
@@ -122,8 +141,13 @@ impl Swarm {
         (seeds, peers().count() - seeds)
     }
 
-    /// Bytes still missing.
+    /// Bytes that are wanted and not here.
     pub fn left(&self) -> u64 {
+        self.missing.iter_ones().map(|piece| u64::from(self.geometry.piece_size(piece))).sum()
+    }
+
+    /// Bytes that are not here, wanted or not.
+    pub fn lacks(&self) -> u64 {
         self.have.iter_zeros().map(|piece| u64::from(self.geometry.piece_size(piece))).sum()
     }
 
@@ -237,7 +261,7 @@ impl Swarm {
         }
         self.picker.gained(piece, &mut self.rng);
         self.spread.seen(piece);
-        if !self.have.get(piece) {
+        if self.missing.get(piece) {
             peer.useful += 1;
             self.review_interest(at);
             // One more choice matters only to a peer that ran out of them.
@@ -268,7 +292,7 @@ impl Swarm {
         }
         peer.spoke = true;
         peer.counted_as_seed = have.is_full();
-        peer.useful = have.iter_ones().filter(|&piece| !self.have.get(piece)).count() as u32;
+        peer.useful = have.iter_ones().filter(|&piece| self.missing.get(piece)).count() as u32;
         self.picker.learn(&have, &mut self.rng);
         peer.have = have;
         self.review_interest(at);

@@ -45,7 +45,7 @@ pub struct Peer {
     pub choked: bool,
     /// We want something of it.
     pub wanting: bool,
-    /// Pieces that it has and we lack.
+    /// Pieces that it has and we want.
     pub useful: u32,
     pub requests: VecDeque<Request>,
     pub requested: u64,

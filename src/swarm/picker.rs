@@ -1,6 +1,8 @@
 //! Which block to ask a peer for: one piece at a time, rarest first, shared when nothing else is left, and
-//! asked twice only in the endgame.
+//! asked twice only in the endgame. Where some pieces are wanted before others, all that a peer can give of a group
+//! comes before the next one.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::partial::{self, Partial};
@@ -39,9 +41,9 @@ pub struct Picker {
 }
 
 impl Picker {
-    /// Everything that `have` lacks is missing.
-    pub fn new(geometry: Geometry, have: &Bitfield, rng: &mut Rng) -> Picker {
-        let rarity = Rarity::new(geometry.pieces(), have.iter_zeros(), rng);
+    /// What `have` lacks of the groups is missing.
+    pub fn new(geometry: Geometry, have: &Bitfield, groups: &[Bitfield], rng: &mut Rng) -> Picker {
+        let rarity = Rarity::new(have, groups, rng);
         Picker { geometry, rarity, partials: Vec::new(), spare: Vec::new(), doubled: false }
     }
 
@@ -67,9 +69,10 @@ impl Picker {
         self.rarity.gained(piece, rng);
     }
 
-    /// The piece is missing (again).
-    pub fn want(&mut self, piece: u32, rng: &mut Rng) {
+    /// The piece is missing (again); false when nobody wants it.
+    pub fn want(&mut self, piece: u32, rng: &mut Rng) -> bool {
         self.rarity.insert(piece, rng);
+        self.rarity.group(piece).is_some()
     }
 
     /// The piece is here.
@@ -119,23 +122,24 @@ impl Picker {
         self.rarity.is_empty() && self.partials.iter().all(|partial| partial.free() == 0)
     }
 
-    /// The piece to go on with for a peer that can give the pieces of `gives`: one that was left half done,
-    /// then the rarest that nobody fetches, then one to share with another peer.
+    /// The piece to go on with for a peer that can give the pieces of `gives`, in the first group of which it can give
+    /// any: one that was left half done, then the rarest that nobody fetches, then one to share with another peer.
     fn choose(&mut self, gives: impl Fn(&Rarity, u32) -> bool) -> Option<&mut Partial> {
         let gives = |piece| gives(&self.rarity, piece);
         let open = |partial: &&Partial| partial.free() > 0 && gives(partial.piece);
+        let group = |piece| self.rarity.group(piece);
         let left = self.partials.iter().filter(open).filter(|partial| partial.workers == 0);
-        let piece = match left.min_by_key(|partial| partial.free()).map(|partial| partial.piece) {
-            Some(piece) => piece,
-            None => {
-                let rarest = self.rarity.iter().find(|&piece| gives(piece));
-                if let Some(piece) = rarest {
-                    return Some(self.start(piece));
-                }
-                self.partials.iter().filter(open).max_by_key(|partial| partial.free())?.piece
-            }
-        };
-        self.partial(piece)
+        let left = left.min_by_key(|partial| (group(partial.piece), partial.free())).map(|partial| partial.piece);
+        if let Some(piece) = left.filter(|piece| group(*piece) == Some(0)) {
+            return self.partial(piece);
+        }
+        let rarest = self.rarity.iter().find(|&piece| gives(piece));
+        let shared = self.partials.iter().filter(open);
+        let shared = shared.max_by_key(|partial| (Reverse(group(partial.piece)), partial.free()));
+        let choices = [left, rarest, shared.map(|partial| partial.piece)];
+        // The first of those of the same group.
+        let piece = choices.into_iter().flatten().min_by_key(|piece| group(*piece))?;
+        if rarest == Some(piece) { Some(self.start(piece)) } else { self.partial(piece) }
     }
 }
 
@@ -300,10 +304,10 @@ impl Swarm {
         }
     }
 
-    /// Ends the connection when we have everything and the peer lacks nothing.
+    /// Ends the connection when neither we nor the peer lack anything.
     pub(super) fn drop_useless(&mut self, at: usize) {
         let (key, peer) = &self.peers[at];
-        if self.have.is_full() && peer.is_sated() {
+        if self.is_sated() && peer.is_sated() {
             self.actions.push_back((*key, Action::Drop(Offence::Useless)));
         }
     }

@@ -46,7 +46,7 @@ impl Swarm {
     pub fn join_source(&mut self, now: Duration) -> PeerKey {
         let traits = Traits { fast: true, max_request: FRIEND_REQUEST, queue: u32::MAX };
         let key = self.join(now, traits);
-        let useful = self.have.iter_zeros().count() as u32;
+        let useful = self.missing.count();
         if let Some((_, peer)) = self.peers.last_mut() {
             peer.have = Bitfield::full(self.geometry.pieces());
             peer.source = Some(Source { since: now, began: now, given: 0, pace: 0.0 });

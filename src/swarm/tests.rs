@@ -9,6 +9,8 @@ use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, propt
 use super::*;
 use crate::torrent::BLOCK;
 
+mod groups;
+
 /// What travels on a connection.
 #[derive(Clone, Debug)]
 enum Wire {
@@ -46,10 +48,18 @@ struct World {
 impl World {
     /// `seeds` nodes that have everything, `leechers` that have nothing, all connected.
     fn new(geometry: Geometry, seeds: usize, leechers: usize, config: &Config, fast: bool, seed: u64) -> World {
-        let mut world = World { nodes: Vec::new(), rng: Rng::new(seed), now: Duration::ZERO };
-        for index in 0..seeds + leechers {
+        let swarm = |index| {
             let have = if index < seeds { Bitfield::full(geometry.pieces()) } else { Bitfield::new(geometry.pieces()) };
-            let swarm = Swarm::new(geometry, have, config.clone(), seed ^ (index as u64 + 1));
+            Swarm::new(geometry, have, config.clone(), seed ^ (index as u64 + 1))
+        };
+        World::of((0..seeds + leechers).map(swarm), fast, seed)
+    }
+
+    /// A node for each of the swarms, all connected.
+    fn of(swarms: impl Iterator<Item = Swarm>, fast: bool, seed: u64) -> World {
+        let mut world = World { nodes: Vec::new(), rng: Rng::new(seed), now: Duration::ZERO };
+        for swarm in swarms {
+            let geometry = swarm.geometry;
             let written = (0..geometry.pieces()).map(|piece| vec![false; geometry.blocks(piece) as usize]).collect();
             world.nodes.push(Node { swarm, links: Vec::new(), liar: false, written, banned: Vec::new() });
         }
@@ -183,14 +193,14 @@ impl World {
         assert_eq!(honest, Ok(()), "our own kind commits no offence");
     }
 
-    /// Runs until everybody is whole.
+    /// Runs until everybody has all that it wants.
     fn run(&mut self) {
         for round in 0.. {
             let mut steps = 0;
             while steps < 5_000 && self.step() {
                 steps += 1;
             }
-            if self.nodes.iter().all(|node| node.swarm.is_whole()) {
+            if self.nodes.iter().all(|node| node.swarm.is_sated()) {
                 return;
             }
             assert!(round < 2_000, "the swarm does not finish: {:?}", self.progress());
