@@ -114,7 +114,7 @@ impl Announcing {
     /// Announces `torrent` from now on, at the trackers of `tiers` (BEP 12).
     pub fn add(&self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) {
         let seed = u64::from(self.shared.us.key);
-        let announcer = Announcer::new(tiers, seed, torrent.status().whole);
+        let announcer = Announcer::new(tiers, seed, torrent.status().lacks == 0);
         lock(&self.shared.entries).push(Entry { torrent, announcer, told: Told::default(), removed: false });
         self.shared.wake.notify_all();
     }
@@ -196,9 +196,9 @@ fn run(shared: &Shared, user_agent: &str) {
 
 fn review(entry: &mut Entry, now: u64, few: usize) {
     let status = entry.torrent.status();
-    if status.whole {
+    if status.lacks == 0 {
         entry.announcer.completed(now);
-    } else if status.peers.0 + status.peers.1 + status.spare < few {
+    } else if !status.whole && status.peers.0 + status.peers.1 + status.spare < few {
         entry.announcer.want_peers();
     } else {
         entry.announcer.has_peers();
@@ -213,7 +213,7 @@ fn request(shared: &Shared, torrent: &Torrent, event: Event, tracker_id: Option<
         port: shared.us.port,
         uploaded: status.totals.uploaded,
         downloaded: status.totals.downloaded,
-        left: status.left,
+        left: status.lacks,
         event,
         numwant: shared.us.numwant,
         key: shared.us.key,

@@ -155,7 +155,7 @@ fn talk(
         Err(error) => return error.into(),
     };
     let link = Arc::new(Link::new(stream, address, theirs.peer_id, dialled, theirs.fast, theirs.extended));
-    let key = match torrent.join(&link, shared.port, shared.id) {
+    let key = match torrent.join(&link, shared.id) {
         Ok(key) => key,
         Err(why) => return End::Refused(why),
     };

@@ -16,7 +16,7 @@ use super::nudge::Nudge;
 use super::torrent::{Setting, Torrent};
 use super::{connection, lock, spawn, web};
 use crate::storage::Storage;
-use crate::swarm::Config;
+use crate::swarm::{Config, Swarm};
 use crate::sys::rng::Rng;
 use crate::torrent::{Bitfield, InfoHash, Metainfo, PeerId};
 
@@ -164,10 +164,16 @@ impl Session {
 
     /// Takes in a torrent of which `have` is verified; what is missing is fetched from its web seeds too.
     pub fn add(&self, metainfo: Metainfo, storage: Storage, have: Bitfield) -> Arc<Torrent> {
+        let all = Bitfield::full(metainfo.geometry.pieces());
+        self.add_some(metainfo, storage, have, &[all])
+    }
+
+    /// The same where only the pieces of `groups` are wanted, those of the first group before those of the next. `storage`
+    /// needs to hold no others.
+    pub fn add_some(&self, metainfo: Metainfo, storage: Storage, have: Bitfield, groups: &[Bitfield]) -> Arc<Torrent> {
         let info_hash = metainfo.info_hash;
         let seed = Rng::new(u64::from_be_bytes(*self.shared.id.0.last_chunk().unwrap_or(&[0; 8]))).bits();
         let setting = Setting {
-            config: self.options.swarm.clone(),
             max_peers: self.options.max_peers,
             bind: self.shared.bind,
             port: self.shared.port,
@@ -178,7 +184,8 @@ impl Session {
             nudge: self.shared.nudge.clone(),
             log: self.options.log.clone(),
         };
-        let torrent = Arc::new(Torrent::new(metainfo, storage, have, setting));
+        let swarm = Swarm::with_groups(metainfo.geometry, have, groups, self.options.swarm.clone(), seed);
+        let torrent = Arc::new(Torrent::new(metainfo, storage, swarm, setting));
         lock(&self.shared.torrents).insert(info_hash, torrent.clone());
         if !torrent.status().whole {
             for url in torrent.metainfo().web_seeds.iter().take(WEB_SEEDS) {

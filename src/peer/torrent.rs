@@ -14,7 +14,7 @@ use super::nudge::Nudge;
 use super::wire::Message;
 use super::{lock, pex};
 use crate::storage::Storage;
-use crate::swarm::{Action, Block, Config, PeerKey, Roster, Swarm, Totals, Verified, priority};
+use crate::swarm::{Action, Block, PeerKey, Roster, Swarm, Totals, Verified, priority};
 use crate::sys;
 use crate::torrent::{Bitfield, Geometry, InfoHash, Metainfo};
 
@@ -101,14 +101,13 @@ pub struct Torrent {
 
 /// What a torrent has from its session.
 pub struct Setting {
-    pub config: Config,
     pub max_peers: usize,
     /// Where we listen.
     pub bind: IpAddr,
     pub port: u16,
     /// Peers are told of one another unless the torrent is private.
     pub pex: bool,
-    /// Seed of the swarm's random choices.
+    /// Seed of random choices.
     pub seed: u64,
     /// The moment that the session's time counts from.
     pub zero: Instant,
@@ -122,9 +121,11 @@ pub struct Setting {
 pub struct Status {
     /// Verified pieces.
     pub have: u32,
-    /// Bytes missing.
+    /// Bytes that are wanted and not here.
     pub left: u64,
-    /// Everything is here.
+    /// Bytes that are not here, wanted or not: what trackers are told (BEP 21).
+    pub lacks: u64,
+    /// Everything that is wanted is here.
     pub whole: bool,
     /// Sums since the start.
     pub totals: Totals,
@@ -139,8 +140,7 @@ pub struct Status {
 }
 
 impl Torrent {
-    pub(super) fn new(metainfo: Metainfo, storage: Storage, have: Bitfield, setting: Setting) -> Torrent {
-        let swarm = Swarm::new(metainfo.geometry, have, setting.config, setting.seed);
+    pub(super) fn new(metainfo: Metainfo, storage: Storage, swarm: Swarm, setting: Setting) -> Torrent {
         let roster = Roster::new(setting.seed);
         let state = State {
             swarm,
@@ -199,7 +199,8 @@ impl Torrent {
         Status {
             have: state.swarm.have().count(),
             left: state.swarm.left(),
-            whole: state.swarm.is_whole(),
+            lacks: state.swarm.lacks(),
+            whole: state.swarm.is_sated(),
             totals: state.swarm.totals(),
             rates: state.swarm.rates(now),
             peers: state.swarm.population(),
@@ -235,10 +236,10 @@ impl Torrent {
         }
     }
 
-    /// Waits at most `time` for the torrent to become whole or to fail.
+    /// Waits at most `time` for everything that is wanted to be here, or for the torrent to fail.
     pub fn wait_change(&self, time: Duration) {
         let state = lock(&self.state);
-        if !state.swarm.is_whole() && state.failure.is_none() {
+        if !state.swarm.is_sated() && state.failure.is_none() {
             drop(self.changed.wait_timeout(state, time).unwrap_or_else(|poisoned| poisoned.into_inner()));
         }
     }
@@ -287,13 +288,19 @@ impl Torrent {
 
     /// The outcomes of verifying pieces, each with the digests of its blocks where they are wanted.
     pub(super) fn verified(self: &Arc<Self>, outcomes: &[(u32, Verified, Vec<[u8; 20]>)]) {
-        let whole = self.with(|state, now| {
+        let sated = self.with(|state, now| {
+            let lacked = !state.swarm.is_sated();
             for (piece, verified, digests) in outcomes {
                 state.swarm.verified(now, *piece, *verified, digests);
             }
-            state.swarm.is_whole()
+            let sated = state.swarm.is_sated();
+            if lacked && sated && !state.swarm.is_whole() {
+                // Of those that have everything peers know by themselves that they want nothing any more.
+                state.links.values().for_each(|link| self.introduce(state, link));
+            }
+            sated
         });
-        if whole {
+        if sated {
             self.changed.notify_all();
         }
     }
@@ -302,7 +309,6 @@ impl Torrent {
     pub(super) fn join(
         self: &Arc<Self>,
         link: &Arc<Link>,
-        port: u16,
         own: crate::torrent::PeerId,
     ) -> Result<PeerKey, &'static str> {
         self.with(|state, now| {
@@ -335,14 +341,19 @@ impl Torrent {
             }
             // The bitfield has to be the first message.
             self.carry_out(state);
-            if link.extended {
-                let payload = extension::Handshake::ours(port, state.swarm.is_whole(), self.pex, link.address);
-                if link.put(Message::Extended(extension::HANDSHAKE, &payload)) {
-                    link.wake();
-                }
-            }
+            self.introduce(state, link);
             Ok(key)
         })
+    }
+
+    /// Says what we are in the words of BEP 10 and 21, to who understands them.
+    fn introduce(&self, state: &State, link: &Link) {
+        if link.extended {
+            let payload = extension::Handshake::ours(self.port, state.swarm.is_sated(), self.pex, link.address);
+            if link.put(Message::Extended(extension::HANDSHAKE, &payload)) {
+                link.wake();
+            }
+        }
     }
 
     /// The connection is over.
@@ -360,7 +371,7 @@ impl Torrent {
     /// Takes in a web seed, and gives what it is told to do; none when there is no use for it any more.
     pub(super) fn join_source(self: &Arc<Self>) -> Option<(PeerKey, Receiver<Action>)> {
         self.with(|state, now| {
-            if state.closed || state.swarm.is_whole() {
+            if state.closed || state.swarm.is_sated() {
                 return None;
             }
             let key = state.swarm.join_source(now);
@@ -378,9 +389,9 @@ impl Torrent {
         });
     }
 
-    /// Sleeps for `time`, or until the torrent is whole or has ended.
+    /// Sleeps for `time`, or until everything that is wanted is here or the torrent has ended.
     pub(super) fn sleep(&self, time: Duration) {
-        let over = |state: &mut State| !state.closed && !state.swarm.is_whole();
+        let over = |state: &mut State| !state.closed && !state.swarm.is_sated();
         drop(self.changed.wait_timeout_while(lock(&self.state), time, over));
     }
 
@@ -394,9 +405,9 @@ impl Torrent {
             if self.pex {
                 state.tell_of_peers(now);
             }
-            let whole = state.swarm.is_whole();
+            let sated = state.swarm.is_sated();
             let connections = state.links.len();
-            state.roster.next_dial(now, connections, whole)
+            state.roster.next_dial(now, connections, sated)
         })
     }
 
@@ -407,10 +418,10 @@ impl Torrent {
         }
         // What cannot be read is as good as not said.
         let Ok(exchange) = pex::Exchange::decode(payload) else { return };
-        let whole = state.swarm.is_whole();
+        let sated = state.swarm.is_sated();
         for (address, flags) in exchange.added {
             // Two that lack nothing have nothing to do with one another.
-            if pex::is_plausible(address, link.address.ip()) && !(whole && flags & pex::WHOLE != 0) {
+            if pex::is_plausible(address, link.address.ip()) && !(sated && flags & pex::WHOLE != 0) {
                 state.roster.add(address);
             }
         }

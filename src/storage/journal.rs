@@ -38,6 +38,8 @@ const KEPT_UP: u64 = DRIFT / 4;
 pub struct Journal {
     path: PathBuf,
     head: [u8; HEAD],
+    /// What its head is if another run wrote it: files that were made since were not there.
+    head_before: [u8; HEAD],
     /// Open for appending once this run has written it.
     file: Option<File>,
     recorded: Bitfield,
@@ -60,13 +62,15 @@ impl Journal {
     /// # Errors
     /// A file of the torrent cannot be looked at.
     pub fn new(path: PathBuf, metainfo: &Metainfo, storage: &Storage) -> Result<Journal, Error> {
-        let mut identity = metainfo.info_hash.0.to_vec();
-        identity.extend(storage.identity()?);
-        let mut head = [0; HEAD];
-        head[..MAGIC.len()].copy_from_slice(MAGIC);
-        head[MAGIC.len()..].copy_from_slice(&sha1(&identity));
+        let head = |before| -> Result<[u8; HEAD], Error> {
+            let identity = [&metainfo.info_hash.0[..], &storage.identity(before)?].concat();
+            let mut head = [0; HEAD];
+            head[..MAGIC.len()].copy_from_slice(MAGIC);
+            head[MAGIC.len()..].copy_from_slice(&sha1(&identity));
+            Ok(head)
+        };
         let recorded = Bitfield::new(metainfo.geometry.pieces());
-        Ok(Journal { path, head, file: None, recorded, stamp: 0 })
+        Ok(Journal { path, head: head(false)?, head_before: head(true)?, file: None, recorded, stamp: 0 })
     }
 
     /// Whether there is a journal already, of whatever it may be.
@@ -77,7 +81,8 @@ impl Journal {
     /// What it tells of the data as it is now; none when it is of something else, unreadable, or too old.
     pub fn read(&self, storage: &Storage) -> Option<Vouched> {
         fs::metadata(&self.path).ok().filter(|journal| journal.is_file() && journal.len() <= LONGEST)?;
-        vouched(&fs::read(&self.path).ok()?, &self.head, self.recorded.len(), storage.modified().ok()?)
+        let modified = storage.modified(true).ok()?;
+        vouched(&fs::read(&self.path).ok()?, &self.head_before, self.recorded.len(), modified)
     }
 
     /// Brings what was written to the medium, then records those of `have` that are new. All of `have` must have
@@ -87,7 +92,7 @@ impl Journal {
     /// The data could not be brought to the medium ([`Failed::Data`]), or the journal could not be written: then it
     /// is of no use any more, and what it told before still stands.
     pub fn record(&mut self, storage: &Storage, have: &Bitfield) -> Result<(), Failed> {
-        let modified = storage.modified().map_err(Failed::Data)?;
+        let modified = storage.modified(false).map_err(Failed::Data)?;
         let mut news = runs(have, &self.recorded);
         if !news.is_empty() {
             storage.sync().map_err(Failed::Data)?;
@@ -115,7 +120,7 @@ impl Journal {
     pub fn close(mut self, storage: &Storage, have: &Bitfield) -> Result<(), Failed> {
         storage.sync_all().map_err(Failed::Data)?;
         self.record(storage, have)?;
-        let modified = storage.modified().map_err(Failed::Data)?;
+        let modified = storage.modified(false).map_err(Failed::Data)?;
         self.append(&record(0, 0, modified)).map_err(|cause| Failed::Journal(Error::io("write", &self.path, cause)))
     }
 

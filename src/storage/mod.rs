@@ -27,7 +27,7 @@ use crate::torrent::Metainfo;
 /// A stretch of one file, as [`Storage::segments`] gives it.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
-    /// The file; none for padding, which is zeros and lives nowhere (BEP 47).
+    /// The file; none for padding, which is zeros and lives nowhere (BEP 47), and for what is absent.
     pub file: Option<&'a File>,
     /// Offset in the file, bytes.
     pub offset: u64,
@@ -37,8 +37,12 @@ pub struct Segment<'a> {
 
 #[derive(Debug)]
 struct Target {
-    /// None for padding.
+    /// None for padding and for what is absent.
     file: Option<File>,
+    /// It is not there, and not needed.
+    absent: bool,
+    /// It was made just now: nothing that was known of the others is of it.
+    fresh: bool,
     path: PathBuf,
     /// Where it begins in the torrent, bytes.
     start: u64,
@@ -69,9 +73,26 @@ impl Storage {
     /// # Errors
     /// A file is missing, unreadable, or not of the length that the torrent says.
     pub fn open(metainfo: &Metainfo, path: &Path) -> Result<Storage, Error> {
-        let storage = Storage::with_targets(metainfo, path, |path| {
-            File::open(path).map_err(|cause| Error::io("open", path, cause))
-        })?;
+        Storage::open_with(metainfo, path, |path| open(path).map(Some))
+    }
+
+    /// The same of what is there; any number of files may be missing.
+    ///
+    /// # Errors
+    /// A file is unreadable, or not of the length that the torrent says.
+    pub fn open_some(metainfo: &Metainfo, path: &Path) -> Result<Storage, Error> {
+        Storage::open_with(metainfo, path, |path| match open(path) {
+            Err(Error::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        })
+    }
+
+    fn open_with(
+        metainfo: &Metainfo,
+        path: &Path,
+        mut open: impl FnMut(&Path) -> Result<Option<File>, Error>,
+    ) -> Result<Storage, Error> {
+        let storage = Storage::with_targets(metainfo, path, |_, path| open(path))?;
         for target in &storage.targets {
             let Some(file) = &target.file else { continue };
             let has = length_of(file, &target.path)?;
@@ -88,8 +109,24 @@ impl Storage {
     /// # Errors
     /// A file cannot be made or written or is of another length, a device is in use or too small.
     pub fn create(metainfo: &Metainfo, path: &Path) -> Result<(Storage, Found), Error> {
+        Storage::create_some(metainfo, path, |_| true)
+    }
+
+    /// The same, where of what is missing only those files are made whose number, from 0, is `needed`.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_some(
+        metainfo: &Metainfo,
+        path: &Path,
+        needed: impl Fn(usize) -> bool,
+    ) -> Result<(Storage, Found), Error> {
         let mut found = Found::Nothing;
-        let storage = Storage::with_targets(metainfo, path, |path| {
+        let mut storage = Storage::with_targets(metainfo, path, |number, path| {
+            if !needed(number) && fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            {
+                return Ok(None);
+            }
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fs::create_dir_all(parent).map_err(|cause| Error::io("make directory", parent, cause))?;
             }
@@ -105,14 +142,15 @@ impl Storage {
             } else {
                 options.create(true);
             }
-            options.open(path).map_err(|cause| Error::io("open", path, cause))
+            options.open(path).map(Some).map_err(|cause| Error::io("open", path, cause))
         })?;
-        for target in &storage.targets {
+        for target in &mut storage.targets {
             let Some(file) = &target.file else { continue };
             let has = length_of(file, &target.path)?;
             let device = is_device(file, &target.path)?;
             if has == 0 && !device {
                 file.set_len(target.length).map_err(|cause| Error::io("extend", &target.path, cause))?;
+                target.fresh = true;
             } else if has < target.length || (has > target.length && !device) {
                 // Another image under the same name, perhaps: not ours to cut or to extend.
                 return Err(Error::Length { path: target.path.clone(), has, wants: target.length });
@@ -154,14 +192,16 @@ impl Storage {
     fn with_targets(
         metainfo: &Metainfo,
         path: &Path,
-        mut open: impl FnMut(&Path) -> Result<File, Error>,
+        mut open: impl FnMut(usize, &Path) -> Result<Option<File>, Error>,
     ) -> Result<Storage, Error> {
         let mut start = 0;
         let mut targets = Vec::with_capacity(metainfo.files.len());
-        for entry in &metainfo.files {
+        for (number, entry) in metainfo.files.iter().enumerate() {
             let path = if metainfo.multi_file { path.join(&entry.path) } else { path.to_owned() };
-            let file = if entry.pad { None } else { Some(open(&path)?) };
-            targets.push(Target { file, path, start, length: entry.length, stamp: None });
+            let file = if entry.pad { None } else { open(number, &path)? };
+            // Nothing is ever missing of a file of no bytes.
+            let absent = file.is_none() && !entry.pad && entry.length > 0;
+            targets.push(Target { file, absent, fresh: false, path, start, length: entry.length, stamp: None });
             start += entry.length;
         }
         Ok(Storage { targets, guarded: false })
@@ -190,6 +230,7 @@ impl Storage {
             let (part, rest) = buffer.split_at_mut(segment.length as usize);
             match segment.file {
                 Some(file) => file.read_exact_at(part, segment.offset)?,
+                None if target.absent => return Err(io::ErrorKind::NotFound.into()),
                 None => part.fill(0),
             }
             // Afterwards: a write sets the time before it alters a byte, so what was read is right.
@@ -220,12 +261,14 @@ impl Storage {
                     return Err(Error::at(Path::new("torrent"), offset + length as u64, cause));
                 };
                 let (now, rest) = bytes.split_at(segment.length as usize);
-                if let Some(file) = segment.file {
-                    let path = || {
-                        &self.targets[self.targets.partition_point(|target| target.start + target.length <= at)].path
-                    };
-                    file.write_all_at(now, segment.offset).map_err(|cause| Error::at(path(), segment.offset, cause))?;
-                }
+                let target =
+                    || &self.targets[self.targets.partition_point(|target| target.start + target.length <= at)];
+                let written = match segment.file {
+                    Some(file) => file.write_all_at(now, segment.offset),
+                    None if target().absent => Err(io::ErrorKind::NotFound.into()),
+                    None => Ok(()),
+                };
+                written.map_err(|cause| Error::at(&target().path, segment.offset, cause))?;
                 at += now.len() as u64;
                 bytes = rest;
             }
@@ -251,12 +294,16 @@ impl Storage {
             .try_for_each(|(file, target)| file.sync_all().map_err(|cause| Error::io("flush", &target.path, cause)))
     }
 
-    /// Takes the room that the files need from their file systems; devices have it already.
+    /// Takes the room that those files whose number, from 0, is `needed` take from their file systems; devices have it
+    /// already.
     ///
     /// # Errors
     /// There is not room enough, or the file system cannot.
-    pub fn preallocate(&self) -> Result<(), Error> {
-        for (file, target) in self.files().filter(|(_, target)| target.length > 0) {
+    pub fn preallocate(&self, needed: impl Fn(usize) -> bool) -> Result<(), Error> {
+        for (_, target) in
+            self.targets.iter().enumerate().filter(|(number, target)| target.length > 0 && needed(*number))
+        {
+            let Some(file) = &target.file else { continue };
             if !is_device(file, &target.path)? {
                 let done = fallocate(file, FallocateFlags::empty(), 0, target.length);
                 done.map_err(|cause| Error::io("take room for", &target.path, cause.into()))?;
@@ -275,15 +322,26 @@ impl Storage {
         })
     }
 
+    /// All files that these `length` bytes from `offset` are in are there.
+    pub fn is_there(&self, offset: u64, length: u64) -> bool {
+        let first = self.targets.partition_point(|target| target.start + target.length <= offset);
+        self.targets[first..].iter().take_while(|target| target.start < offset + length).all(|target| !target.absent)
+    }
+
+    /// None of the files is there.
+    pub fn is_absent(&self) -> bool {
+        self.targets.iter().all(|target| target.file.is_none())
+    }
+
     /// Some of it is a block device: the time of its last change and what it is otherwise are not to be known.
     pub fn has_device(&self) -> bool {
         self.files().any(|(file, target)| is_device(file, &target.path).unwrap_or(true))
     }
 
-    /// When the data was changed last, nanoseconds since 1970.
-    fn modified(&self) -> Result<u64, Error> {
+    /// When the data was changed last, nanoseconds since 1970; `before`: files that were made just now do not count.
+    fn modified(&self, before: bool) -> Result<u64, Error> {
         let mut last = 0;
-        for (file, target) in self.files() {
+        for (file, target) in self.files().filter(|(_, target)| target.counts(before)) {
             let metadata = file.metadata().map_err(|cause| Error::io("look at", &target.path, cause))?;
             if metadata.is_file() {
                 last = last.max(metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64);
@@ -293,10 +351,10 @@ impl Storage {
     }
 
     /// What tells these files from others of the same names: inode, time of birth, length. Not the number of their
-    /// device, which another boot may change.
-    fn identity(&self) -> Result<Vec<u8>, Error> {
+    /// device, which another boot may change. `before`: without the files that were made just now.
+    fn identity(&self, before: bool) -> Result<Vec<u8>, Error> {
         let mut identity = Vec::new();
-        for (file, target) in self.files() {
+        for (file, target) in self.files().filter(|(_, target)| target.counts(before)) {
             let metadata = file.metadata().map_err(|cause| Error::io("look at", &target.path, cause))?;
             let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
             let born = born.map_or(0, |born| born.as_nanos() as u64);
@@ -312,6 +370,11 @@ impl Storage {
 }
 
 impl Target {
+    /// It tells what state the data is in, or was in before what is fresh was made. What has no bytes tells nothing.
+    fn counts(&self, before: bool) -> bool {
+        self.length > 0 && !(before && self.fresh)
+    }
+
     /// Fails when the file is no longer what it was when it was guarded.
     fn check(&self) -> io::Result<()> {
         match (&self.file, self.stamp) {
@@ -319,6 +382,10 @@ impl Target {
             _ => Ok(()),
         }
     }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    File::open(path).map_err(|cause| Error::io("open", path, cause))
 }
 
 fn is_device(file: &File, path: &Path) -> Result<bool, Error> {

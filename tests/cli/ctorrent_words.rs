@@ -43,6 +43,15 @@ const CASES: &[Case] = &[
     (Theirs, "-P -TOOLONG- x.torrent", 1, &[], &["-P arg must be 8 or less characters\n"]),
     (Theirs, "-S host x.torrent", 1, &[], &["-S argument requires a port number\n"]),
     (Ours, "-e never x.torrent", 1, &[], &["ctorrent: Error parsing option '-e' with value 'never': not a number\n"]),
+    (Ours, "-n 1,2 x.torrent", 1, &[], &["-n: there is no file 2 in the torrent, but 1 to 1\n"]),
+    (
+        Ours,
+        "-n 1- x.torrent",
+        1,
+        &[],
+        &["-n: `1-` is neither the number of a file nor a range (2-5), nor * for all others\n"],
+    ),
+    (Ours, "-n , x.torrent", 1, &[], &["-n: no file is named\n"]),
     (Ours, "--leave soon x.torrent", 1, &[], &["`soon` is neither never nor unneeded"]),
     (
         Theirs,

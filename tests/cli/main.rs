@@ -2,6 +2,7 @@
 
 mod btlaunchmany;
 mod bttrack;
+mod ctorrent_choose;
 mod ctorrent_files;
 mod ctorrent_run;
 mod ctorrent_words;

@@ -15,6 +15,7 @@ use super::{Exit, Failure, Io, Outcome};
 use crate::swarm::Leave;
 
 mod create;
+mod files;
 mod info;
 mod leave;
 mod resume;
@@ -135,8 +136,9 @@ struct Run {
     /// longest request to make, KB, 1 to 128; strangers are asked for 16
     #[argh(option, short = 'z', default = "128", from_str_fn(any))]
     slice: u64,
-    /// files to download; all of them are
-    #[argh(option, short = 'n')]
+    /// files to download, by the numbers that -x shows: 3+5-7,2 is 3 and 5 to 7 at the same time, then 2; ,* at the
+    /// end: then all others
+    #[argh(option, short = 'n', arg_name = "list")]
     files: Option<String>,
     /// receive at most this many KB a second; 0: no limit
     #[argh(option, short = 'D', default = "0", from_str_fn(whole))]

@@ -108,7 +108,7 @@ impl Looker<'_> {
             match claim {
                 Claim::Pieces(claimed) => {
                     writeln!(io.out, "Found bit field file; resuming download from previous state.")?;
-                    return Ok(claimed);
+                    return Ok(self.without_absent(claimed));
                 }
                 Claim::Nothing => {
                     writeln!(
@@ -116,7 +116,7 @@ impl Looker<'_> {
                         "Skipping hash checks and forcing seed mode.\n\
                          -----> STOP NOW if you have not downloaded the whole torrent! <-----"
                     )?;
-                    return Ok(Bitfield::full(pieces));
+                    return Ok(self.without_absent(Bitfield::full(pieces)));
                 }
                 // Something is missing, and nobody knows what.
                 Claim::Damaged => return self.hash((0..pieces).collect(), teller, io),
@@ -144,6 +144,15 @@ impl Looker<'_> {
             have.set(piece);
         }
         Ok(have)
+    }
+
+    /// Without the pieces of files that are not there, because they were not chosen.
+    fn without_absent(&self, mut claimed: Bitfield) -> Bitfield {
+        let geometry = &self.metainfo.geometry;
+        let there = |piece| self.storage.is_there(geometry.piece_offset(piece), u64::from(geometry.piece_size(piece)));
+        let absent: Vec<u32> = claimed.iter_ones().filter(|piece| !there(*piece)).collect();
+        absent.into_iter().for_each(|piece| _ = claimed.clear(piece));
+        claimed
     }
 
     /// `-c`: hashes everything and says what is here.

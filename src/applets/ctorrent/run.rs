@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::files::{Guide, Selection};
 use super::resume::{self, BitfieldFile, Keeper, Looker};
 use super::status::Teller;
 use super::{Exit, Io, NAME, Outcome, Run, give_up, info, leave, on};
@@ -40,6 +41,10 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
         Ok(metainfo) => metainfo,
         Err(error) => return info::unreadable(io, &error),
     };
+    let selection = match options.files.as_ref().map(|list| Selection::parse(list, &metainfo)) {
+        Some(Err(why)) => return give_up(io, &format!("-n: {why}")),
+        selection => selection.and_then(Result::ok).flatten(),
+    };
     metainfo.web_seeds.splice(0..0, options.web_seed.iter().cloned());
     let tiers = tiers(options, &metainfo);
     if options.detached {
@@ -63,11 +68,8 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
     let teller = Teller::new(json, metainfo.geometry.pieces());
     let target = options.save_as.clone().unwrap_or_else(|| PathBuf::from(&metainfo.name));
     io.out.write_all(&info::text(&metainfo, options.printable, Some(&target)))?;
-    for (given, what) in [(&options.files, "-n: all files are downloaded"), (&options.server, "-S: CTCS is not spoken")]
-    {
-        if given.is_some() {
-            writeln!(io.err, "warn, {what}")?;
-        }
+    if options.server.is_some() {
+        writeln!(io.err, "warn, -S: CTCS is not spoken")?;
     }
     let Some(tiers) = tiers else {
         return give_up(&mut io, "error, invalid tracker url format!\nerror, tracker setup failed.");
@@ -75,7 +77,7 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
     if let Some(url) = options.url.as_ref().and(tiers.first()).and_then(|tier| tier.first()) {
         writeln!(io.out, "Using announce URL:  {url}")?;
     }
-    let start = Start { options, path, target: &target, signals };
+    let start = Start { options, path, target: &target, selection, signals };
     if options.check && !options.force {
         start.check(&metainfo, teller, &mut io)
     } else {
@@ -112,13 +114,18 @@ struct Start<'a> {
     options: &'a Run,
     path: &'a Path,
     target: &'a Path,
+    /// None: everything alike.
+    selection: Option<Selection>,
     signals: Signals,
 }
 
 impl Start<'_> {
     /// `-c`: says what is here, and makes nothing that is not.
     fn check(self, metainfo: &Metainfo, mut teller: Teller, io: &mut Io) -> Outcome {
-        let have = match Storage::open(metainfo, self.target) {
+        let opened = Storage::open_some(metainfo, self.target);
+        let opened =
+            opened.and_then(|some| if some.is_absent() { Storage::open(metainfo, self.target) } else { Ok(some) });
+        let have = match opened {
             Ok(storage) => self.looker(metainfo, &storage).check_all(&mut teller, io)?,
             Err(error) => {
                 writeln!(io.err, "{error}")?;
@@ -143,9 +150,10 @@ impl Start<'_> {
 
     /// Opens the torrent's files. What nobody may write can be seeded all the same: then the reason is given as well.
     fn open(&self, metainfo: &Metainfo) -> Result<(Storage, Found, Option<Error>), Error> {
-        match Storage::create(metainfo, self.target) {
+        let needed = |file| self.selection.as_ref().is_none_or(|selection| selection.needs(file));
+        match Storage::create_some(metainfo, self.target, needed) {
             Ok((storage, found)) => Ok((storage, found, None)),
-            Err(refusal) if is_read_only(&refusal) => match Storage::open(metainfo, self.target) {
+            Err(refusal) if is_read_only(&refusal) => match Storage::open_some(metainfo, self.target) {
                 Ok(storage) => Ok((storage, Found::Data, Some(refusal))),
                 Err(_) => Err(refusal),
             },
@@ -176,11 +184,21 @@ impl Start<'_> {
         }
         // Who may not write keeps no journal either.
         let journal = journal.filter(|_| refusal.is_none());
-        if let Some(refusal) = refusal.filter(|_| !have.is_full()) {
+        let groups = match &self.selection {
+            Some(selection) => selection.pieces(),
+            None => vec![Bitfield::full(have.len())],
+        };
+        let lacking = groups.iter().flat_map(Bitfield::iter_ones).any(|piece| !have.get(piece));
+        if let Some(refusal) = refusal.filter(|_| lacking) {
             return Err(Failure::new(1, refusal));
         }
-        if options.allocate && !have.is_full() {
-            storage.preallocate().map_err(|error| Failure::new(1, error))?;
+        if options.allocate && lacking {
+            let chosen = |file| self.selection.as_ref().is_none_or(|selection| selection.is_chosen(file));
+            storage.preallocate(chosen).map_err(|error| Failure::new(1, error))?;
+        }
+        let mut guide = Guide::new(self.selection.as_ref(), &metainfo, &have);
+        while let Some(what) = guide.next(&have) {
+            io.out.write_all(what.as_bytes())?;
         }
         let session = start(options).map_err(|e| Failure::new(1, format!("listen on {}: {e}", options.listen)))?;
         if let Some(port) = options.port.filter(|port| ![0, session.port()].contains(port)) {
@@ -188,7 +206,7 @@ impl Start<'_> {
         }
         writeln!(io.out, "Listening on {}:{}", options.listen, session.port())?;
         io.out.flush()?;
-        let torrent = session.add(metainfo, storage, have);
+        let torrent = session.add_some(metainfo, storage, have, &groups);
         let keeper = Keeper::start(journal, &torrent);
         let log: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(complain);
         // Bound to one of several addresses, that is where it can be reached.
@@ -197,8 +215,11 @@ impl Start<'_> {
         announcing.want_at_least(options.min_peers as usize);
         announcing.add(torrent.clone(), tiers);
         let (signals, target) = (self.signals, self.target);
-        let outcome =
-            Client { options, torrent: &torrent, announcing: &announcing, signals, target }.serve(&mut teller, io);
+        let outcome = Client { options, torrent: &torrent, announcing: &announcing, signals, target }.serve(
+            guide,
+            &mut teller,
+            io,
+        );
         let told = announcing.told(&torrent);
         drop(announcing);
         drop(session);
@@ -270,7 +291,7 @@ struct Client<'a> {
 
 impl Client<'_> {
     /// Goes on until a signal, a failure, or the time to leave.
-    fn serve(&self, teller: &mut Teller, io: &mut Io) -> Result<(), Failure> {
+    fn serve(&self, mut guide: Guide, teller: &mut Teller, io: &mut Io) -> Result<(), Failure> {
         let begin = Instant::now();
         let downloads = !self.torrent.status().whole;
         let leave = leave::conditions(self.options);
@@ -284,13 +305,21 @@ impl Client<'_> {
                 break;
             }
             let told = self.announcing.told(self.torrent);
-            if status.whole && whole_since.is_none() {
+            let have = (!guide.is_over()).then(|| self.torrent.have());
+            if let Some(what) = have.as_ref().and_then(|have| guide.next(have)) {
+                teller.sum_up("fetch", &status, &told, io)?;
+                io.out.write_all(what.as_bytes())?;
+                io.out.flush()?;
+            }
+            if status.whole && guide.is_over() && whole_since.is_none() {
                 if downloads {
                     if let Err(error) = self.torrent.storage().sync() {
                         self.torrent.fail(error.to_string());
                         break;
                     }
-                    teller.sum_up("fetch", &status, &told, io)?;
+                    if have.is_none() {
+                        teller.sum_up("fetch", &status, &told, io)?;
+                    }
                     writeln!(io.out, "Download complete.")?;
                     writeln!(io.out, "Total time used: {} minutes.", begin.elapsed().as_secs() / 60)?;
                 }
@@ -331,9 +360,9 @@ impl Client<'_> {
     }
 
     /// Somebody is known who lacks something: a connected peer, or one that the tracker counts, of whom it is asked
-    /// again soon when none is connected.
+    /// again soon when none is connected. It counts us too while we lack something, wanted or not.
     fn is_needed(&self, status: &Status, counted: Option<u32>) -> bool {
-        let counted = counted.is_some_and(|lacking| lacking > 0);
+        let counted = counted.is_some_and(|lacking| lacking > u32::from(status.lacks > 0));
         if counted && status.whole && status.peers.1 == 0 {
             self.announcing.count_again(self.torrent);
         }
@@ -342,7 +371,7 @@ impl Client<'_> {
 
     fn standing(&self, status: &Status, since: Instant, needed: Instant) -> Standing {
         let length = match status.totals.downloaded {
-            0 => self.torrent.metainfo().geometry.length(),
+            0 => self.torrent.metainfo().geometry.length() - status.lacks,
             downloaded => downloaded,
         };
         Standing {

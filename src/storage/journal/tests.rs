@@ -161,3 +161,40 @@ fn a_journal_that_cannot_be_written_says_so() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_file_that_is_made_later_takes_nothing_from_what_is_known_of_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, path) = (dir.path().join("x"), dir.path().join("x.journal"));
+    let pieces_of_all = "a".repeat(200);
+    let files =
+        [16, 0, 24].iter().zip(["a", "b", "c"]).map(|(length, at)| format!("d6:lengthi{length}e4:pathl1:{at}ee"));
+    let torrent = format!(
+        "d8:announce3:url4:infod5:filesl{}e4:name1:x12:piece lengthi4e6:pieces200:{pieces_of_all}ee",
+        files.collect::<String>()
+    );
+    let metainfo = Metainfo::parse(torrent.as_bytes()).expect("a torrent");
+    let open = |needed: &[usize]| {
+        let (storage, _) = Storage::create_some(&metainfo, &data, |file| needed.contains(&file)).unwrap();
+        let journal = Journal::new(path.clone(), &metainfo, &storage).unwrap();
+        (storage, journal)
+    };
+    let (storage, journal) = open(&[0]);
+    storage.write(0, &mut [IoSlice::new(b"0123")]).unwrap();
+    assert!(storage.write(14, &mut [IoSlice::new(b"0123")]).is_err(), "a part of it is in a file that is not there");
+    assert!(storage.is_there(12, 4) && !storage.is_there(12, 8) && storage.read(16, &mut [0; 4]).is_err());
+    journal.close(&storage, &pieces(&[0])).unwrap();
+    assert!(!data.join("b").exists() && !data.join("c").exists());
+
+    let (storage, journal) = open(&[0, 1, 2]);
+    assert_eq!(journal.read(&storage), Some(Vouched { pieces: pieces(&[0]), closed: true }));
+    storage.write(16, &mut [IoSlice::new(b"4567")]).unwrap();
+    journal.close(&storage, &pieces(&[0, 4])).unwrap();
+    let (storage, journal) = open(&[0]);
+    assert_eq!(journal.read(&storage), Some(Vouched { pieces: pieces(&[0, 4]), closed: true }));
+
+    fs::remove_file(data.join("c")).unwrap();
+    let (storage, journal) = open(&[0]);
+    assert_eq!(journal.read(&storage), None, "what it told of is gone");
+    drop(storage);
+}
