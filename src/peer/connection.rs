@@ -366,6 +366,9 @@ impl Reader<'_> {
         // A peer whose handshake is unreadable is a stranger, as it was before.
         let Ok(theirs) = extension::Handshake::decode(payload) else { return };
         state.swarm.learn(self.key, theirs.max_request, theirs.queue);
+        if theirs.choosy {
+            state.swarm.peer_is_choosy(self.key);
+        }
         if let Some(upload_only) = theirs.upload_only {
             state.swarm.upload_only(now, self.key, upload_only);
         }

@@ -10,6 +10,8 @@ use crate::torrent::bencode::{self, Encoder};
 pub const HANDSHAKE: u8 = 0;
 /// Our key for the longest request that we take, bytes; a peer that does not name it gets requests of 16 KiB.
 const MAX_REQUEST: &[u8] = b"max_request";
+/// Our key for who wants only some pieces, or some before others.
+const CHOOSY: &[u8] = b"choosy";
 
 /// What a peer says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Handshake {
     pub port: Option<u16>,
     /// The longest request it takes, bytes.
     pub max_request: Option<u32>,
+    /// Wants only some pieces, or some before others.
+    pub choosy: bool,
     /// Wants nothing any more (`upload_only`, BEP 21).
     pub upload_only: Option<bool>,
     /// Our address as it sees it (`yourip`).
@@ -30,9 +34,12 @@ pub struct Handshake {
 
 impl Handshake {
     /// Our handshake for a peer at `address`; `pex`: we take addresses of peers.
-    pub fn ours(port: u16, upload_only: bool, pex: bool, address: SocketAddr) -> Vec<u8> {
+    pub fn ours(port: u16, choosy: bool, upload_only: bool, pex: bool, address: SocketAddr) -> Vec<u8> {
         let mut out = Encoder::new();
         out.dict(|dict| {
+            if choosy {
+                dict.int(CHOOSY, 1);
+            }
             dict.dict("m", |names| {
                 if pex {
                     names.int(pex::NAME, i64::from(pex::ID));
@@ -68,6 +75,7 @@ impl Handshake {
             max_request: number(MAX_REQUEST)
                 .and_then(|bytes| u32::try_from(bytes).ok())
                 .filter(|bytes| *bytes >= STRANGER_REQUEST),
+            choosy: number(CHOOSY).is_some_and(|flag| flag != 0),
             upload_only: number(b"upload_only").map(|flag| flag != 0),
             your_ip: your_ip.and_then(|bytes| {
                 let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
@@ -85,18 +93,19 @@ mod tests {
 
     #[test]
     fn our_own_handshake_is_understood() {
-        let bytes = Handshake::ours(2706, true, true, SocketAddr::from(([10, 0, 0, 7], 4000)));
+        let bytes = Handshake::ours(2706, true, true, true, SocketAddr::from(([10, 0, 0, 7], 4000)));
         let read = Handshake::decode(&bytes).expect("our own handshake is bencoded");
         let expected = Handshake {
             queue: Some(REQUEST_QUEUE),
             port: Some(2706),
             max_request: Some(FRIEND_REQUEST),
+            choosy: true,
             upload_only: Some(true),
             your_ip: Some(IpAddr::from([10, 0, 0, 7])),
             pex: Some(pex::ID),
         };
         assert_eq!(read, expected);
-        let silent = Handshake::ours(2706, true, false, SocketAddr::from(([10, 0, 0, 7], 4000)));
+        let silent = Handshake::ours(2706, true, true, false, SocketAddr::from(([10, 0, 0, 7], 4000)));
         assert_eq!(Handshake::decode(&silent).expect("bencode"), Handshake { pex: None, ..expected });
     }
 

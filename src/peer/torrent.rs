@@ -349,7 +349,8 @@ impl Torrent {
     /// Says what we are in the words of BEP 10 and 21, to who understands them.
     fn introduce(&self, state: &State, link: &Link) {
         if link.extended {
-            let payload = extension::Handshake::ours(self.port, state.swarm.is_sated(), self.pex, link.address);
+            let (choosy, sated) = (state.swarm.is_choosy(), state.swarm.is_sated());
+            let payload = extension::Handshake::ours(self.port, choosy, sated, self.pex, link.address);
             if link.put(Message::Extended(extension::HANDSHAKE, &payload)) {
                 link.wake();
             }

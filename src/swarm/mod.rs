@@ -54,6 +54,7 @@ pub struct Swarm {
     have: Bitfield,
     /// Pieces that are wanted and not here.
     missing: Bitfield,
+    choosy: bool,
     peers: Vec<(PeerKey, Peer)>,
     picker: Picker,
     choker: Choker,
@@ -90,6 +91,7 @@ impl Swarm {
             config,
             have,
             missing,
+            choosy: !matches!(groups, [all] if all.is_full()),
             peers: Vec::new(),
             picker,
             blame: Blame::default(),
@@ -117,6 +119,12 @@ impl Swarm {
     /// Everything is here.
     pub fn is_whole(&self) -> bool {
         self.have.is_full()
+    }
+
+    /// Only some pieces are wanted, or some before others, of which peers are to be told
+    /// ([`peer_is_choosy`](Self::peer_is_choosy)).
+    pub fn is_choosy(&self) -> bool {
+        self.choosy
     }
 
     /// Everything that is wanted is here.
@@ -185,6 +193,13 @@ impl Swarm {
             let most = self.config.max_request.max(STRANGER_REQUEST);
             traits.max_request = max_request.unwrap_or(traits.max_request).clamp(STRANGER_REQUEST, most);
             traits.queue = queue.unwrap_or(traits.queue).max(1);
+        }
+    }
+
+    /// The peer wants only some pieces, or some before others.
+    pub fn peer_is_choosy(&mut self, key: PeerKey) {
+        if let Some(at) = self.find(key) {
+            self.peers[at].1.choosy = true;
         }
     }
 

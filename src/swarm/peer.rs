@@ -31,6 +31,8 @@ pub struct Peer {
     pub traits: Traits,
     /// It said itself how many requests it takes.
     pub told_queue: bool,
+    /// It wants only some pieces, or some before others.
+    pub choosy: bool,
     pub have: Bitfield,
     /// Announced everything at once, so that it is counted in `Picker::seeds` instead of piece by piece.
     pub counted_as_seed: bool,
@@ -76,6 +78,7 @@ impl Peer {
         Peer {
             traits,
             told_queue: false,
+            choosy: false,
             have: Bitfield::new(pieces),
             counted_as_seed: false,
             spoke: false,

@@ -3,7 +3,8 @@
 //! later, and every byte that we send twice is one that the swarm gets later.
 //!
 //! The request is rejected (BEP 6), which makes the peer choose another piece. Only our own kind is treated so:
-//! others may ask for the same piece again at once.
+//! others may ask for the same piece again at once. Nor who is choosy: it may want nothing else, or that first, and who
+//! had it may have left.
 
 use super::{Block, PeerKey, Swarm};
 use crate::torrent::Bitfield;
@@ -65,6 +66,7 @@ impl Swarm {
         !self.spread.given.contains(&(block.piece, *key))
             && peer.traits.fast
             && peer.traits.is_friend()
+            && !peer.choosy
             && fresh.words().zip(peer.have.words()).any(|(fresh, have)| fresh & !have != 0)
     }
 }

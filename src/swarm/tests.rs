@@ -76,6 +76,11 @@ impl World {
         let key_of_b = self.nodes[a].swarm.join(self.now, traits);
         let key_of_a = self.nodes[b].swarm.join(self.now, traits);
         let link = |to, our_key, their_key| Link { to, our_key, their_key, inbox: VecDeque::new(), awake: false };
+        for (at, other, key) in [(a, b, key_of_b), (b, a, key_of_a)] {
+            if self.nodes[other].swarm.is_choosy() {
+                self.nodes[at].swarm.peer_is_choosy(key);
+            }
+        }
         self.nodes[a].links.push(link(b, key_of_a, key_of_b));
         self.nodes[b].links.push(link(a, key_of_b, key_of_a));
         self.carry_out(a);

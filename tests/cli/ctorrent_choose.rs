@@ -125,6 +125,11 @@ fn groups_come_one_after_the_other_and_another_run_may_choose_otherwise() {
     assert_eq!(scene.scrape("downloaded"), 0, "it has not got everything");
     assert!(some.interrupt().success() && scene.bitfield(3).exists());
 
+    // The seeder gives what it gave once, though nobody else has it and there is more that nobody has.
+    let late = scene.lab.path("late");
+    assert!(scene.start(4, &late, &["-n", "1", "--leave", "0"]).wait(PATIENCE).success());
+    scene.assert_files(&late, &[1], &[2]);
+
     // Nothing that is here is fetched or hashed again, whatever is chosen.
     let mut again = scene.start(3, &dir, &["-n", "1,5", "-e", "1"]);
     again.wait_for_line("Seed for others", PATIENCE);

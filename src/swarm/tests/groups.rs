@@ -179,3 +179,25 @@ fn a_piece_that_was_lost_is_wanted_again_only_if_it_ever_was() {
     let order: Vec<u32> = asked(&mut swarm, key).iter().map(|block| block.piece).collect();
     assert_eq!(order, [3, 3, 3, 1, 1, 1]);
 }
+
+#[test]
+fn a_seeder_gives_what_is_out_already_to_who_may_want_nothing_else() {
+    let mut seeder = Swarm::new(geometry(PIECES, 2, 0), Bitfield::full(PIECES), Config::default(), 1);
+    let friend = Traits { fast: true, max_request: FRIEND_REQUEST, queue: 100 };
+    let join = |seeder: &mut Swarm, has: &[u32]| {
+        let key = seeder.join(Duration::ZERO, friend);
+        seeder.bitfield(Duration::ZERO, key, field(has.iter().copied())).unwrap();
+        seeder.interested(Duration::ZERO, key, true);
+        key
+    };
+    let _had = join(&mut seeder, &[0]);
+    let wants = join(&mut seeder, &[]);
+    let block = Block { piece: 0, begin: 0, length: 2 * BLOCK };
+    let is_rejected = |seeder: &mut Swarm| {
+        seeder.request(Duration::ZERO, wants, block).unwrap();
+        told(seeder, wants).contains(&Action::Reject(block))
+    };
+    assert!(is_rejected(&mut seeder));
+    seeder.peer_is_choosy(wants);
+    assert!(!is_rejected(&mut seeder));
+}

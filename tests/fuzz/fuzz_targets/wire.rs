@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(handshake) = extension::Handshake::decode(bytes) {
         assert!(handshake.port != Some(0));
-        let ours = extension::Handshake::ours(1, true, true, SocketAddr::from(([10, 0, 0, 1], 2)));
+        let ours = extension::Handshake::ours(1, true, true, true, SocketAddr::from(([10, 0, 0, 1], 2)));
         assert!(extension::Handshake::decode(&ours).is_ok());
     }
     if let Ok(exchange) = Exchange::decode(bytes) {
