@@ -1,5 +1,6 @@
 //! ogbox against other people's programs, in both directions.
 
+mod choose;
 mod clients;
 mod compressed;
 mod converted;
