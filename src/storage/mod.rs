@@ -73,7 +73,7 @@ impl Storage {
     /// # Errors
     /// A file is missing, unreadable, or not of the length that the torrent says.
     pub fn open(metainfo: &Metainfo, path: &Path) -> Result<Storage, Error> {
-        Storage::open_with(metainfo, path, |path| open(path).map(Some))
+        Storage::open_there(metainfo, path, false)
     }
 
     /// The same of what is there; any number of files may be missing.
@@ -81,18 +81,14 @@ impl Storage {
     /// # Errors
     /// A file is unreadable, or not of the length that the torrent says.
     pub fn open_some(metainfo: &Metainfo, path: &Path) -> Result<Storage, Error> {
-        Storage::open_with(metainfo, path, |path| match open(path) {
-            Err(Error::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
-            opened => opened.map(Some),
-        })
+        Storage::open_there(metainfo, path, true)
     }
 
-    fn open_with(
-        metainfo: &Metainfo,
-        path: &Path,
-        mut open: impl FnMut(&Path) -> Result<Option<File>, Error>,
-    ) -> Result<Storage, Error> {
-        let storage = Storage::with_targets(metainfo, path, |_, path| open(path))?;
+    fn open_there(metainfo: &Metainfo, path: &Path, some: bool) -> Result<Storage, Error> {
+        let storage = Storage::with_targets(metainfo, path, |_, path| match File::open(path) {
+            Err(cause) if some && cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some).map_err(|cause| Error::io("open", path, cause)),
+        })?;
         for target in &storage.targets {
             let Some(file) = &target.file else { continue };
             let has = length_of(file, &target.path)?;
@@ -382,10 +378,6 @@ impl Target {
             _ => Ok(()),
         }
     }
-}
-
-fn open(path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(|cause| Error::io("open", path, cause))
 }
 
 fn is_device(file: &File, path: &Path) -> Result<bool, Error> {

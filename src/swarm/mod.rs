@@ -82,9 +82,8 @@ impl Swarm {
         let mut rng = Rng::new(seed);
         let picker = Picker::new(geometry, &have, groups, &mut rng);
         let mut missing = Bitfield::new(geometry.pieces());
-        for piece in groups.iter().flat_map(Bitfield::iter_ones).filter(|piece| !have.get(*piece)) {
-            missing.set(piece);
-        }
+        groups.iter().for_each(|group| missing.add(group));
+        missing.remove(&have);
         Swarm {
             geometry,
             choker: Choker::new(config.turns),
@@ -151,12 +150,12 @@ impl Swarm {
 
     /// Bytes that are wanted and not here.
     pub fn left(&self) -> u64 {
-        self.missing.iter_ones().map(|piece| u64::from(self.geometry.piece_size(piece))).sum()
+        self.geometry.bytes_of(&self.missing)
     }
 
     /// Bytes that are not here, wanted or not.
     pub fn lacks(&self) -> u64 {
-        self.have.iter_zeros().map(|piece| u64::from(self.geometry.piece_size(piece))).sum()
+        self.geometry.length() - self.geometry.bytes_of(&self.have)
     }
 
     /// The oldest decision that was not taken yet.

@@ -2,7 +2,6 @@
 //! asked twice only in the endgame. Where some pieces are wanted before others, all that a peer can give of a group
 //! comes before the next one.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::partial::{self, Partial};
@@ -72,7 +71,7 @@ impl Picker {
     /// The piece is missing (again); false when nobody wants it.
     pub fn want(&mut self, piece: u32, rng: &mut Rng) -> bool {
         self.rarity.insert(piece, rng);
-        self.rarity.group(piece).is_some()
+        self.rarity.group(piece) != u32::MAX
     }
 
     /// The piece is here.
@@ -126,19 +125,30 @@ impl Picker {
     /// any: one that was left half done, then the rarest that nobody fetches, then one to share with another peer.
     fn choose(&mut self, gives: impl Fn(&Rarity, u32) -> bool) -> Option<&mut Partial> {
         let gives = |piece| gives(&self.rarity, piece);
-        let open = |partial: &&Partial| partial.free() > 0 && gives(partial.piece);
         let group = |piece| self.rarity.group(piece);
-        let left = self.partials.iter().filter(open).filter(|partial| partial.workers == 0);
-        let left = left.min_by_key(|partial| (group(partial.piece), partial.free())).map(|partial| partial.piece);
-        if let Some(piece) = left.filter(|piece| group(*piece) == Some(0)) {
+        let (mut left, mut shared): (Option<&Partial>, Option<&Partial>) = (None, None);
+        for partial in self.partials.iter().filter(|partial| partial.free() > 0 && gives(partial.piece)) {
+            let by = |other: &Partial| group(partial.piece).cmp(&group(other.piece));
+            if partial.workers == 0 {
+                if left.is_none_or(|left| by(left).then(partial.free().cmp(&left.free())).is_lt()) {
+                    left = Some(partial);
+                }
+            } else if shared.is_none_or(|shared| by(shared).then(shared.free().cmp(&partial.free())).is_le()) {
+                shared = Some(partial);
+            }
+        }
+        let (left, shared) = (left.map(|left| left.piece), shared.map(|shared| shared.piece));
+        if let Some(piece) = left.filter(|piece| group(*piece) == 0) {
             return self.partial(piece);
         }
         let rarest = self.rarity.iter().find(|&piece| gives(piece));
-        let shared = self.partials.iter().filter(open);
-        let shared = shared.max_by_key(|partial| (Reverse(group(partial.piece)), partial.free()));
-        let choices = [left, rarest, shared.map(|partial| partial.piece)];
         // The first of those of the same group.
-        let piece = choices.into_iter().flatten().min_by_key(|piece| group(*piece))?;
+        let before = |one: Option<u32>, other: Option<u32>| match (one, other) {
+            (Some(a), Some(b)) if group(b) < group(a) => other,
+            (None, _) => other,
+            _ => one,
+        };
+        let piece = before(before(left, rarest), shared)?;
         if rarest == Some(piece) { Some(self.start(piece)) } else { self.partial(piece) }
     }
 }

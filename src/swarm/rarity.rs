@@ -61,9 +61,9 @@ impl Rarity {
         self.groups.iter().all(|group| group.order.is_empty())
     }
 
-    /// The number of the group that `piece` belongs to; none when it is never wanted.
-    pub fn group(&self, piece: u32) -> Option<u32> {
-        Some(self.group[piece as usize]).filter(|group| *group != OUT)
+    /// The number of the group that `piece` belongs to; `u32::MAX` when it is never wanted.
+    pub fn group(&self, piece: u32) -> u32 {
+        self.group[piece as usize]
     }
 
     /// How many peers have `piece`, those not counted that have everything.

@@ -84,6 +84,23 @@ impl Bitfield {
         old
     }
 
+    /// Adds the members of `other`, which has the same range.
+    pub fn add(&mut self, other: &Bitfield) {
+        self.combine(other, |ours, theirs| ours | theirs);
+    }
+
+    /// Takes the members of `other` out, which has the same range.
+    pub fn remove(&mut self, other: &Bitfield) {
+        self.combine(other, |ours, theirs| ours & !theirs);
+    }
+
+    fn combine(&mut self, other: &Bitfield, how: fn(u8, u8) -> u8) {
+        for (ours, theirs) in self.bytes.iter_mut().zip(&other.bytes) {
+            *ours = how(*ours, *theirs);
+        }
+        self.count = self.words().map(u64::count_ones).sum();
+    }
+
     /// Number of members, known without counting.
     pub fn count(&self) -> u32 {
         self.count
@@ -185,6 +202,20 @@ mod tests {
             prop_assert_eq!(field.iter_zeros().collect::<Vec<_>>(), (0..bits).filter(|i| !set.contains(i)).collect::<Vec<_>>());
             prop_assert_eq!(field.is_empty(), set.is_empty());
             prop_assert_eq!(&Bitfield::from_bytes(bits, field.as_bytes()).unwrap(), &field);
+        }
+
+        #[test]
+        fn they_are_added_and_taken_away_as_sets_are(bits in 1u32..200, a in prop::collection::vec(0u32..200, 0..100), b in prop::collection::vec(0u32..200, 0..100)) {
+            let field = |pieces: &[u32]| {
+                let mut field = Bitfield::new(bits);
+                pieces.iter().for_each(|piece| _ = field.set(*piece));
+                field
+            };
+            let (mut sum, mut rest) = (field(&a), field(&a));
+            sum.add(&field(&b));
+            rest.remove(&field(&b));
+            prop_assert_eq!(sum, field(&[&a[..], &b[..]].concat()));
+            prop_assert_eq!(rest, field(&a.iter().copied().filter(|piece| !b.contains(piece)).collect::<Vec<_>>()));
         }
 
         #[test]

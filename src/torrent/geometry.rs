@@ -1,5 +1,7 @@
 //! How a torrent's data are cut into pieces, and pieces into blocks (BEP 3).
 
+use super::Bitfield;
+
 /// Bytes of a block: what one request asks for.
 pub const BLOCK: u32 = 16384;
 
@@ -39,6 +41,13 @@ impl Geometry {
         let left = self.length.saturating_sub(self.piece_offset(piece));
         // The smaller of the two fits, because piece_length does.
         left.min(u64::from(self.piece_length)) as u32
+    }
+
+    /// Bytes of the pieces of a set, which ranges over all of them.
+    pub fn bytes_of(&self, set: &Bitfield) -> u64 {
+        let last = self.pieces().saturating_sub(1);
+        let short = if set.get(last) { self.piece_length - self.piece_size(last) } else { 0 };
+        u64::from(set.count()) * u64::from(self.piece_length) - u64::from(short)
     }
 
     /// Where a piece begins, in bytes from the torrent's beginning.
@@ -88,6 +97,15 @@ mod tests {
         fn pieces_and_blocks_cover_everything_once(length in 0u64..2_000_000, piece_length in 1u32..200_000) {
             let geometry = Geometry::new(length, piece_length);
             prop_assume!(geometry.pieces() < 5000);
+            let mut set = Bitfield::full(geometry.pieces());
+            prop_assert_eq!(geometry.bytes_of(&set), length);
+            let (first, last) = (geometry.piece_size(0), geometry.pieces().saturating_sub(1));
+            if set.clear(last) {
+                prop_assert_eq!(geometry.bytes_of(&set), length - u64::from(geometry.piece_size(last)));
+            }
+            if set.clear(0) {
+                prop_assert_eq!(geometry.bytes_of(&set), length - u64::from(geometry.piece_size(last)) - u64::from(first));
+            }
             let sizes: u64 = (0..geometry.pieces()).map(|p| u64::from(geometry.piece_size(p))).sum();
             prop_assert_eq!(sizes, length);
             for piece in 0..geometry.pieces().min(50) {

@@ -58,7 +58,7 @@ impl Selection {
             return Ok(None);
         }
         let mut wanted = Bitfield::new(metainfo.geometry.pieces());
-        groups.iter().flat_map(|group| group.pieces.iter_ones()).for_each(|piece| _ = wanted.set(piece));
+        groups.iter().for_each(|group| wanted.add(&group.pieces));
         let needed = |(file, span): (usize, &Range<u32>)| chosen[file] || span.clone().any(|piece| wanted.get(piece));
         let needed = spans.iter().enumerate().map(needed).collect();
         Ok(Some(Selection { groups, chosen, needed }))
@@ -111,14 +111,15 @@ impl Guide {
         let Some(selection) = selection else { return guide };
         let mut known = have.clone();
         for group in &selection.groups {
-            let mut missing = Bitfield::new(have.len());
-            let news = group.pieces.iter_ones().filter(|piece| known.set(*piece) && missing.set(*piece));
-            let bytes: u64 = news.map(|piece| u64::from(metainfo.geometry.piece_size(piece))).sum();
+            let mut missing = group.pieces.clone();
+            missing.remove(&known);
+            known.add(&missing);
             let what = match &group.name {
                 Some(name) => format!("file(s): {name}"),
                 None => "remaining files".to_owned(),
             };
-            if bytes > 0 {
+            if !missing.is_empty() {
+                let bytes = metainfo.geometry.bytes_of(&missing);
                 let what = format!("Downloading {what}\nPieces: {} ({bytes} bytes)\n", missing.count());
                 guide.groups.push((what, missing));
             }
@@ -131,9 +132,11 @@ impl Guide {
 
     /// What is to be said now that the pieces of `have` are here; none when there is nothing new.
     pub fn next(&mut self, have: &Bitfield) -> Option<&str> {
-        let before = self.told.checked_sub(1).map(|before| &self.groups[before].1);
-        if before.is_some_and(|missing| missing.iter_ones().any(|piece| !have.get(piece))) {
-            return None;
+        if let Some((_, missing)) = self.groups[..self.told].last_mut() {
+            missing.remove(have);
+            if !missing.is_empty() {
+                return None;
+            }
         }
         let (what, _) = self.groups.get(self.told)?;
         self.told += 1;

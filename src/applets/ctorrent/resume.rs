@@ -150,8 +150,11 @@ impl Looker<'_> {
     fn without_absent(&self, mut claimed: Bitfield) -> Bitfield {
         let geometry = &self.metainfo.geometry;
         let there = |piece| self.storage.is_there(geometry.piece_offset(piece), u64::from(geometry.piece_size(piece)));
-        let absent: Vec<u32> = claimed.iter_ones().filter(|piece| !there(*piece)).collect();
-        absent.into_iter().for_each(|piece| _ = claimed.clear(piece));
+        for piece in 0..claimed.len() {
+            if !there(piece) {
+                claimed.clear(piece);
+            }
+        }
         claimed
     }
 

@@ -188,7 +188,11 @@ impl Start<'_> {
             Some(selection) => selection.pieces(),
             None => vec![Bitfield::full(have.len())],
         };
-        let lacking = groups.iter().flat_map(Bitfield::iter_ones).any(|piece| !have.get(piece));
+        let lacking = groups.iter().any(|group| {
+            let mut missing = group.clone();
+            missing.remove(&have);
+            !missing.is_empty()
+        });
         if let Some(refusal) = refusal.filter(|_| lacking) {
             return Err(Failure::new(1, refusal));
         }
