@@ -174,7 +174,10 @@ fn who_has_all_that_it_wants_gives_it_to_others_and_leaves_when_nobody_needs_it(
     let mut others = scene.start(4, &second, &["-n", "6", "--leave", "0"]);
     assert!(others.wait(PATIENCE).success());
     scene.assert_files(&second, &[6], &[5]);
-    assert!(some.wait(PATIENCE).success());
+    // Two that the tracker says lack something do not wait for one another.
+    let mut twin = scene.start(5, &scene.lab.path("twin"), &["-n", "6,2", "--leave", "unneeded=2"]);
+    assert!(twin.wait(PATIENCE).success() && some.wait(PATIENCE).success());
+    assert!(twin.said().contains("Download complete."), "{}", twin.said());
 
     // What was not chosen and is not there is not claimed, and what is there is found.
     let checked = applet("ctorrent")

@@ -364,9 +364,10 @@ impl Client<'_> {
     }
 
     /// Somebody is known who lacks something: a connected peer, or one that the tracker counts, of whom it is asked
-    /// again soon when none is connected. It counts us too while we lack something, wanted or not.
+    /// again soon when none is connected. To the tracker all lack something that did not choose all files, we as well as
+    /// those who have what we have: then only who is connected counts.
     fn is_needed(&self, status: &Status, counted: Option<u32>) -> bool {
-        let counted = counted.is_some_and(|lacking| lacking > u32::from(status.lacks > 0));
+        let counted = counted.is_some_and(|lacking| lacking > 0) && (!status.whole || status.lacks == 0);
         if counted && status.whole && status.peers.1 == 0 {
             self.announcing.count_again(self.torrent);
         }
