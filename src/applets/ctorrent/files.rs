@@ -26,6 +26,7 @@ struct Group {
 /// The files that are wanted.
 pub struct Selection {
     groups: Vec<Group>,
+    wanted: Bitfield,
     /// By file: it was chosen, …
     chosen: Vec<bool>,
     /// … or a piece of one that was is in it.
@@ -33,35 +34,40 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Reads `list`; none when that means everything alike.
+    /// Reads `list`; without one all files are wanted alike.
     ///
     /// # Errors
     /// It cannot be read, or no such file is in the torrent.
-    pub fn parse(list: &str, metainfo: &Metainfo) -> Result<Option<Selection>, String> {
+    pub fn parse(list: Option<&str>, metainfo: &Metainfo) -> Result<Selection, String> {
         let all = metainfo.files.len();
         let spans = info::spans(metainfo);
-        let mut groups: Vec<Group> = Vec::new();
-        let mut chosen = vec![false; all];
-        for name in list.split([',', ' ']).filter(|name| !name.is_empty()) {
+        let mut wanted = Bitfield::new(metainfo.geometry.pieces());
+        let (mut groups, mut chosen) = (Vec::new(), vec![false; all]);
+        for name in list.unwrap_or("*").split([',', ' ']).filter(|name| !name.is_empty()) {
             let mut pieces = Bitfield::new(metainfo.geometry.pieces());
             let mut rest = false;
             for part in name.split('+') {
                 let (first, last) = range(part, all)?;
-                rest |= REST.contains(&part);
+                rest |= REST.contains(&part) || !metainfo.multi_file;
                 chosen[first - 1..last].fill(true);
                 spans[first - 1..last].iter().cloned().flatten().for_each(|piece| _ = pieces.set(piece));
             }
+            wanted.add(&pieces);
             groups.push(Group { name: (!rest).then(|| name.to_owned()), pieces });
         }
-        let Some(first) = groups.first() else { return Err("no file is named".to_owned()) };
-        if first.name.is_none() || !metainfo.multi_file {
-            return Ok(None);
+        if groups.is_empty() {
+            return Err("no file is named".to_owned());
         }
-        let mut wanted = Bitfield::new(metainfo.geometry.pieces());
-        groups.iter().for_each(|group| wanted.add(&group.pieces));
         let needed = |(file, span): (usize, &Range<u32>)| chosen[file] || span.clone().any(|piece| wanted.get(piece));
         let needed = spans.iter().enumerate().map(needed).collect();
-        Ok(Some(Selection { groups, chosen, needed }))
+        Ok(Selection { groups, wanted, chosen, needed })
+    }
+
+    /// Something that is wanted is not in `have`.
+    pub fn lacks(&self, have: &Bitfield) -> bool {
+        let mut missing = self.wanted.clone();
+        missing.remove(have);
+        !missing.is_empty()
     }
 
     /// The file of this number, from 0, was chosen.
@@ -106,9 +112,12 @@ pub struct Guide {
 
 impl Guide {
     /// A guide to what is not in `have`.
-    pub fn new(selection: Option<&Selection>, metainfo: &Metainfo, have: &Bitfield) -> Guide {
+    pub fn new(selection: &Selection, metainfo: &Metainfo, have: &Bitfield) -> Guide {
         let mut guide = Guide { groups: Vec::new(), told: 0 };
-        let Some(selection) = selection else { return guide };
+        if selection.groups.first().is_some_and(|group| group.name.is_none()) {
+            // All files alike.
+            return guide;
+        }
         let mut known = have.clone();
         for group in &selection.groups {
             let mut missing = group.pieces.clone();
@@ -164,7 +173,7 @@ mod tests {
     }
 
     fn pieces(list: &str) -> Vec<Vec<u32>> {
-        let selection = Selection::parse(list, &metainfo()).expect("a list").expect("a part");
+        let selection = Selection::parse(Some(list), &metainfo()).expect("a list");
         selection.groups.iter().map(|group| group.pieces.iter_ones().collect()).collect()
     }
 
@@ -176,13 +185,13 @@ mod tests {
         assert_eq!(pieces(", 01,,4 1,"), [[0], [1], [0]].map(|[piece]| if piece == 1 { vec![1, 2] } else { vec![0] }));
         for rest in ["*", "...", "3+*"] {
             assert_eq!(pieces(&format!("5,{rest}")), [vec![2, 3], vec![0, 1, 2, 3]], "{rest}");
-            assert!(Selection::parse(rest, &metainfo()).expect("a list").is_none(), "{rest}");
+            assert_eq!(pieces(rest), [[0, 1, 2, 3]], "{rest}");
         }
     }
 
     #[test]
     fn files_are_made_where_they_were_chosen_or_share_a_piece_with_one_that_was() {
-        let selection = Selection::parse("2,4", &metainfo()).expect("a list").expect("a part");
+        let selection = Selection::parse(Some("2,4"), &metainfo()).expect("a list");
         assert_eq!([0, 1, 2, 3, 4].map(|file| selection.is_chosen(file)), [false, true, false, true, false]);
         assert_eq!([0, 1, 2, 3, 4].map(|file| selection.needs(file)), [false, true, true, true, true]);
     }
@@ -190,15 +199,15 @@ mod tests {
     #[test]
     fn what_means_nothing_is_refused() {
         for wrong in ["", ",", "x", "0", "6", "1-6", "3-2", "3-", "-3", "1--2", "1;2", "1.5", "1+", "+1", "*1", "1,x"] {
-            assert!(Selection::parse(wrong, &metainfo()).is_err(), "{wrong}");
+            assert!(Selection::parse(Some(wrong), &metainfo()).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn each_group_is_told_of_when_those_before_are_here() {
         let (metainfo, mut have) = (metainfo(), Bitfield::new(4));
-        let selection = Selection::parse("1,2,3+4,1", &metainfo).expect("a list");
-        let mut guide = Guide::new(selection.as_ref(), &metainfo, &have);
+        let selection = Selection::parse(Some("1,2,3+4,1"), &metainfo).expect("a list");
+        let mut guide = Guide::new(&selection, &metainfo, &have);
         assert_eq!(guide.next(&have), Some("Downloading file(s): 1\nPieces: 1 (16 bytes)\n"));
         assert_eq!(guide.next(&have), None);
         have.set(0);
@@ -209,9 +218,13 @@ mod tests {
         assert_eq!(guide.next(&have), Some("End of download files list.\n"));
         assert!(guide.next(&have).is_none() && guide.is_over());
 
-        let selection = Selection::parse("1,*", &metainfo).expect("a list");
-        let mut guide = Guide::new(selection.as_ref(), &metainfo, &have);
+        let selection = Selection::parse(Some("1,*"), &metainfo).expect("a list");
+        let mut guide = Guide::new(&selection, &metainfo, &have);
         assert_eq!(guide.next(&have), Some("Downloading remaining files\nPieces: 1 (3 bytes)\n"));
-        assert!(guide.is_over() && Guide::new(None, &metainfo, &have).is_over());
+        assert!(guide.is_over());
+        for all in [None, Some("*"), Some("...,1")] {
+            let selection = Selection::parse(all, &metainfo).expect("a list");
+            assert!(selection.lacks(&have) && Guide::new(&selection, &metainfo, &have).is_over(), "{all:?}");
+        }
     }
 }

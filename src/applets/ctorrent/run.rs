@@ -1,8 +1,8 @@
 //! `ctorrent [OPTIONS] X.torrent`: downloads, then seeds; seeds at once what is whole.
 //!
 //! Texts and exit codes are Enhanced CTorrent's, as scripts read them: the first line with the word "Download"
-//! is `Download complete.`, and the line before it sums up. Unlike there, a client that had nothing to download does as
-//! one that had: `-X` runs, and it leaves when it is time to.
+//! is `Download complete.`, and the line before it sums up (with `-n` lines on files come before, as there). Unlike
+//! there, a client that had nothing to download does as one that had: `-X` runs, and it leaves when it is time to.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -41,9 +41,9 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
         Ok(metainfo) => metainfo,
         Err(error) => return info::unreadable(io, &error),
     };
-    let selection = match options.files.as_ref().map(|list| Selection::parse(list, &metainfo)) {
-        Some(Err(why)) => return give_up(io, &format!("-n: {why}")),
-        selection => selection.and_then(Result::ok).flatten(),
+    let selection = match Selection::parse(options.files.as_deref(), &metainfo) {
+        Ok(selection) => selection,
+        Err(why) => return give_up(io, &format!("-n: {why}")),
     };
     metainfo.web_seeds.splice(0..0, options.web_seed.iter().cloned());
     let tiers = tiers(options, &metainfo);
@@ -114,8 +114,7 @@ struct Start<'a> {
     options: &'a Run,
     path: &'a Path,
     target: &'a Path,
-    /// None: everything alike.
-    selection: Option<Selection>,
+    selection: Selection,
     signals: Signals,
 }
 
@@ -150,8 +149,7 @@ impl Start<'_> {
 
     /// Opens the torrent's files. What nobody may write can be seeded all the same: then the reason is given as well.
     fn open(&self, metainfo: &Metainfo) -> Result<(Storage, Found, Option<Error>), Error> {
-        let needed = |file| self.selection.as_ref().is_none_or(|selection| selection.needs(file));
-        match Storage::create_some(metainfo, self.target, needed) {
+        match Storage::create_some(metainfo, self.target, |file| self.selection.needs(file)) {
             Ok((storage, found)) => Ok((storage, found, None)),
             Err(refusal) if is_read_only(&refusal) => match Storage::open_some(metainfo, self.target) {
                 Ok(storage) => Ok((storage, Found::Data, Some(refusal))),
@@ -184,23 +182,14 @@ impl Start<'_> {
         }
         // Who may not write keeps no journal either.
         let journal = journal.filter(|_| refusal.is_none());
-        let groups = match &self.selection {
-            Some(selection) => selection.pieces(),
-            None => vec![Bitfield::full(have.len())],
-        };
-        let lacking = groups.iter().any(|group| {
-            let mut missing = group.clone();
-            missing.remove(&have);
-            !missing.is_empty()
-        });
+        let lacking = self.selection.lacks(&have);
         if let Some(refusal) = refusal.filter(|_| lacking) {
             return Err(Failure::new(1, refusal));
         }
         if options.allocate && lacking {
-            let chosen = |file| self.selection.as_ref().is_none_or(|selection| selection.is_chosen(file));
-            storage.preallocate(chosen).map_err(|error| Failure::new(1, error))?;
+            storage.preallocate(|file| self.selection.is_chosen(file)).map_err(|error| Failure::new(1, error))?;
         }
-        let mut guide = Guide::new(self.selection.as_ref(), &metainfo, &have);
+        let mut guide = Guide::new(&self.selection, &metainfo, &have);
         while let Some(what) = guide.next(&have) {
             io.out.write_all(what.as_bytes())?;
         }
@@ -210,7 +199,7 @@ impl Start<'_> {
         }
         writeln!(io.out, "Listening on {}:{}", options.listen, session.port())?;
         io.out.flush()?;
-        let torrent = session.add_some(metainfo, storage, have, &groups);
+        let torrent = session.add_some(metainfo, storage, have, &self.selection.pieces());
         let keeper = Keeper::start(journal, &torrent);
         let log: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(complain);
         // Bound to one of several addresses, that is where it can be reached.
@@ -219,11 +208,8 @@ impl Start<'_> {
         announcing.want_at_least(options.min_peers as usize);
         announcing.add(torrent.clone(), tiers);
         let (signals, target) = (self.signals, self.target);
-        let outcome = Client { options, torrent: &torrent, announcing: &announcing, signals, target }.serve(
-            guide,
-            &mut teller,
-            io,
-        );
+        let client = Client { options, torrent: &torrent, announcing: &announcing, signals, target };
+        let outcome = client.serve(guide, &mut teller, io);
         let told = announcing.told(&torrent);
         drop(announcing);
         drop(session);
