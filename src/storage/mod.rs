@@ -119,16 +119,18 @@ impl Storage {
     ) -> Result<(Storage, Found), Error> {
         let mut found = Found::Nothing;
         let mut storage = Storage::with_targets(metainfo, path, |number, path| {
-            if !needed(number) && fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-            {
-                return Ok(None);
+            let there = path.metadata().ok();
+            let data = there.as_ref().is_some_and(|there| there.len() > 0 || !there.is_file());
+            if data {
+                found = Found::Data;
+            }
+            let opened = |file: io::Result<File>| file.map(Some).map_err(|cause| Error::io("open", path, cause));
+            if !needed(number) {
+                // Nobody writes to it.
+                return if data { opened(File::open(path)) } else { Ok(None) };
             }
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fs::create_dir_all(parent).map_err(|cause| Error::io("make directory", parent, cause))?;
-            }
-            let there = path.metadata().ok();
-            if there.as_ref().is_some_and(|there| there.len() > 0 || !there.is_file()) {
-                found = Found::Data;
             }
             let mut options = OpenOptions::new();
             options.read(true).write(true).truncate(false);
@@ -138,7 +140,7 @@ impl Storage {
             } else {
                 options.create(true);
             }
-            options.open(path).map(Some).map_err(|cause| Error::io("open", path, cause))
+            opened(options.open(path))
         })?;
         for target in &mut storage.targets {
             let Some(file) = &target.file else { continue };
