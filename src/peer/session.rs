@@ -273,12 +273,13 @@ fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
     let cookie = u64::from_be_bytes(*shared.id.0.last_chunk().unwrap_or(&[0; 8]));
     let open = || Discovery::open(shared.bind, shared.port, cookie).map_err(complain).ok();
     let mut discovery = seeking.as_ref().and_then(|_| open());
+    let mut torrents: Vec<Arc<Torrent>> = Vec::new();
     while !shared.stop.load(Ordering::Relaxed) {
-        let torrents: Vec<_> = lock(&shared.torrents).values().cloned().collect();
+        torrents.extend(lock(&shared.torrents).values().cloned());
         if let Some(Err(error)) = discovery.as_mut().map(|discovery| discovery.turn(zero.elapsed(), &torrents)) {
             complain(error);
         }
-        for torrent in torrents {
+        for torrent in torrents.drain(..) {
             while let Some(address) = torrent.tick() {
                 let (shared, dialled) = (shared.clone(), torrent.clone());
                 spawn("peer", move || connection::dial(&shared, &dialled, address));

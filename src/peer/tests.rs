@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -12,9 +13,10 @@ use super::wire::{Handshake, Message};
 use super::{Options, Session, Torrent};
 use crate::storage::Storage;
 use crate::swarm::Offence;
+use crate::sys::allocations;
 use crate::sys::rng::Rng;
 use crate::torrent::create::{self, Source};
-use crate::torrent::{Bitfield, Metainfo, PeerId};
+use crate::torrent::{BLOCK, Bitfield, Metainfo, PeerId};
 
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// The longest that a test waits for anything.
@@ -28,12 +30,16 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn new(seed: u64, mib: usize, private: bool) -> Scene {
+        Scene::of_pieces(seed, mib, private, 64 << 10)
+    }
+
+    fn of_pieces(seed: u64, mib: usize, private: bool, piece_length: u32) -> Scene {
         let dir = tempfile::tempdir().expect("make a directory");
         let mut rng = Rng::new(seed ^ u64::from(std::process::id()) << 32);
         let bytes: Vec<u8> = (0..mib << 17).flat_map(|_| rng.bits().to_le_bytes()).collect();
         std::fs::write(dir.path().join("payload"), bytes).expect("write the payload");
         let source = Source::open(&dir.path().join("payload")).expect("open the payload");
-        let options = create::Options { piece_length: Some(64 << 10), private, ..create::Options::default() };
+        let options = create::Options { piece_length: Some(piece_length), private, ..create::Options::default() };
         let described = source.describe(&options, 1, &|_| {}).expect("describe the payload");
         Scene { metainfo: Metainfo::parse(&described).expect("understand the description"), dir }
     }
@@ -172,4 +178,39 @@ fn we_are_who_a_tracker_sees_unless_it_sees_us_from_this_machine() {
     fetching.seen_as(IpAddr::from([10, 0, 0, 9]));
     fetching.add_addresses(&[SocketAddr::new(LOOPBACK, 9)]);
     assert_eq!(us(), Some(SocketAddr::from(([10, 0, 0, 9], alone.port()))));
+}
+
+/// Set in the process that [`nothing_is_allocated_for_blocks_on_their_way`] is alone in.
+const ALONE: &str = "OGBOX_TEST_ALONE";
+
+#[test]
+fn nothing_is_allocated_for_blocks_on_their_way() {
+    if std::env::var_os(ALONE).is_none() {
+        // Tests beside it allocate, too.
+        let mut alone = Command::new(std::env::current_exe().expect("find this program"));
+        let name = "peer::tests::nothing_is_allocated_for_blocks_on_their_way";
+        let ended = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "yes").output().expect("run it alone");
+        let said = String::from_utf8_lossy(&ended.stdout) + String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let scene = Scene::of_pieces(7, 128, false, 1 << 20);
+    let (seeder, leecher) = (session(Options::default()), session(Options::default()));
+    scene.seed(&seeder);
+    let fetching = scene.fetch(&leecher, "fetched");
+    fetching.add_addresses(&[address(&seeder)]);
+    let reach = |mib: u64| loop {
+        let downloaded = fetching.status().totals.downloaded;
+        if downloaded >= mib << 20 {
+            return (downloaded, allocations::count());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let (before, after) = (reach(48), reach(112));
+    let (blocks, allocations) = ((after.0 - before.0) / u64::from(BLOCK), after.1 - before.1);
+    eventually("the download is whole", || fetching.status().whole);
+    scene.assert_is_payload("fetched");
+    assert!(blocks >= 2048, "only {blocks} blocks came between the looks");
+    // One a piece for the lanes that verify it, and some for lists that grow.
+    assert!(allocations <= blocks / 32, "{allocations} allocations for {blocks} blocks");
 }

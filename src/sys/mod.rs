@@ -1,5 +1,7 @@
 //! The room nearest to the kernel: all `unsafe` outside the piece hasher's lanes is here.
 
+#[cfg(test)]
+pub mod allocations;
 #[cfg(panic = "abort")]
 mod backtrace;
 pub mod block;

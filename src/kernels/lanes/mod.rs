@@ -293,23 +293,22 @@ fn compress(mut states: &mut [State], mut chunks: &[&[u8]], forced: Option<Kerne
 
 /// Ends messages of which `length` bytes are in the states already.
 fn finish(states: &mut [State], tails: &[&[u8]], length: u64, forced: Option<Kernel>) {
-    let mut whole: Vec<&[u8]> = tails.iter().map(|tail| &tail[..tail.len() - tail.len() % BLOCK]).collect();
-    together(states, &mut whole, forced);
-    // The end of a message: what is left of its last block, a one bit, zeroes, its length in bits.
-    let ends: Vec<[u8; 2 * BLOCK]> = tails
-        .iter()
-        .map(|tail| {
-            let mut end = [0; 2 * BLOCK];
+    for (states, tails) in states.chunks_mut(WIDTH).zip(tails.chunks(WIDTH)) {
+        let mut rest: [&[u8]; WIDTH] = [&[]; WIDTH];
+        rest.iter_mut().zip(tails).for_each(|(rest, tail)| *rest = &tail[..tail.len() - tail.len() % BLOCK]);
+        together(states, &mut rest[..tails.len()], forced);
+        // The end of a message: what is left of its last block, a one bit, zeroes, its length in bits.
+        let mut ends = [[0; 2 * BLOCK]; WIDTH];
+        for (end, tail) in ends.iter_mut().zip(tails) {
             let partial = &tail[tail.len() - tail.len() % BLOCK..];
             end[..partial.len()].copy_from_slice(partial);
             end[partial.len()] = 0x80;
             let size = end_size(tail);
             end[size - 8..size].copy_from_slice(&((length + tail.len() as u64) * 8).to_be_bytes());
-            end
-        })
-        .collect();
-    let mut ends: Vec<&[u8]> = ends.iter().zip(tails).map(|(end, tail)| &end[..end_size(tail)]).collect();
-    together(states, &mut ends, forced);
+        }
+        rest.iter_mut().zip(&ends).zip(tails).for_each(|((rest, end), tail)| *rest = &end[..end_size(tail)]);
+        together(states, &mut rest[..tails.len()], forced);
+    }
 }
 
 /// One block, or two when the length does not fit the first.
@@ -317,21 +316,20 @@ fn end_size(tail: &[u8]) -> usize {
     if tail.len() % BLOCK + 9 <= BLOCK { BLOCK } else { 2 * BLOCK }
 }
 
-/// Advances states by whole blocks of which some may have more than others: runs that all who are left
-/// have, until nobody is left.
+/// Advances at most [`WIDTH`] states by whole blocks of which some may have more than others: runs that all who are
+/// left have, until nobody is left.
 fn together(states: &mut [State], rest: &mut [&[u8]], forced: Option<Kernel>) {
-    loop {
-        let lanes: Vec<usize> = (0..rest.len()).filter(|lane| !rest[*lane].is_empty()).collect();
-        let Some(run) = lanes.iter().map(|lane| rest[*lane].len()).min() else { return };
-        let mut now: Vec<State> = lanes.iter().map(|lane| states[*lane]).collect();
-        let mut chunks: Vec<&[u8]> = Vec::with_capacity(lanes.len());
-        for lane in &lanes {
-            let (chunk, later) = rest[*lane].split_at(run);
-            chunks.push(chunk);
-            rest[*lane] = later;
+    while let Some(run) = rest.iter().map(|rest| rest.len()).filter(|length| *length > 0).min() {
+        let (mut now, mut chunks): ([State; WIDTH], [&[u8]; WIDTH]) = ([INITIAL; WIDTH], [&[]; WIDTH]);
+        let (mut lanes, mut left) = ([0; WIDTH], 0);
+        for (lane, rest) in rest.iter_mut().enumerate().filter(|(_, rest)| !rest.is_empty()) {
+            now[left] = states[lane];
+            (chunks[left], *rest) = rest.split_at(run);
+            lanes[left] = lane;
+            left += 1;
         }
-        compress(&mut now, &chunks, forced);
-        lanes.iter().zip(now).for_each(|(lane, state)| states[*lane] = state);
+        compress(&mut now[..left], &chunks[..left], forced);
+        lanes[..left].iter().zip(now).for_each(|(lane, state)| states[*lane] = state);
     }
 }
 
