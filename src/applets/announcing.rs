@@ -106,6 +106,11 @@ impl Announcing {
         Announcing { shared, thread }
     }
 
+    /// The least number of connections that leechers do not ask for more with.
+    pub fn wanted(&self) -> usize {
+        self.shared.few.load(Ordering::Relaxed)
+    }
+
     /// Leechers that have fewer connections than `peers` ask for more early; fewer than five do in any case.
     pub fn want_at_least(&self, peers: usize) {
         self.shared.few.store(peers.max(FEW), Ordering::Relaxed);
@@ -132,6 +137,13 @@ impl Announcing {
     pub fn count_again(&self, torrent: &Arc<Torrent>) {
         for entry in lock(&self.shared.entries).iter_mut().filter(|entry| Arc::ptr_eq(&entry.torrent, torrent)) {
             entry.announcer.want_peers();
+        }
+    }
+
+    /// Announces `torrent` as soon as its trackers allow; `anew`: as if it had only just been started.
+    pub fn hurry(&self, torrent: &Arc<Torrent>, anew: bool) {
+        for entry in lock(&self.shared.entries).iter_mut().filter(|entry| Arc::ptr_eq(&entry.torrent, torrent)) {
+            entry.announcer.hurry(anew);
         }
     }
 

@@ -14,7 +14,8 @@ const BURST: f64 = 0.1;
 /// Lets through a number of bytes a second; whoever is over it waits in line.
 #[derive(Debug)]
 pub struct Limiter {
-    rate: f64,
+    /// Changed under the line's lock only.
+    rate: AtomicU64,
     line: Mutex<Line>,
 }
 
@@ -49,12 +50,30 @@ impl Limiter {
     /// Lets through `rate` bytes a second; 0: no limit.
     pub fn new(rate: u64) -> Limiter {
         let line = Line { free_at: Instant::now(), reached: 0, waiting: Vec::new(), came: 0 };
-        Limiter { rate: rate as f64, line: Mutex::new(line) }
+        Limiter { rate: AtomicU64::new(rate), line: Mutex::new(line) }
+    }
+
+    /// Bytes a second that it lets through; 0: no limit.
+    pub fn rate(&self) -> u64 {
+        self.rate.load(Ordering::Relaxed)
+    }
+
+    /// Lets through `rate` bytes a second from now on; who waits already waits at that rate.
+    pub fn set_rate(&self, rate: u64) {
+        let mut line = lock(&self.line);
+        let before = self.rate.swap(rate, Ordering::Relaxed);
+        let now = Instant::now();
+        // What was let through in advance is paid for at the new rate; without a limit it is forgotten.
+        let owed = line.free_at.saturating_duration_since(now).as_secs_f64() * before as f64;
+        line.free_at = now + if rate == 0 { Duration::ZERO } else { Duration::from_secs_f64(owed / rate as f64) };
+        if let Some(first) = line.first() {
+            first.thread.unpark();
+        }
     }
 
     /// Waits until `bytes` more of what `share` belongs to may pass.
     pub fn pass(&self, share: &Share, bytes: u64) {
-        if self.rate == 0.0 {
+        if self.rate() == 0 {
             return;
         }
         let mut line = lock(&self.line);
@@ -80,9 +99,11 @@ impl Limiter {
         }
         line.waiting.retain(|waiter| waiter.place != place);
         line.reached = place.0;
-        let now = Instant::now();
-        let earliest = now.checked_sub(Duration::from_secs_f64(BURST)).unwrap_or(now);
-        line.free_at = line.free_at.max(earliest) + Duration::from_secs_f64(bytes as f64 / self.rate);
+        let (now, rate) = (Instant::now(), self.rate());
+        if rate > 0 {
+            let earliest = now.checked_sub(Duration::from_secs_f64(BURST)).unwrap_or(now);
+            line.free_at = line.free_at.max(earliest) + Duration::from_secs_f64(bytes as f64 / rate as f64);
+        }
         if let Some(next) = line.first() {
             next.thread.unpark();
         }
@@ -100,6 +121,28 @@ mod tests {
         (0..32).for_each(|_| limiter.pass(&share, 16 << 10));
         let seconds = begin.elapsed().as_secs_f64();
         assert!((0.35..1.5).contains(&seconds), "512 KiB at 1 MiB/s took {seconds} s");
+    }
+
+    #[test]
+    fn who_waits_at_a_rate_that_changes_goes_on_at_the_new_one() {
+        for (rate, least, most) in [(0, 0.0, 0.5), (1 << 20, 0.4, 1.5)] {
+            let (limiter, share) = (Limiter::new(1), Share::default());
+            // At one byte a second the second of these would take a week.
+            let seconds = thread::scope(|scope| {
+                let passing = scope.spawn(|| {
+                    limiter.pass(&share, 512 << 10);
+                    limiter.pass(&share, 512 << 10);
+                });
+                thread::sleep(Duration::from_millis(50));
+                assert!(!passing.is_finished());
+                let begin = Instant::now();
+                limiter.set_rate(rate);
+                passing.join().unwrap();
+                begin.elapsed().as_secs_f64()
+            });
+            assert!((least..most).contains(&seconds), "{seconds} s at {rate}");
+            assert_eq!(limiter.rate(), rate);
+        }
     }
 
     #[test]

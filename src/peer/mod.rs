@@ -24,8 +24,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 pub use limiter::Limiter;
-pub use session::{Options, Session};
-pub use torrent::{Status, Torrent};
+pub use session::{Log, Options, Session};
+pub use torrent::{Connected, Status, Torrent};
 pub use web::range;
 
 /// Stack of a connection's threads, bytes: they keep their buffers on the heap.

@@ -162,6 +162,17 @@ impl Session {
         self.shared.port
     }
 
+    /// Bytes a second that may be sent, and received; 0: no limit.
+    pub fn limits(&self) -> (u64, u64) {
+        (self.shared.up.rate(), self.shared.down.rate())
+    }
+
+    /// Changes how many bytes a second may be sent, and received; 0: no limit.
+    pub fn set_limits(&self, (up, down): (u64, u64)) {
+        self.shared.up.set_rate(up);
+        self.shared.down.set_rate(down);
+    }
+
     /// Takes in a torrent of which `have` is verified; what is missing is fetched from its web seeds too.
     pub fn add(&self, metainfo: Metainfo, storage: Storage, have: Bitfield) -> Arc<Torrent> {
         let all = Bitfield::full(metainfo.geometry.pieces());

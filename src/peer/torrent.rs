@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -14,9 +15,9 @@ use super::nudge::Nudge;
 use super::wire::Message;
 use super::{lock, pex};
 use crate::storage::Storage;
-use crate::swarm::{Action, Block, PeerKey, Roster, Swarm, Totals, Verified, priority};
+use crate::swarm::{Action, Block, PeerKey, Roster, Sight, Swarm, Totals, Verified, priority};
 use crate::sys;
-use crate::torrent::{Bitfield, Geometry, InfoHash, Metainfo};
+use crate::torrent::{Bitfield, Geometry, InfoHash, Metainfo, PeerId};
 
 /// Connections of one torrent from one address: a lab behind one router, not a flood.
 const PER_ADDRESS: usize = 64;
@@ -91,7 +92,7 @@ pub struct Torrent {
     nudge: Arc<Nudge>,
     /// What it had of the session's limits, up and down.
     pub(super) shares: (Share, Share),
-    max_peers: usize,
+    max_peers: AtomicUsize,
     /// Where we listen.
     bind: IpAddr,
     port: u16,
@@ -139,6 +140,17 @@ pub struct Status {
     pub failure: Option<String>,
 }
 
+/// A peer that is connected.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// What it calls itself.
+    pub id: PeerId,
+    /// The other end of the connection.
+    pub address: SocketAddr,
+    /// How things stand with it.
+    pub sight: Sight,
+}
+
 impl Torrent {
     pub(super) fn new(metainfo: Metainfo, storage: Storage, swarm: Swarm, setting: Setting) -> Torrent {
         let roster = Roster::new(setting.seed);
@@ -161,7 +173,7 @@ impl Torrent {
             hashing: setting.hashing,
             nudge: setting.nudge,
             shares: Default::default(),
-            max_peers: setting.max_peers,
+            max_peers: AtomicUsize::new(setting.max_peers),
             bind: setting.bind,
             port: setting.port,
             log: setting.log,
@@ -207,6 +219,49 @@ impl Torrent {
             spare: state.roster.spare(),
             failure: state.failure.clone(),
         }
+    }
+
+    /// The connected peers, in the order in which they came.
+    pub fn peers(&self) -> Vec<Connected> {
+        let now = self.now();
+        let state = lock(&self.state);
+        let mut links: Vec<(&PeerKey, &Arc<Link>)> = state.links.iter().collect();
+        links.sort_unstable_by_key(|(key, _)| **key);
+        let connected = |(key, link): (&PeerKey, &Arc<Link>)| {
+            Some(Connected { id: link.peer_id, address: link.address, sight: state.swarm.sight(now, *key)? })
+        };
+        links.into_iter().filter_map(connected).collect()
+    }
+
+    /// The pieces that are verified, and those that are or that somebody has who is connected.
+    pub fn reach(&self) -> (Bitfield, Bitfield) {
+        let state = lock(&self.state);
+        (state.swarm.have().clone(), state.swarm.reach())
+    }
+
+    /// Connections that are being made.
+    pub fn dialling(&self) -> usize {
+        lock(&self.state).roster.dialling()
+    }
+
+    /// Connections that it may have.
+    pub fn max_peers(&self) -> usize {
+        self.max_peers.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many connections it may have; those that there are stay.
+    pub fn set_max_peers(&self, peers: usize) {
+        self.max_peers.store(peers, Ordering::Relaxed);
+    }
+
+    /// Nothing is asked for and nothing is served, though connections stay.
+    pub fn is_paused(&self) -> bool {
+        lock(&self.state).swarm.is_paused()
+    }
+
+    /// Pauses, or goes on; what was asked for already still comes.
+    pub fn pause(self: &Arc<Self>, pause: bool) {
+        self.with(|state, now| state.swarm.pause(now, pause));
     }
 
     /// The verified pieces.
@@ -306,11 +361,7 @@ impl Torrent {
     }
 
     /// Takes in a connection whose handshake is done; a refusal says why.
-    pub(super) fn join(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        own: crate::torrent::PeerId,
-    ) -> Result<PeerKey, &'static str> {
+    pub(super) fn join(self: &Arc<Self>, link: &Arc<Link>, own: PeerId) -> Result<PeerKey, &'static str> {
         self.with(|state, now| {
             let ip = link.address.ip();
             if state.closed {
@@ -331,7 +382,7 @@ impl Torrent {
                 }
                 other.close();
             }
-            if state.links.len() >= self.max_peers {
+            if state.links.len() >= self.max_peers() {
                 state.lowest_below(link).ok_or(ENOUGH)?.close();
             }
             let key = state.swarm.join(now, crate::swarm::Traits::stranger(link.fast));

@@ -232,7 +232,7 @@ impl Swarm {
 
     /// Gives out slots: to all that are interested if there are enough, else by rank and in turn.
     pub(super) fn rechoke(&mut self, now: Duration) {
-        let slots = if self.config.upload { self.slots(now) } else { 0 };
+        let slots = if self.config.upload && !self.paused { self.slots(now) } else { 0 };
         for at in 0..self.peers.len() {
             if !self.peers[at].1.choked && !self.peers[at].1.interested {
                 self.choke_peer(at);
@@ -283,7 +283,7 @@ impl Swarm {
         if self.is_sated() { 0.0 } else { self.peers[at].1.down.per_second(now) }
     }
 
-    fn choke_peer(&mut self, at: usize) {
+    pub(super) fn choke_peer(&mut self, at: usize) {
         self.clock += 1;
         let (key, peer) = &mut self.peers[at];
         let key = *key;

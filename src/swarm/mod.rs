@@ -17,6 +17,7 @@ mod priority;
 mod rarity;
 mod rate;
 mod roster;
+mod sight;
 mod source;
 mod spread;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use picker::Picker;
 pub use priority::priority;
 pub use rate::Rate;
 pub use roster::Roster;
+pub use sight::Sight;
 use spread::Spread;
 pub use types::{
     Action, Block, Config, FRIEND_REQUEST, Offence, PeerKey, REQUEST_QUEUE, STRANGER_REQUEST, Totals, Traits, Verdict,
@@ -67,6 +69,7 @@ pub struct Swarm {
     /// Counts chokes and joins: who waits longest has the smallest number.
     clock: u64,
     spread: Spread,
+    paused: bool,
 }
 
 impl Swarm {
@@ -101,6 +104,7 @@ impl Swarm {
             next_key: 0,
             clock: 0,
             spread: Spread::default(),
+            paused: false,
             rng,
         }
     }

@@ -51,6 +51,11 @@ impl Picker {
         self.partials.iter_mut().find(|partial| partial.piece == piece)
     }
 
+    /// Peers that have the piece, those not counted that announced everything at once.
+    pub fn holders(&self, piece: u32) -> u16 {
+        self.rarity.count(piece)
+    }
+
     /// A peer has the pieces of `have`. One that has all of them makes none rarer than another.
     pub fn learn(&mut self, have: &Bitfield, rng: &mut Rng) {
         if !have.is_full() {
@@ -157,7 +162,7 @@ impl Swarm {
     /// Asks the peer for more, up to what its rate and its queue allow.
     pub(super) fn fill(&mut self, now: Duration, at: usize) {
         let peer = &self.peers[at].1;
-        if peer.choking || peer.useful == 0 {
+        if self.paused || peer.choking || peer.useful == 0 {
             return;
         }
         if peer.source.is_some() {

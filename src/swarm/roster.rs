@@ -92,7 +92,7 @@ impl Roster {
 
     /// An address to dial now, given that there are `connections` and whether everything is here already.
     pub fn next_dial(&mut self, now: Duration, connections: usize, whole: bool) -> Option<SocketAddr> {
-        let dialling = self.entries.values().filter(|entry| entry.state == State::Dialling).count();
+        let dialling = self.dialling();
         let ours = self.entries.values().filter(|entry| entry.state == State::Connected(true)).count();
         let few = connections + dialling < WANTED && now >= self.patient;
         if (ours + dialling >= DIALLED && !few) || dialling >= DIALLING {
@@ -144,6 +144,11 @@ impl Roster {
     /// The address is refused.
     pub fn is_banned(&self, ip: IpAddr) -> bool {
         self.banned.contains(&ip)
+    }
+
+    /// Connections that are being made.
+    pub fn dialling(&self) -> usize {
+        self.entries.values().filter(|entry| entry.state == State::Dialling).count()
     }
 
     /// Addresses known and not connected.

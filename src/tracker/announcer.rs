@@ -62,6 +62,8 @@ struct Tracker {
     tracker_id: Option<Vec<u8>>,
     /// It has been told `started` and has answered.
     started: bool,
+    /// It is to be told `started` once more.
+    again: bool,
     /// Failures in a row.
     failures: u32,
     /// Not to be asked before this time; `u64::MAX` when it said never.
@@ -129,7 +131,7 @@ impl Announcer {
         };
         let event = match self.phase {
             Phase::Stopping => Event::Stopped,
-            Phase::Running if !tracker.started => Event::Started,
+            Phase::Running if !tracker.started || tracker.again => Event::Started,
             Phase::Running if self.completion => Event::Completed,
             Phase::Running => Event::None,
         };
@@ -148,6 +150,7 @@ impl Announcer {
         tracker.failures = 0;
         tracker.rests_until = 0;
         tracker.started = event != Event::Stopped;
+        tracker.again &= event != Event::Started;
         if let Some(id) = &reply.tracker_id {
             tracker.tracker_id = Some(id.clone());
         }
@@ -192,6 +195,16 @@ impl Announcer {
             self.next_at = at;
             self.early = self.early.saturating_mul(2);
         }
+    }
+
+    /// Somebody wants the trackers told soon: the next announce is made 5 s after the last one, and not before the
+    /// tracker's `min interval`; `anew`: as if we had only just come.
+    pub fn hurry(&mut self, anew: bool) {
+        if anew {
+            self.tiers.iter_mut().flatten().for_each(|tracker| tracker.again = true);
+        }
+        let soon = self.last_success.map(|last| last.saturating_add(FIRST_EARLY.max(self.min_interval)));
+        self.next_at = soon.unwrap_or(self.next_at).min(self.next_at);
     }
 
     /// The caller has enough peers: the next lack of them is again met after 5 s.
@@ -240,7 +253,7 @@ impl Announcer {
 
 impl Tracker {
     fn new(url: String) -> Tracker {
-        Tracker { url, tracker_id: None, started: false, failures: 0, rests_until: 0 }
+        Tracker { url, tracker_id: None, started: false, again: false, failures: 0, rests_until: 0 }
     }
 }
 
