@@ -167,7 +167,7 @@ fn progress_for_machines_is_one_json_object_a_line() {
 }
 
 /// A tracker that knows nobody and remembers what it was asked.
-fn listening_tracker(at: SocketAddrV4) -> Arc<Mutex<String>> {
+pub fn listening_tracker(at: SocketAddrV4) -> Arc<Mutex<String>> {
     let listener = TcpListener::bind(at).expect("listen");
     let heard = Arc::new(Mutex::new(String::new()));
     let ours = heard.clone();

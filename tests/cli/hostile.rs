@@ -51,7 +51,7 @@ impl Peer {
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    fn assert_small(&self) {
+    pub fn assert_small(&self) {
         let most = self.status("VmHWM:");
         assert!(most < MEMORY, "it came to take {most} KiB");
     }

@@ -2,6 +2,9 @@
 
 mod btlaunchmany;
 mod bttrack;
+mod control;
+#[path = "../support/ctcs.rs"]
+mod ctcs;
 mod ctorrent_choose;
 mod ctorrent_files;
 mod ctorrent_run;

@@ -3,7 +3,10 @@
 mod choose;
 mod clients;
 mod compressed;
+mod control;
 mod converted;
+#[path = "../support/ctcs.rs"]
+mod ctcs;
 mod damaged_fs;
 mod devices;
 mod discovery;

@@ -27,9 +27,9 @@ struct Group {
 pub struct Selection {
     groups: Vec<Group>,
     wanted: Bitfield,
-    /// By file: it was chosen, …
-    chosen: Vec<bool>,
-    /// … or a piece of one that was is in it.
+    /// By file: the first group that it is in, from 1; 0: it was not chosen.
+    group: Vec<usize>,
+    /// By file: it was chosen, or a piece of one that was is in it.
     needed: Vec<bool>,
 }
 
@@ -42,14 +42,15 @@ impl Selection {
         let all = metainfo.files.len();
         let spans = info::spans(metainfo);
         let mut wanted = Bitfield::new(metainfo.geometry.pieces());
-        let (mut groups, mut chosen) = (Vec::new(), vec![false; all]);
+        let (mut groups, mut group) = (Vec::new(), vec![0; all]);
         for name in list.unwrap_or("*").split([',', ' ']).filter(|name| !name.is_empty()) {
             let mut pieces = Bitfield::new(metainfo.geometry.pieces());
             let mut rest = false;
             for part in name.split('+') {
                 let (first, last) = range(part, all)?;
                 rest |= REST.contains(&part) || !metainfo.multi_file;
-                chosen[first - 1..last].fill(true);
+                let new = group[first - 1..last].iter_mut().filter(|group| **group == 0);
+                new.for_each(|group| *group = groups.len() + 1);
                 spans[first - 1..last].iter().cloned().flatten().for_each(|piece| _ = pieces.set(piece));
             }
             wanted.add(&pieces);
@@ -58,9 +59,10 @@ impl Selection {
         if groups.is_empty() {
             return Err("no file is named".to_owned());
         }
-        let needed = |(file, span): (usize, &Range<u32>)| chosen[file] || span.clone().any(|piece| wanted.get(piece));
+        let needed =
+            |(file, span): (usize, &Range<u32>)| group[file] > 0 || span.clone().any(|piece| wanted.get(piece));
         let needed = spans.iter().enumerate().map(needed).collect();
-        Ok(Selection { groups, wanted, chosen, needed })
+        Ok(Selection { groups, wanted, group, needed })
     }
 
     /// Something that is wanted is not in `have`.
@@ -72,7 +74,27 @@ impl Selection {
 
     /// The file of this number, from 0, was chosen.
     pub fn is_chosen(&self, file: usize) -> bool {
-        self.chosen[file]
+        self.group[file] > 0
+    }
+
+    /// All files are wanted alike.
+    fn is_plain(&self) -> bool {
+        self.groups.first().is_some_and(|group| group.name.is_none())
+    }
+
+    /// The group of the file of this number, from 0; groups count from 1. 0: it was not chosen, or all are wanted alike.
+    pub fn group(&self, file: usize) -> usize {
+        if self.is_plain() { 0 } else { self.group[file] }
+    }
+
+    /// The first group, from 1, that lacks something beside `have`; 0: none does, or all files are wanted alike.
+    pub fn current(&self, have: &Bitfield) -> usize {
+        let lacks = |group: &Group| {
+            let mut missing = group.pieces.clone();
+            missing.remove(have);
+            !missing.is_empty()
+        };
+        if self.is_plain() { 0 } else { self.groups.iter().position(lacks).map_or(0, |at| at + 1) }
     }
 
     /// The file of this number, from 0, has bytes in a piece that is wanted, or was chosen.
@@ -114,8 +136,7 @@ impl Guide {
     /// A guide to what is not in `have`.
     pub fn new(selection: &Selection, metainfo: &Metainfo, have: &Bitfield) -> Guide {
         let mut guide = Guide { groups: Vec::new(), told: 0 };
-        if selection.groups.first().is_some_and(|group| group.name.is_none()) {
-            // All files alike.
+        if selection.is_plain() {
             return guide;
         }
         let mut known = have.clone();
@@ -133,7 +154,7 @@ impl Guide {
                 guide.groups.push((what, missing));
             }
         }
-        if selection.chosen.contains(&false) {
+        if selection.group.contains(&0) {
             guide.groups.push(("End of download files list.\n".to_owned(), Bitfield::new(0)));
         }
         guide

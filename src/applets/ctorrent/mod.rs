@@ -14,6 +14,7 @@ use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
 use crate::swarm::Leave;
 
+mod control;
 mod create;
 mod files;
 mod info;
@@ -152,7 +153,7 @@ struct Run {
     /// user agent to announce as
     #[argh(option, short = 'A', default = "String::from(run::USER_AGENT)")]
     agent: String,
-    /// CTCS server, host:port; there is none for this client
+    /// CTCS server to report to and to obey, host:port; a colon more: ask for its password
     #[argh(option, short = 'S')]
     server: Option<String>,
     /// take the room on the disk beforehand
@@ -273,7 +274,7 @@ fn objection(options: &Run) -> Option<String> {
     if options.prefix.len() > 8 {
         return Some("-P arg must be 8 or less characters".to_owned());
     }
-    if options.server.as_ref().is_some_and(|server| !server.contains(':')) {
+    if options.server.as_ref().is_some_and(|server| control::server(server).is_none()) {
         return Some("-S argument requires a port number".to_owned());
     }
     (options.torrent.len() != 1).then(|| "Must specify one torrent file".to_owned())

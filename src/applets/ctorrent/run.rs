@@ -11,15 +11,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::control::{self, Control, Scene};
 use super::files::{Guide, Selection};
 use super::resume::{self, BitfieldFile, Keeper, Looker};
 use super::status::Teller;
 use super::{Exit, Io, NAME, Outcome, Run, give_up, info, leave, on};
 use crate::applets::Failure;
-use crate::applets::announcing::{Announcing, complain};
-use crate::peer::{Options, Session, Status, Torrent};
+use crate::applets::announcing::{Announcing, Told, complain};
+use crate::peer::{Log, Options, Session, Status, Torrent};
 use crate::storage::{Error, Found, Storage};
-use crate::swarm::{Config, Standing};
+use crate::swarm::{Config, Leave, Standing};
 use crate::sys::signal::Signals;
 use crate::torrent::{Bitfield, Metainfo};
 
@@ -49,8 +50,6 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
     let tiers = tiers(options, &metainfo);
     if options.detached {
         rustix::process::setsid().map_err(|error| Failure::new(1, format!("leave the terminal: {error}")))?;
-    } else if options.daemon > 0 && tiers.is_some() {
-        return detach(args, options.daemon > 1);
     }
     let signals = Signals::catch_ends()?;
     signals.catch_hangup_as_end()?;
@@ -65,12 +64,21 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
     } else {
         (None, Io { out: &mut *io.out, err: &mut *io.err })
     };
+    let server = options.server.as_deref().and_then(control::server).filter(|_| !options.check || options.force);
+    let password = match server {
+        Some((_, true)) => match control::password::ask(&signals, &mut io)? {
+            Some(password) => Some(password),
+            None => return Ok(Exit(1)),
+        },
+        _ => None,
+    };
+    if options.daemon > 0 && !options.detached && tiers.is_some() {
+        return detach(args, options.daemon > 1, password);
+    }
+    let control = server.map(|(server, _)| Control::new(server, password, options));
     let teller = Teller::new(json, metainfo.geometry.pieces());
     let target = options.save_as.clone().unwrap_or_else(|| PathBuf::from(&metainfo.name));
     io.out.write_all(&info::text(&metainfo, options.printable, Some(&target)))?;
-    if options.server.is_some() {
-        writeln!(io.err, "warn, -S: CTCS is not spoken")?;
-    }
     let Some(tiers) = tiers else {
         return give_up(&mut io, "error, invalid tracker url format!\nerror, tracker setup failed.");
     };
@@ -81,20 +89,28 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
     if options.check && !options.force {
         start.check(&metainfo, teller, &mut io)
     } else {
-        start.run(metainfo, tiers, teller, &mut io)
+        start.run(metainfo, tiers, control, teller, &mut io)
     }
 }
 
 /// Goes on in a process without a terminal. It is the same command line once more: a process with the name that
-/// `pidof` looks for, from its beginning.
-fn detach(args: &[String], keep_output: bool) -> Outcome {
+/// `pidof` looks for, from its beginning. A `password` it reads from its standard input, where nobody else sees it.
+fn detach(args: &[String], keep_output: bool, password: Option<String>) -> Outcome {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(NAME).args(args).arg("--detached").stdin(Stdio::null());
     if !keep_output {
         command.stdout(Stdio::null()).stderr(Stdio::null());
     }
+    if password.is_some() {
+        command.stdin(Stdio::piped());
+    }
     match command.spawn() {
-        Ok(_) => Ok(Exit::OK),
+        Ok(mut child) => {
+            if let (Some(password), Some(mut input)) = (password, child.stdin.take()) {
+                writeln!(input, "{password}")?;
+            }
+            Ok(Exit::OK)
+        }
         Err(error) => Err(Failure::new(1, format!("go on in the background: {error}"))),
     }
 }
@@ -160,7 +176,14 @@ impl Start<'_> {
     }
 
     /// Downloads and seeds.
-    fn run(self, metainfo: Metainfo, tiers: Vec<Vec<String>>, mut teller: Teller, io: &mut Io) -> Outcome {
+    fn run(
+        self,
+        metainfo: Metainfo,
+        tiers: Vec<Vec<String>>,
+        control: Option<Control>,
+        mut teller: Teller,
+        io: &mut Io,
+    ) -> Outcome {
         let options = self.options;
         let (storage, found, refusal) = match self.open(&metainfo) {
             Ok(opened) => opened,
@@ -193,7 +216,9 @@ impl Start<'_> {
         while let Some(what) = guide.next(&have) {
             io.out.write_all(what.as_bytes())?;
         }
-        let session = start(options).map_err(|e| Failure::new(1, format!("listen on {}: {e}", options.listen)))?;
+        let log = control.as_ref().map_or_else(|| Arc::new(complain) as Log, Control::listener);
+        let session =
+            start(options, log.clone()).map_err(|e| Failure::new(1, format!("listen on {}: {e}", options.listen)))?;
         if let Some(port) = options.port.filter(|port| ![0, session.port()].contains(port)) {
             writeln!(io.err, "warn, couldn't bind on specified port {port}")?;
         }
@@ -201,15 +226,22 @@ impl Start<'_> {
         io.out.flush()?;
         let torrent = session.add_some(metainfo, storage, have, &self.selection.pieces());
         let keeper = Keeper::start(journal, &torrent);
-        let log: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(complain);
         // Bound to one of several addresses, that is where it can be reached.
         let ip = options.ip.clone().or_else(|| (!options.listen.is_unspecified()).then(|| options.listen.to_string()));
         let announcing = Announcing::start(&session, &options.agent, options.max_peers as u32, ip, log);
         announcing.want_at_least(options.min_peers as usize);
         announcing.add(torrent.clone(), tiers);
         let (signals, target) = (self.signals, self.target);
-        let client = Client { options, torrent: &torrent, announcing: &announcing, signals, target };
-        let outcome = client.serve(guide, &mut teller, io);
+        let client = Client {
+            options,
+            session: &session,
+            torrent: &torrent,
+            announcing: &announcing,
+            selection: &self.selection,
+            signals,
+            target,
+        };
+        let outcome = client.serve(guide, control, &mut teller, io);
         let told = announcing.told(&torrent);
         drop(announcing);
         drop(session);
@@ -240,21 +272,30 @@ fn is_read_only(error: &Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
-fn start(options: &Run) -> io::Result<Session> {
+/// Memory to use at the most, MiB.
+pub fn memory(options: &Run) -> u64 {
+    if options.cache == 0 { MEMORY.0 } else { options.cache.max(MEMORY.1) }
+}
+
+/// Of `peers` connections those that the memory is enough for.
+pub fn connections(options: &Run, peers: u64) -> usize {
+    peers.min(memory(options) * 1024 / CONNECTION) as usize
+}
+
+fn start(options: &Run, log: Log) -> io::Result<Session> {
     let mut ports = Vec::from_iter(options.port.filter(|port| *port != 0));
     ports.extend((PORTS.1..=PORTS.0).rev());
     ports.push(0);
-    let memory = if options.cache == 0 { MEMORY.0 } else { options.cache.max(MEMORY.1) };
     Session::start(Options {
         bind: options.listen,
         ports,
         prefix: if options.prefix == "-" { String::new() } else { options.prefix.clone() },
-        max_peers: options.max_peers.min(memory * 1024 / CONNECTION) as usize,
+        max_peers: connections(options, options.max_peers),
         limits: (options.up << 10, options.down << 10),
         pex: on(options.pex, options.no_pex),
         lsd: on(options.lsd, options.no_lsd),
         swarm: Config { upload: !options.leech, max_request: (options.slice as u32) << 10, ..Config::default() },
-        log: Arc::new(complain),
+        log,
         ..Options::default()
     })
 }
@@ -273,18 +314,26 @@ fn execute(options: &Run, target: &Path) -> Result<Option<Child>, Failure> {
 
 struct Client<'a> {
     options: &'a Run,
+    session: &'a Session,
     torrent: &'a Arc<Torrent>,
     announcing: &'a Announcing,
+    selection: &'a Selection,
     signals: Signals,
     target: &'a Path,
 }
 
 impl Client<'_> {
     /// Goes on until a signal, a failure, or the time to leave.
-    fn serve(&self, mut guide: Guide, teller: &mut Teller, io: &mut Io) -> Result<(), Failure> {
+    fn serve(
+        &self,
+        mut guide: Guide,
+        mut control: Option<Control>,
+        teller: &mut Teller,
+        io: &mut Io,
+    ) -> Result<(), Failure> {
         let begin = Instant::now();
         let downloads = !self.torrent.status().whole;
-        let leave = leave::conditions(self.options);
+        let mut leave = leave::conditions(self.options);
         let mut whole_since: Option<Instant> = None;
         let mut needed = begin;
         let mut child: Option<Child> = None;
@@ -313,13 +362,20 @@ impl Client<'_> {
                     writeln!(io.out, "Download complete.")?;
                     writeln!(io.out, "Total time used: {} minutes.", begin.elapsed().as_secs() / 60)?;
                 }
-                self.say_how_long(io)?;
+                self.say_how_long(&leave, io)?;
                 child = execute(self.options, self.target)?;
                 whole_since = Some(Instant::now());
             }
             teller.show(&status, &told, io)?;
             if leave.unneeded.is_some() && self.is_needed(&status, told.incomplete) {
                 needed = Instant::now();
+            }
+            if let Some(control) = &mut control
+                && control.turn(&mut self.scene(&status, &told, whole_since, &mut leave))
+            {
+                teller.sum_up(if status.whole { "seed" } else { "fetch" }, &status, &told, io)?;
+                writeln!(io.out, "CTCS sent Quit command")?;
+                break;
             }
             if let Some(since) = whole_since {
                 let standing = self.standing(&status, since, needed);
@@ -335,15 +391,31 @@ impl Client<'_> {
                 child = None;
             }
         }
+        if let Some(control) = control {
+            let (status, told) = (self.torrent.status(), self.announcing.told(self.torrent));
+            control.close(&self.scene(&status, &told, whole_since, &mut leave));
+        }
         Ok(())
     }
 
-    fn say_how_long(&self, io: &mut Io) -> io::Result<()> {
-        let (hours, ratio) = (self.options.hours.unwrap_or(super::HOURS), self.options.ratio);
+    /// What a server sees.
+    fn scene<'a>(
+        &'a self,
+        status: &'a Status,
+        told: &'a Told,
+        whole_since: Option<Instant>,
+        leave: &'a mut Leave,
+    ) -> Scene<'a> {
+        let Client { options, session, torrent, announcing, selection, .. } = *self;
+        Scene { options, session, torrent, announcing, selection, status, told, whole_since, leave }
+    }
+
+    fn say_how_long(&self, leave: &Leave, io: &mut Io) -> io::Result<()> {
+        let hours = leave.after.map_or(0.0, |after| after.as_secs_f64() / 3600.0);
         if self.options.leave.is_some() {
             writeln!(io.out, "Seed for others until it is time to leave")?;
         } else if !self.options.leech {
-            let ratio = if ratio > 0.0 { format!(" or to ratio of {ratio:.2}") } else { String::new() };
+            let ratio = leave.ratio.map_or(String::new(), |ratio| format!(" or to ratio of {ratio:.2}"));
             writeln!(io.out, "Seed for others {hours} hours{ratio}")?;
         }
         io.out.flush()

@@ -1,0 +1,94 @@
+//! A CTorrent Control Server that does as its test says, for ours and for Debian's ctorrent.
+
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::support::{Lab, eventually};
+
+/// A server on the lab's first host.
+pub struct Server {
+    listener: TcpListener,
+    pub at: SocketAddrV4,
+}
+
+/// A client that has connected.
+pub struct Client {
+    pub stream: BufReader<TcpStream>,
+    patience: u64,
+}
+
+impl Server {
+    pub fn new(lab: &Lab) -> Server {
+        Server::on(SocketAddrV4::new(lab.host(1), lab.free_port(1)))
+    }
+
+    pub fn on(at: SocketAddrV4) -> Server {
+        let listener = TcpListener::bind(at).expect("listen");
+        listener.set_nonblocking(true).expect("do not wait for ever");
+        Server { listener, at }
+    }
+
+    /// The next connection, within `seconds`.
+    pub fn accept(&self, seconds: u64) -> Client {
+        let mut stream = None;
+        eventually("a client connects to its server", seconds, || {
+            stream = self.listener.accept().ok();
+            stream.is_some()
+        });
+        let (stream, _) = stream.expect("just accepted");
+        stream.set_nonblocking(false).expect("wait for what it says");
+        stream.set_read_timeout(Some(Duration::from_secs(seconds))).expect("be patient");
+        stream.set_write_timeout(Some(Duration::from_millis(500))).expect("be impatient");
+        Client { stream: BufReader::new(stream), patience: seconds }
+    }
+}
+
+impl Client {
+    /// Orders; false when it takes no more.
+    pub fn order(&mut self, line: &str) -> bool {
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).is_ok()
+    }
+
+    /// The next line that it says; none when it has closed the connection.
+    pub fn line(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        match self.stream.read_until(b'\n', &mut line) {
+            Ok(0) => None,
+            Ok(_) => {
+                let line = String::from_utf8(line).expect("a line of text");
+                Some(line.strip_suffix('\n').expect("a whole line").to_owned())
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("wait {} s for a line: {error}", self.patience),
+        }
+    }
+
+    /// The next line that `suits`; others are passed over.
+    pub fn wait_for(&mut self, what: &str, suits: impl Fn(&str) -> bool) -> String {
+        loop {
+            let line = self.line().unwrap_or_else(|| panic!("it closed the connection before {what}"));
+            if suits(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// What it says to `order`: the lines from the first word `begin` to the first word `end`.
+    pub fn ask(&mut self, order: &str, begin: &str, end: &str) -> Vec<String> {
+        assert!(self.order(order), "order {order}");
+        let is = |word: &str, line: &str| line.split(' ').next() == Some(word);
+        let mut lines = vec![self.wait_for(begin, |line| is(begin, line))];
+        while begin != end && !is(end, lines.last().expect("one at least")) {
+            // What it was not asked for comes whole, between two answers.
+            lines.push(self.line().expect("the answer goes on"));
+        }
+        lines
+    }
+
+    /// The settings that it tells.
+    pub fn settings(&mut self) -> Vec<String> {
+        let lines = self.ask("SENDCONF", "CTCONFIGSTART", "CTCONFIGDONE");
+        lines[1..lines.len() - 1].to_vec()
+    }
+}
