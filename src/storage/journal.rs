@@ -57,6 +57,10 @@ pub struct Vouched {
 }
 
 impl Journal {
+    /// What follows the name of the data in a journal's: OpenGnsys' console takes files in a cache for images unless they
+    /// are named like what stands beside one.
+    pub const END: &str = ".torrent.journal";
+
     /// The journal at `path` of what `storage` holds, whether it is there or not.
     ///
     /// # Errors

@@ -74,7 +74,7 @@ fn what_a_journal_vouches_for_is_not_hashed_again_after_kill_9_and_nothing_after
     let seeder = scene.seeder();
     let file = scene.lab.path("fetched.img");
     let fetch = |options: &[&str]| scene.start_with(3, &file, applet("ctorrent"), options);
-    let journal = scene.lab.path("fetched.img.journal");
+    let journal = scene.lab.path("fetched.img.torrent.journal");
     let recorded = || fs::metadata(&journal).map_or(0, |journal| journal.len());
     let mut killed = fetch(&["-D", "3000"]);
     eventually("the journal has a record", PATIENCE, || recorded() >= 56);
@@ -291,7 +291,7 @@ fn after_a_power_cut_the_journal_vouches_only_for_what_reached_the_medium() {
     let device = Loop::over(&disk);
     mount(&device);
     let mut cut = fetch(&["-D", "3000"]);
-    let journal = mounted.join("x.img.journal");
+    let journal = mounted.join("x.img.torrent.journal");
     eventually("the journal has a record", PATIENCE, || fs::metadata(&journal).is_ok_and(|file| file.len() >= 56));
     cut.program.signal(Signal::STOP);
     std::thread::sleep(Duration::from_millis(100));

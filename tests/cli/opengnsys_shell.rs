@@ -125,7 +125,8 @@ fn a_torrent_creator_an_update_and_the_wikis_receiver_run_unchanged() {
         let mut update = script(&pc, "updateCache", UPDATE);
         let output = run(update.args(["x.img", "peer:1"]));
         assert_same_file(&repo.images("x.img"), &pc.cached("x.img"));
-        let left = ["x.img.torrent.bf", "x.img.torrent.bfog", "x.img.journal"].map(|name| pc.cached(name).exists());
+        let left =
+            ["x.img.torrent.bf", "x.img.torrent.bfog", "x.img.torrent.journal"].map(|name| pc.cached(name).exists());
         assert_eq!(left, [false; 3]);
         let summary = pc.log("summary");
         assert!(summary.ends_with("\nDownload complete.\n") && summary.contains(" [3/3/3] "), "{summary}");

@@ -182,7 +182,7 @@ struct Run {
     /// tell progress as one JSON object a line on standard output, and the rest on standard error
     #[argh(switch)]
     json: bool,
-    /// journal what is verified, in DATA.journal, so that after a power cut little is hashed again; the default
+    /// journal what is verified, in DATA.torrent.journal, so that after a power cut little is hashed again; the default
     #[argh(switch)]
     journal: bool,
     /// do not

@@ -216,7 +216,7 @@ pub fn journal(
     if !super::on(options.journal, options.no_journal) || !trusted || !known {
         return Ok(None);
     }
-    let path = options.journal_file.clone().unwrap_or_else(|| with_end(target, ".journal"));
+    let path = options.journal_file.clone().unwrap_or_else(|| with_end(target, Journal::END));
     Journal::new(path, metainfo, storage).map(Some).map_err(|error| Failure::new(1, error))
 }
 

@@ -12,6 +12,7 @@ use super::swarm::{Seeding, Session, TRACKER_PORT, client, ctorrent, fetch_and_s
 use crate::applets::Io;
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Place, Targets, beside, cache, space};
+use crate::storage::Journal;
 use crate::sys::signal::Signals;
 use crate::torrent::Metainfo;
 use crate::tracker::client::{self as tracker, Client};
@@ -172,7 +173,7 @@ pub fn fetch(
     let _lock = engine.lock_image(&image)?;
     let part = beside::with(&image, ".part");
     let (new, bitfield) = (beside::with(&part, ".torrent.new"), beside::with(&image, ".torrent.bfog"));
-    let journal = beside::with(&part, ".journal");
+    let journal = beside::with(&part, Journal::END);
     let goes_on = Metainfo::read(&new).is_ok_and(|begun| begun.info_hash == wanted.info_hash);
     if !goes_on {
         [&part, &journal, &bitfield].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::applets::Io;
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Targets, beside, space};
+use crate::storage::Journal;
 use crate::sys::signal::Signals;
 
 /// The port of a lab's tracker.
@@ -131,7 +132,7 @@ pub fn fetch_and_seed(
 ) -> Result<Option<Seeding>, Error> {
     let mut running = Running::start(command)?;
     if running.follow(engine, signals, Some(data), true, io) {
-        return Ok(Some(Seeding::go_on(running, beside::with(data, ".journal"))));
+        return Ok(Some(Seeding::go_on(running, beside::with(data, Journal::END))));
     }
     // It has said why.
     let _ = running.child.wait();

@@ -8,6 +8,7 @@ use super::swarm::{self, Seeding, Session, applet, catch_signals, client};
 use super::{FILE, Function, print, split_file};
 use crate::applets::Exit;
 use crate::engine::{Code, Error, Place, beside};
+use crate::storage::Journal;
 use crate::torrent::Metainfo;
 
 /// ogCreateTorrent: the image's name is without its extension.
@@ -77,8 +78,8 @@ pub const START: Function = Function {
         let whole = swarm::ctorrent(engine, &signals, &mut command, None, io)?;
         let why = format!("{}: the download broke off; called again, it goes on", data.display());
         engine.ensure(whole, Code::UpdateCache, why)?;
-        // The console's list of the cache would show the journal as an image.
-        [&beside::with(&data, ".journal"), &begun]
+        // What is whole wants neither.
+        [&beside::with(&data, Journal::END), &begun]
             .into_iter()
             .try_for_each(|path| beside::remove(path))
             .map_err(unwritten)?;
@@ -128,7 +129,7 @@ pub const RECEIVE: Function = Function {
             let whole = swarm::ctorrent(engine, &signals, &mut command, Some(&part), io)?;
             engine.ensure(whole, Code::UpdateCache, why)?;
             beside::remove_derived(&image).and_then(|()| std::fs::rename(&part, &image)).map_err(unwritten)?;
-            beside::remove(&beside::with(&part, ".journal")).map_err(unwritten)?;
+            beside::remove(&beside::with(&part, Journal::END)).map_err(unwritten)?;
         }
         let ours = beside::with(&image, ".torrent");
         if ours != torrent {
