@@ -20,11 +20,14 @@ pub struct Client {
 
 impl Server {
     pub fn new(lab: &Lab) -> Server {
-        Server::on(SocketAddrV4::new(lab.host(1), lab.free_port(1)))
+        Server::on(SocketAddrV4::new(lab.host(1), 0))
     }
 
+    /// A server there; port 0: any.
     pub fn on(at: SocketAddrV4) -> Server {
         let listener = TcpListener::bind(at).expect("listen");
+        let port = listener.local_addr().expect("the port's number").port();
+        let at = SocketAddrV4::new(*at.ip(), port);
         listener.set_nonblocking(true).expect("do not wait for ever");
         Server { listener, at }
     }
