@@ -1,4 +1,4 @@
-//! Hashing pieces that are somewhere else: read in small chunks, sixteen pieces at a time, by as many
+//! Hashing pieces that are somewhere else: read in small chunks, as many pieces at a time as there are lanes, by as many
 //! threads as are wanted.
 //!
 //! Serves describing an image, checking what a disk already holds, and a download's finished pieces. The
@@ -11,12 +11,19 @@ use kernels::lanes::{self, Lanes};
 
 use super::Geometry;
 
-/// Bytes of each piece that are read at a time. With sixteen pieces that fills a second-level cache of
-/// 1 MiB; half of it costs 5 % more CPU time for system calls, a quarter 12 %, and the double saves nothing.
+/// Bytes of each piece that are read at a time. With all lanes that fills a second-level cache of 1 MiB; half of it costs
+/// 5 % more CPU time for system calls, a quarter 12 %, and the double saves nothing.
 const CHUNK: usize = 64 << 10;
 
+/// A line of the cache. Chunks begin at one, or each load would touch two; and each a line further than the one before, or
+/// the lanes would push each other out of the few places that the first-level cache has for lines of one distance.
+const LINE: usize = 64;
+
+/// From one lane's chunk to the next one's.
+const STRIDE: usize = CHUNK + LINE;
+
 /// Bytes of memory that a [`PieceHasher`] keeps.
-pub const BUFFER: usize = lanes::WIDTH * CHUNK;
+pub const BUFFER: usize = lanes::WIDTH * STRIDE + LINE;
 
 /// Reads the bytes from an offset in the torrent on, all of them or not at all.
 pub type Read<'a> = dyn Fn(u64, &mut [u8]) -> io::Result<()> + Sync + 'a;
@@ -42,7 +49,7 @@ impl PieceHasher {
     }
 
     /// Hashes `pieces` and puts what came of each into `out`, which is not cleared first. Fastest with
-    /// sixteen pieces or a multiple of it; a piece that cannot be read concerns only itself.
+    /// [`lanes::WIDTH`] pieces or a multiple of it; a piece that cannot be read concerns only itself.
     pub fn hash(&mut self, geometry: &Geometry, pieces: &[u32], read: &Read, out: &mut Vec<Hashed>) {
         // Lanes advance together, so the short last piece goes alone.
         let alike = pieces.chunk_by(|a, b| geometry.piece_size(*a) == geometry.piece_size(*b));
@@ -51,7 +58,7 @@ impl PieceHasher {
         }
     }
 
-    /// Hashes up to sixteen pieces of one size.
+    /// Hashes up to [`lanes::WIDTH`] pieces of one size.
     fn group(&mut self, geometry: &Geometry, pieces: &[u32], read: &Read, out: &mut Vec<Hashed>) {
         let size = geometry.piece_size(pieces[0]) as usize;
         let mut failed: [Option<io::Error>; lanes::WIDTH] = Default::default();
@@ -62,9 +69,11 @@ impl PieceHasher {
         }
         let mut lanes = Lanes::new(pieces.len());
         let mut digests = [[0; 20]; lanes::WIDTH];
+        let aligned = self.buffer.as_ptr().align_offset(LINE).min(LINE);
+        let buffer = &mut self.buffer[aligned..];
         for at in (0..size).step_by(CHUNK) {
             let length = CHUNK.min(size - at);
-            let buffers = self.buffer.chunks_exact_mut(CHUNK);
+            let buffers = buffer.chunks_exact_mut(STRIDE);
             for ((piece, buffer), failed) in pieces.iter().zip(buffers).zip(&mut failed) {
                 if failed.is_none() {
                     *failed = read(geometry.piece_offset(*piece) + at as u64, &mut buffer[..length]).err();
@@ -74,7 +83,7 @@ impl PieceHasher {
                 break;
             }
             // A lane that failed goes on with what its buffer holds; nobody looks at its digest.
-            let chunks: [&[u8]; lanes::WIDTH] = std::array::from_fn(|lane| &self.buffer[lane * CHUNK..][..length]);
+            let chunks: [&[u8]; lanes::WIDTH] = std::array::from_fn(|lane| &buffer[lane * STRIDE..][..length]);
             if at + length < size {
                 lanes.update(&chunks[..pieces.len()]);
             } else {
