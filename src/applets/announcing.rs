@@ -135,16 +135,18 @@ impl Announcing {
 
     /// Asks the trackers of `torrent` early how many lack something: each time later, while the answer stays the same.
     pub fn count_again(&self, torrent: &Arc<Torrent>) {
-        for entry in lock(&self.shared.entries).iter_mut().filter(|entry| Arc::ptr_eq(&entry.torrent, torrent)) {
-            entry.announcer.want_peers();
-        }
+        self.tell(torrent, Announcer::want_peers);
     }
 
     /// Announces `torrent` as soon as its trackers allow; `anew`: as if it had only just been started.
     pub fn hurry(&self, torrent: &Arc<Torrent>, anew: bool) {
-        for entry in lock(&self.shared.entries).iter_mut().filter(|entry| Arc::ptr_eq(&entry.torrent, torrent)) {
-            entry.announcer.hurry(anew);
-        }
+        self.tell(torrent, |announcer| announcer.hurry(anew));
+    }
+
+    fn tell(&self, torrent: &Arc<Torrent>, what: impl Fn(&mut Announcer)) {
+        let mut entries = lock(&self.shared.entries);
+        let theirs = entries.iter_mut().filter(|entry| Arc::ptr_eq(&entry.torrent, torrent));
+        theirs.for_each(|entry| what(&mut entry.announcer));
     }
 
     /// What the trackers said of `torrent` last.
