@@ -94,6 +94,13 @@ impl Bitfield {
         self.combine(other, |ours, theirs| ours & !theirs);
     }
 
+    /// The members that `other`, which has the same range, has not.
+    pub fn without(&self, other: &Bitfield) -> Bitfield {
+        let mut rest = self.clone();
+        rest.remove(other);
+        rest
+    }
+
     fn combine(&mut self, other: &Bitfield, how: fn(u8, u8) -> u8) {
         for (ours, theirs) in self.bytes.iter_mut().zip(&other.bytes) {
             *ours = how(*ours, *theirs);

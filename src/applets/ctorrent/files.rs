@@ -67,9 +67,7 @@ impl Selection {
 
     /// Something that is wanted is not in `have`.
     pub fn lacks(&self, have: &Bitfield) -> bool {
-        let mut missing = self.wanted.clone();
-        missing.remove(have);
-        !missing.is_empty()
+        !self.wanted.without(have).is_empty()
     }
 
     /// The file of this number, from 0, was chosen.
@@ -89,11 +87,7 @@ impl Selection {
 
     /// The first group, from 1, that lacks something beside `have`; 0: none does, or all files are wanted alike.
     pub fn current(&self, have: &Bitfield) -> usize {
-        let lacks = |group: &Group| {
-            let mut missing = group.pieces.clone();
-            missing.remove(have);
-            !missing.is_empty()
-        };
+        let lacks = |group: &Group| !group.pieces.without(have).is_empty();
         if self.is_plain() { 0 } else { self.groups.iter().position(lacks).map_or(0, |at| at + 1) }
     }
 
@@ -141,8 +135,7 @@ impl Guide {
         }
         let mut known = have.clone();
         for group in &selection.groups {
-            let mut missing = group.pieces.clone();
-            missing.remove(&known);
+            let missing = group.pieces.without(&known);
             known.add(&missing);
             let what = match &group.name {
                 Some(name) => format!("file(s): {name}"),

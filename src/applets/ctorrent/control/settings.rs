@@ -24,7 +24,7 @@ const TEXTS: [(&str, &str, &str); 5] = [
 pub fn list(scene: &Scene, server: &str) -> Vec<String> {
     let options = scene.options;
     let hours = |time: Duration| time.as_secs_f64() / 3600.0;
-    let (time, of_all) = match (scene.leave.after, scene.whole_since) {
+    let (time, limit) = match (scene.leave.after, scene.whole_since) {
         (None, _) => ("0".to_owned(), "no limit".to_owned()),
         (Some(after), None) => (short(hours(after)), remaining(hours(after))),
         (Some(after), Some(since)) => {
@@ -39,7 +39,7 @@ pub fn list(scene: &Scene, server: &str) -> Vec<String> {
     let between = |(least, most)| Kind::Between(least, most);
     let mut lines = vec![
         setting("verbose", Kind::Switch, "0", "Verbose output [-v]", "Disabled"),
-        setting("seed_time", Kind::Number, &time, "Seed time [-e]", &of_all),
+        setting("seed_time", Kind::Number, &time, "Seed time [-e]", &limit),
         setting("seed_ratio", Kind::Number, &ratio, "Seed ratio [-E]", "Upload:Download"),
         setting("max_peers", between(MOST), &most, "Max peers [-M]", &peers),
         setting("min_peers", between(LEAST), &least, "Min peers [-m]", &peers),
