@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::clients::Tracker;
+use crate::clients::{Tracker, our_ctorrent, settle};
 use crate::support::{Lab, Program, applet, assert_same_file, run, tools, write_payload};
 
 /// The longest that one download may take, seconds: Debian's ctorrent thinks about whom to unchoke every 10 seconds.
@@ -15,20 +15,13 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Starts `program` on host `n`, to fetch what is chosen into a directory of its own or to seed `whole`.
 fn start(lab: &Lab, n: u8, mut program: Command, torrent: &Path, whole: Option<&Path>) -> (Program, PathBuf) {
-    let own = lab.make_dir(&format!("peer-{n}"));
-    fs::hard_link(torrent, own.join("torrent")).expect("give a peer the torrent");
+    let own = settle(lab, n, &mut program, torrent);
     let dir = whole.map_or(own.join("files"), Path::to_owned);
-    program.args(["-e", "1", "-i", &lab.host(n).to_string(), "-p", &lab.free_port(n).to_string(), "-s"]).arg(&dir);
+    program.args(["-e", "1", "-s"]).arg(&dir);
     if whole.is_none() {
         program.args(["-n", LIST]);
     }
-    (lab.start(&format!("peer-{n}"), program.arg("torrent").current_dir(&own)), dir)
-}
-
-fn ours() -> Command {
-    let mut program = applet("ctorrent");
-    program.arg("--no-lsd");
-    program
+    (lab.start(&format!("peer-{n}"), program.arg("torrent")), dir)
 }
 
 #[test]
@@ -58,9 +51,9 @@ fn what_is_chosen_comes_from_whoever_chose_the_same() {
         assert_same_file(&whole.join("c"), &dir.join("c"));
         told.into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
-    let (mut seeder, _) = start(&lab, 2, ours(), &torrent, Some(&whole));
+    let (mut seeder, _) = start(&lab, 2, our_ctorrent(), &torrent, Some(&whole));
     seeder.wait_for_line("Seed for others", PATIENCE);
-    let (mut first, first_dir) = start(&lab, 3, ours(), &torrent, None);
+    let (mut first, first_dir) = start(&lab, 3, our_ctorrent(), &torrent, None);
     let told = complete(&mut first, &first_dir);
     assert!(seeder.interrupt().success());
 
@@ -69,6 +62,6 @@ fn what_is_chosen_comes_from_whoever_chose_the_same() {
     assert_eq!(told, told_by_theirs);
     assert!(first.interrupt().success());
 
-    let (mut second, second_dir) = start(&lab, 5, ours(), &torrent, None);
+    let (mut second, second_dir) = start(&lab, 5, our_ctorrent(), &torrent, None);
     complete(&mut second, &second_dir);
 }

@@ -147,9 +147,22 @@ impl Peer {
 
 /// Multicast on loopback would reach the labs of other tests as well.
 fn ours(at: SocketAddrV4) -> Command {
-    let mut program = ctorrent(applet("ctorrent"), at);
+    ctorrent(our_ctorrent(), at)
+}
+
+/// Ours, which speaks to nobody whom the tracker did not name.
+pub fn our_ctorrent() -> Command {
+    let mut program = applet("ctorrent");
     program.arg("--no-lsd");
     program
+}
+
+/// Has `program`, somebody's ctorrent, run on host `n` in a directory of its own, which has the torrent as `torrent`.
+pub fn settle(lab: &Lab, n: u8, program: &mut Command, torrent: &Path) -> PathBuf {
+    let own = lab.make_dir(&format!("peer-{n}"));
+    fs::hard_link(torrent, own.join("torrent")).expect("give a peer the torrent");
+    program.args(["-i", &lab.host(n).to_string(), "-p", &lab.free_port(n).to_string()]).current_dir(&own);
+    own
 }
 
 /// `program` is somebody's ctorrent.

@@ -1,8 +1,8 @@
 //! CTCS (`ctorrent -S`): ours and Debian's ctorrent before the same server.
 
-use std::fs;
 use std::process::Command;
 
+use crate::clients::{our_ctorrent, settle};
 use crate::ctcs::{Client, Server};
 use crate::support::{Lab, Program, applet, run, tools, write_payload};
 
@@ -12,12 +12,9 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// `program` on host `n`, alone in its swarm, and its connection to `server`.
 fn start(lab: &Lab, n: u8, mut program: Command, server: &Server) -> (Program, Client) {
-    let own = lab.make_dir(&format!("peer-{n}"));
-    fs::copy(lab.path("x.torrent"), own.join("torrent")).expect("give a peer the torrent");
-    program.args(["-i", &lab.host(n).to_string(), "-p", &lab.free_port(n).to_string(), "-s", "files", "-n", "3,1"]);
-    program
-        .args(["-M", "30", "-m", "7", "-e", "5", "-E", "1.5", "-S", &server.at.to_string(), "torrent"])
-        .current_dir(&own);
+    settle(lab, n, &mut program, &lab.path("x.torrent"));
+    program.args(["-s", "files", "-n", "3,1", "-M", "30", "-m", "7", "-e", "5", "-E", "1.5"]);
+    program.args(["-S", &server.at.to_string(), "torrent"]);
     (lab.start(&format!("peer-{n}"), &mut program), server.accept(PATIENCE))
 }
 
@@ -58,9 +55,7 @@ fn a_server_hears_the_same_of_ours_as_of_debian_s() {
     let mut create = applet("ctorrent");
     run(create.arg("-t").arg(&whole).args(["-l", "65536", "-u", &url, "-s"]).arg(lab.path("x.torrent")));
     let server = Server::new(&lab);
-    let mut ours = applet("ctorrent");
-    ours.arg("--no-lsd");
-    let (mut ours, client) = start(&lab, 2, ours, &server);
+    let (mut ours, client) = start(&lab, 2, our_ctorrent(), &server);
     let said = conversation(client);
     let (mut theirs, client) = start(&lab, 3, Command::new("ctorrent"), &server);
     let said_by_theirs = conversation(client);
