@@ -135,15 +135,15 @@ impl Announcing {
 
     /// Asks the trackers of `torrent` early how many lack something: each time later, while the answer stays the same.
     pub fn count_again(&self, torrent: &Arc<Torrent>) {
-        self.tell(torrent, Announcer::want_peers);
+        self.each_announcer(torrent, Announcer::want_peers);
     }
 
     /// Announces `torrent` as soon as its trackers allow; `anew`: as if it had only just been started.
     pub fn hurry(&self, torrent: &Arc<Torrent>, anew: bool) {
-        self.tell(torrent, |announcer| announcer.hurry(anew));
+        self.each_announcer(torrent, |announcer| announcer.hurry(anew));
     }
 
-    fn tell(&self, torrent: &Arc<Torrent>, what: impl Fn(&mut Announcer)) {
+    fn each_announcer(&self, torrent: &Arc<Torrent>, what: impl Fn(&mut Announcer)) {
         let mut entries = lock(&self.shared.entries);
         let theirs = entries.iter_mut().filter(|entry| Arc::ptr_eq(&entry.torrent, torrent));
         theirs.for_each(|entry| what(&mut entry.announcer));
