@@ -145,12 +145,11 @@ impl Peer {
     }
 }
 
-/// Multicast on loopback would reach the labs of other tests as well.
 fn ours(at: SocketAddrV4) -> Command {
     ctorrent(our_ctorrent(), at)
 }
 
-/// Ours, which speaks to nobody whom the tracker did not name.
+/// Ours, without local discovery: multicast on loopback would reach the labs of other tests as well.
 pub fn our_ctorrent() -> Command {
     let mut program = applet("ctorrent");
     program.arg("--no-lsd");
