@@ -18,10 +18,10 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ogbox::base::rng::Rng;
 use ogbox::swarm::{
     Action, Block, Config, FRIEND_REQUEST, PeerKey, REQUEST_QUEUE, Roster, Swarm, Traits, Verdict, Verified,
 };
-use ogbox::sys::rng::Rng;
 use ogbox::torrent::{Bitfield, Geometry};
 
 /// Bytes of a piece.

@@ -5,6 +5,8 @@
 
 /// One file a command: its options, its help, its exit codes. Wires rooms together.
 pub mod applets;
+/// What the standard library lacks and any room may use: the clock, logs, random numbers, stamps of files, tree walks.
+pub mod base;
 /// OpenGnsys' conventions: disk numbers, REPO and CACHE, error codes, messages, logs, locks.
 pub mod engine;
 /// Partition imaging: used-block maps, the partclone container, compressors, save, restore.

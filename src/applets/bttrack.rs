@@ -289,7 +289,7 @@ impl Track {
             let found = found.map_err(|error| Failure::new(1, format!("look up --bind address {host}: {error}")))?;
             addresses.extend(found);
         }
-        crate::sys::sort::sort(&mut addresses);
+        crate::base::sort::sort(&mut addresses);
         addresses.dedup();
         Ok(addresses)
     }

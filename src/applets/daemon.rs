@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{Failure, Io};
-use crate::sys::ready;
-use crate::sys::user::become_user;
+use crate::base::ready;
+use crate::base::user::become_user;
 
 /// How long a daemon must have run for a panic to start it anew, so that none does so for ever.
 const SOUND: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 
 use super::{Code, Engine, Error};
-use crate::sys::time;
+use crate::base::time;
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

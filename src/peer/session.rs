@@ -15,9 +15,9 @@ use super::lsd::Discovery;
 use super::nudge::Nudge;
 use super::torrent::{Setting, Torrent};
 use super::{connection, lock, spawn, web};
+use crate::base::rng::Rng;
 use crate::storage::Storage;
 use crate::swarm::{Config, Swarm};
-use crate::sys::rng::Rng;
 use crate::torrent::{Bitfield, InfoHash, Metainfo, PeerId};
 
 /// Pause between two looks at what goes by time.

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use super::session::Log;
 use super::wire::{Handshake, Message};
 use super::{Options, Session, Torrent};
+use crate::base::rng::Rng;
 use crate::storage::Storage;
 use crate::swarm::Offence;
 use crate::sys::allocations;
-use crate::sys::rng::Rng;
 use crate::torrent::create::{self, Source};
 use crate::torrent::{BLOCK, Bitfield, Metainfo, PeerId};
 

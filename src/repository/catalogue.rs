@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::look::{Image, Sight};
+use crate::base::stamp::Stamp;
 use crate::engine::beside;
-use crate::sys::stamp::Stamp;
 use crate::torrent::InfoHash;
 
 /// How it stands with a torrent.

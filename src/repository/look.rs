@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::base::stamp::Stamp;
+use crate::base::tree::{Tree, walk};
 use crate::engine::beside;
-use crate::sys::stamp::Stamp;
-use crate::sys::tree::{Tree, walk};
 
 /// Endings of what OpenGnsys' torrent-creator makes torrents of.
 const IMAGES: [&str; 4] = ["img", "pgz", "diff", "dsk"];

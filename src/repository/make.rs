@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::base::stamp::Stamp;
+use crate::base::time;
 use crate::engine::beside;
 use crate::engine::checksum::Sum;
 use crate::storage::Storage;
+use crate::sys::cpus;
 use crate::sys::lease::is_being_written;
-use crate::sys::stamp::Stamp;
-use crate::sys::{cpus, time};
 use crate::torrent::create::{self, Options, Source};
 use crate::torrent::{InfoHash, Metainfo};
 

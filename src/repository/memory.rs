@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::sys::stamp::Stamp;
+use crate::base::stamp::Stamp;
 use crate::torrent::{Error, InfoHash, create};
 
 /// Name of the file in the directory of the state.

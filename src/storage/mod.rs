@@ -20,8 +20,8 @@ pub use check::{check, check_some};
 pub use error::Error;
 pub use journal::{Failed, Journal, Vouched};
 
+use crate::base::stamp::Stamp;
 use crate::sys;
-use crate::sys::stamp::Stamp;
 use crate::torrent::Metainfo;
 
 /// A stretch of one file, as [`Storage::segments`] gives it.

@@ -41,7 +41,7 @@ impl Blame {
                 tries.push(givers.iter().copied().zip(digests.iter().copied()).collect());
             }
         }
-        crate::sys::sort::sort(&mut guilty);
+        crate::base::sort::sort(&mut guilty);
         guilty.dedup();
         guilty.retain(|key| *key != PeerKey::NOBODY);
         guilty

@@ -27,7 +27,7 @@ mod types;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::sys::rng::Rng;
+use crate::base::rng::Rng;
 use crate::torrent::{Bitfield, Geometry};
 use blame::Blame;
 use choker::Choker;

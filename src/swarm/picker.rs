@@ -8,7 +8,7 @@ use super::partial::{self, Partial};
 use super::peer::{Held, Request};
 use super::rarity::Rarity;
 use super::{Action, Block, Offence, PeerKey, Swarm};
-use crate::sys::rng::Rng;
+use crate::base::rng::Rng;
 use crate::torrent::{BLOCK, Bitfield, Geometry};
 
 /// A peer that rejected a block is not asked for that piece again for this long.

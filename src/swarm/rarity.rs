@@ -4,7 +4,7 @@
 //! into the next bucket by one swap, so 60 peers with 5,000 pieces each cost nothing to follow. There is one such
 //! order for each group of pieces that are wanted before others; as a rule there is one group.
 
-use crate::sys::rng::Rng;
+use crate::base::rng::Rng;
 use crate::torrent::Bitfield;
 
 const OUT: u32 = u32::MAX;

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::sys::rng::Rng;
+use crate::base::rng::Rng;
 
 /// Connections that we dial, however many others dial us.
 const DIALLED: usize = 6;

@@ -12,7 +12,7 @@
 use std::ops::Range;
 
 use super::{Error, Fault};
-use crate::sys::sort::{sort, sort_by};
+use crate::base::sort::{sort, sort_by};
 
 /// Lists and dictionaries inside each other, the outermost included.
 pub const MAX_DEPTH: usize = 64;

@@ -107,7 +107,7 @@ impl Source {
         if source.directory {
             let mut below = Vec::new();
             walk(path, Path::new(""), &mut below)?;
-            crate::sys::sort::sort(&mut below);
+            crate::base::sort::sort(&mut below);
             for below in below {
                 source.add(path.join(&below), below)?;
             }

@@ -17,7 +17,7 @@ use kernels::lanes;
 
 use super::bencode::{self, Value};
 use super::{Error, Geometry, InfoHash};
-use crate::sys::sort::sort;
+use crate::base::sort::sort;
 
 /// The largest metainfo file that is read, in bytes: 3 million pieces.
 pub const MAX_METAINFO: u64 = 64 << 20;

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::client::{AnnounceReply, Error, Event};
-use crate::sys::rng::Rng;
+use crate::base::rng::Rng;
 
 /// Milliseconds of the first rest of a tracker that failed; it doubles with each further failure.
 const FIRST_REST: u64 = 1_000;

@@ -14,7 +14,7 @@ pub use super::error::Error;
 use super::message::{self, MAX_PEERS};
 pub use super::message::{AnnounceReply, AnnounceRequest, Event, ScrapeEntry};
 use super::udp;
-use crate::sys::http::Dialer;
+use crate::base::http::Dialer;
 use crate::torrent::InfoHash;
 
 /// Bytes of the longest reply that is read.

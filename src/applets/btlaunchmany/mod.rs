@@ -18,11 +18,11 @@ use super::bittornado::{self, Dialect, boolean, real, whole};
 use super::daemon::{PidFile, give_up_root, start_anew_on_panic, tell_ready};
 use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
+use crate::base::rng::Rng;
 use crate::peer::{Options, Session};
 use crate::repository::Memory;
 use crate::swarm::Config;
 use crate::sys::limits::descriptors;
-use crate::sys::rng::Rng;
 use crate::sys::signal::Signals;
 
 mod report;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use nanoserde::SerJson;
 
 use super::super::progress::{Style, bytes};
+use crate::base::log::Log;
+use crate::base::sort::sort_by;
 use crate::repository::State;
-use crate::sys::log::Log;
-use crate::sys::sort::sort_by;
 
 /// Interval of plain lines, of which only those of torrents that somebody fetches are told.
 const PLAIN: Duration = Duration::from_secs(60);

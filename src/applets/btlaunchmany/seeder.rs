@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::super::Failure;
 use super::super::announcing::Announcing;
 use super::report::{Report, Row};
+use crate::base::stamp::Stamp;
 use crate::peer::{Session, Torrent};
 use crate::repository::{self, Admission, Catalogue, Image, Lack, Memory, Opened, Sight, State, Step, Worker, make};
 use crate::sys::priority::be_idle;
-use crate::sys::stamp::Stamp;
 use crate::sys::watch::Watch;
 use crate::torrent::{Bitfield, InfoHash};
 

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{Exit, Io, Outcome, Run, give_up};
-use crate::sys::time;
+use crate::base::time;
 use crate::torrent::{Bitfield, Error, Metainfo};
 
 /// Prints the metainfo file that `options` name.

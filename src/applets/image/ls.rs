@@ -11,9 +11,9 @@ use super::{FAILED, GRAMMAR, input};
 use crate::applets::options::{self, Parsed};
 use crate::applets::progress::bytes;
 use crate::applets::{Exit, Failure, Io, Outcome};
+use crate::base::time::local;
 use crate::image::legacy::DD;
 use crate::image::{Error, codec, legacy, unpack};
-use crate::sys::time::local;
 
 /// List the images of a directory and of those in it: file system, sizes, compression, date, and what stands beside
 /// each. `*` marks a file that has an image's name but is none, or is damaged where it begins.

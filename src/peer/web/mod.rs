@@ -19,8 +19,8 @@ use ureq::unversioned::resolver::DefaultResolver;
 
 use super::session::Shared;
 use super::torrent::Torrent;
+use crate::base::http::Dialer;
 use crate::swarm::{Action, Block, FRIEND_REQUEST, PeerKey, Verdict};
-use crate::sys::http::Dialer;
 use range::Part;
 
 /// Time to find, to reach and to be answered by a server.

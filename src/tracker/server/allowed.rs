@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::store::Listing;
-use crate::sys::sort::sort_by;
-use crate::sys::stamp::Stamp;
-use crate::sys::tree::walk;
+use crate::base::sort::sort_by;
+use crate::base::stamp::Stamp;
+use crate::base::tree::walk;
 use crate::torrent::bencode::{self, Value};
 use crate::torrent::{InfoHash, Metainfo};
 

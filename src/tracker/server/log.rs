@@ -5,8 +5,8 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use super::http::decimal;
-use crate::sys::log::escape;
-use crate::sys::time::{self, Calendar};
+use crate::base::log::escape;
+use crate::base::time::{self, Calendar};
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 

@@ -42,8 +42,8 @@ use self::ranges::ListFile;
 use self::service::{Service, Which};
 use self::worker::{Shared, Worker};
 use super::Error;
+use crate::base::log::{self as daemon, Log};
 use crate::sys::limits::descriptors;
-use crate::sys::log::{self as daemon, Log};
 use crate::sys::watch::Watch;
 
 /// Connections that may wait to be accepted; the kernel's somaxconn may make it less.

@@ -33,7 +33,7 @@ impl Ranges {
                 None => wrong.push(at + 1),
             }
         }
-        crate::sys::sort::sort(&mut ranges);
+        crate::base::sort::sort(&mut ranges);
         let mut apart: Vec<(u128, u128)> = Vec::new();
         for (first, last) in ranges {
             match apart.last_mut() {

@@ -22,8 +22,8 @@ use super::status::{self, Status};
 use super::store::{Announce, Listing, Store};
 use super::swarm::Address;
 use super::{page, publish};
-use crate::sys::log::{Log, iso};
-use crate::sys::time::unix_seconds;
+use crate::base::log::{Log, iso};
+use crate::base::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
 use crate::tracker::{query, udp};
 

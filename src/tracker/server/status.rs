@@ -9,7 +9,7 @@ use nanoserde::SerJson;
 
 use super::store::Store;
 use super::swarm::Peer;
-use crate::sys::sort::sort_by;
+use crate::base::sort::sort_by;
 use crate::torrent::InfoHash;
 
 /// Seconds a leecher may receive nothing before it is called stalled.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::swarm::{Address, Peer, Swarm, Update};
-use crate::sys::rng::Rng;
+use crate::base::rng::Rng;
 use crate::torrent::{InfoHash, PeerId};
 use crate::tracker::message::Event;
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::sys::rng::Rng;
+use crate::base::rng::Rng;
 use crate::torrent::PeerId;
 
 /// A peer's address and port in 18 bytes, IPv4 as mapped IPv6.

@@ -19,8 +19,8 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, 
 use super::http::{Head, Method, Version};
 use super::log::{self, Stamp};
 use super::service::{Made, Scratch, Service};
+use crate::base::time::unix_seconds;
 use crate::sys::datagrams::Batch;
-use crate::sys::time::unix_seconds;
 use crate::tracker::udp::MAX_PACKET;
 
 /// Bytes read at once.

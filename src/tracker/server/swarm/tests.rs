@@ -3,7 +3,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sys::rng::Rng;
+use crate::base::rng::Rng;
 
 fn at(text: &str) -> Address {
     text.parse::<SocketAddr>().unwrap().into()

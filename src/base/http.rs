@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 
-use super::net;
+use crate::sys::net;
 
 /// Connects from its address; from any when that is unspecified or of the other family.
 #[derive(Debug)]

@@ -1,8 +1,5 @@
 //! The time of day as people read it where this machine stands.
 
-#![allow(unsafe_code)]
-
-use std::ffi::{c_char, c_int, c_long};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A moment in a calendar.
@@ -22,48 +19,21 @@ pub struct Calendar {
     pub second: u8,
 }
 
-/// musl's and glibc's `struct tm` on 64-bit Linux.
-#[repr(C)]
-#[derive(Default)]
-struct Tm {
-    sec: c_int,
-    min: c_int,
-    hour: c_int,
-    mday: c_int,
-    mon: c_int,
-    year: c_int,
-    wday: c_int,
-    yday: c_int,
-    isdst: c_int,
-    gmtoff: c_long,
-    /// A pointer to text, never looked at.
-    zone: usize,
-}
-
-unsafe extern "C" {
-    fn localtime_r(time: *const i64, result: *mut Tm) -> *const c_char;
-}
-
 /// Seconds since 1970, UTC.
 pub fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }
 
-/// The moment `seconds` after the beginning of 1970 in the time zone of this machine (TZ, /etc/localtime).
+/// Returns the moment `seconds` after the beginning of 1970 in the time zone of this machine (TZ, /etc/localtime).
 pub fn local(seconds: i64) -> Calendar {
-    let mut tm = Tm::default();
-    // SAFETY: both pointers are to live values of the types that localtime_r(3) reads and writes; it keeps neither.
-    let done = unsafe { localtime_r(&seconds, &mut tm) };
-    if done.is_null() {
-        return utc(seconds);
-    }
+    let Some(tm) = crate::sys::clock::local(seconds) else { return utc(seconds) };
     Calendar {
-        year: i64::from(tm.year) + 1900,
-        month: tm.mon as u8 + 1,
-        day: tm.mday as u8,
-        hour: tm.hour as u8,
-        minute: tm.min as u8,
-        second: tm.sec as u8,
+        year: i64::from(tm.tm_year) + 1900,
+        month: tm.tm_mon as u8 + 1,
+        day: tm.tm_mday as u8,
+        hour: tm.tm_hour as u8,
+        minute: tm.tm_min as u8,
+        second: tm.tm_sec as u8,
     }
 }
 
