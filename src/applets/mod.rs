@@ -4,11 +4,9 @@
 //! else. A new applet touches its own file and one line of [`APPLETS`].
 
 use std::ffi::{CString, OsString};
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-pub mod announcing;
 mod bittornado;
 mod btlaunchmany;
 mod bttrack;
@@ -16,60 +14,15 @@ mod ctorrent;
 mod daemon;
 mod image;
 mod install;
+mod io;
 mod lzop;
 mod opengnsys;
 pub mod options;
 mod partclone;
 pub mod progress;
 
+pub use io::{Exit, Failure, Io, Outcome};
 use partclone::Program;
-
-/// What an applet may talk to; the caller decides where it goes.
-pub struct Io<'a> {
-    /// Standard output.
-    pub out: &'a mut (dyn Write + Send),
-    /// Standard error.
-    pub err: &'a mut (dyn Write + Send),
-}
-
-/// The exit code of an applet that did what it could; 0 is success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit(pub u8);
-
-impl Exit {
-    /// Exit code 0.
-    pub const OK: Exit = Exit(0);
-}
-
-/// Why an applet gave up: the line for standard error and the exit code its namesake uses.
-#[derive(Debug)]
-pub struct Failure {
-    /// Exit code, never 0.
-    pub code: u8,
-    /// What was being done, to what, why it failed; empty when all has been said.
-    pub message: String,
-}
-
-impl Failure {
-    /// A failure with exit code `code`, told as `error` tells it.
-    pub fn new(code: u8, error: impl std::fmt::Display) -> Failure {
-        Failure { code, message: error.to_string() }
-    }
-}
-
-impl From<io::Error> for Failure {
-    /// Writing to standard output or standard error failed. A reader that went away (EPIPE) is no error
-    /// worth a line.
-    fn from(error: io::Error) -> Failure {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure { code: 1, message: String::new() },
-            _ => Failure::new(1, error),
-        }
-    }
-}
-
-/// What every applet's `run` gives.
-pub type Outcome = Result<Exit, Failure>;
 
 /// One command of the binary.
 pub struct Applet {
@@ -192,7 +145,7 @@ pub const APPLETS: &[Applet] = &[
 
 /// Runs the applet that the process was called as, and turns what it gives into an exit code.
 pub fn main() -> ExitCode {
-    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let mut io = Io { out: &mut out, err: &mut err };
     let (name, outcome) = match words(std::env::args_os()) {
         Ok(words) => dispatch(&words, &mut io),
@@ -237,7 +190,7 @@ fn dispatch(argv: &[String], io: &mut Io) -> (String, Outcome) {
             "--help" | "-h" => ("ogbox".to_owned(), list(io)),
             "--list" => ("ogbox".to_owned(), names(io)),
             "--version" | "-V" => ("ogbox".to_owned(), version(io)),
-            "--install" => ("ogbox".to_owned(), install::run(args, io)),
+            "--install" => ("ogbox".to_owned(), install::run(args, APPLETS.iter().map(|applet| applet.name), io)),
             name => match find(base_name(name)) {
                 Some(applet) => (applet.name.to_owned(), applet.start(args, io)),
                 None => ("ogbox".to_owned(), Err(unknown(name))),

@@ -97,25 +97,8 @@ fn normalised(grammar: &Grammar, args: &[String]) -> Vec<Vec<String>> {
     found.iter().enumerate().filter(|(at, group)| last_wins(*at, group)).map(|(_, group)| group.clone()).collect()
 }
 
-/// A number of digits and at most one point. std's own reader is 14 KiB of the binary, for exponents that no option has
-/// and for the last bit.
-pub fn decimal(text: &str) -> Option<f64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() + fraction.len() == 0 || !are_digits(whole) || !are_digits(fraction) {
-        return None;
-    }
-    let digit = |byte: u8| f64::from(byte - b'0');
-    let whole = whole.bytes().fold(0.0, |sum, byte| sum * 10.0 + digit(byte));
-    let (part, unit) =
-        fraction.bytes().take(15).fold((0.0, 1.0), |(sum, unit), byte| (sum * 10.0 + digit(byte), unit * 10.0));
-    Some(whole + part / unit).filter(|number| number.is_finite())
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{prop_assert, proptest};
-
     use super::*;
 
     const GRAMMAR: Grammar =
@@ -149,27 +132,5 @@ mod tests {
     fn a_value_is_never_read_as_an_option() {
         assert_eq!(read("-p -s x"), "-p -s x");
         assert_eq!(read("-- -p16"), "-- -p16");
-    }
-
-    #[test]
-    fn decimals_are_digits_with_a_point_among_them_or_none() {
-        for (text, number) in [("72", 72.0), ("1.5", 1.5), (".25", 0.25), ("3.", 3.0), ("0", 0.0)] {
-            assert_eq!(decimal(text), Some(number), "{text}");
-        }
-        let long = ["9".repeat(400), format!("0.{}", "3".repeat(400))];
-        assert_eq!(decimal(&long[0]), None);
-        assert!((decimal(&long[1]).unwrap() - 1.0 / 3.0).abs() < 1e-12);
-        for text in ["", ".", "1.2.3", "-1", "1e3", "inf", "NaN", "1 ", "0x10", "\u{663}"] {
-            assert_eq!(decimal(text), None, "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn decimals_are_what_std_reads(text in "[0-9]{0,12}(\\.[0-9]{0,12})?") {
-            let std = text.parse::<f64>().ok();
-            let close = |a: f64, b: f64| (a - b).abs() <= b.abs() * 1e-15;
-            prop_assert!(decimal(&text).zip(std).map_or(decimal(&text) == std, |(a, b)| close(a, b)), "{text}");
-        }
     }
 }

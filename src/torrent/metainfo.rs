@@ -163,6 +163,19 @@ impl Metainfo {
             hashes,
         })
     }
+
+    /// Returns for each file the pieces that it has bytes in.
+    pub fn spans(&self) -> Vec<Range<u32>> {
+        let piece_length = u64::from(self.geometry.piece_length());
+        let mut start = 0;
+        let span = |length: u64| {
+            let first = start / piece_length;
+            start += length;
+            let end = if length == 0 { first } else { start.div_ceil(piece_length) };
+            first as u32..end as u32
+        };
+        self.files.iter().map(|file| file.length).map(span).collect()
+    }
 }
 
 fn wrong(key: &'static str, value: &Value, why: impl Into<String>) -> Error {

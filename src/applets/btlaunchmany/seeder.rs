@@ -7,14 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::Failure;
-use super::super::announcing::Announcing;
 use super::report::{Report, Row};
 use crate::base::stamp::Stamp;
-use crate::peer::{Session, Torrent};
+use crate::client::Client;
+use crate::peer::Torrent;
 use crate::repository::{self, Admission, Catalogue, Image, Lack, Memory, Opened, Sight, State, Step, Worker, make};
 use crate::sys::priority::be_idle;
 use crate::sys::watch::Watch;
-use crate::torrent::{Bitfield, InfoHash};
+use crate::torrent::InfoHash;
 
 /// Pause of the loop when nothing happens.
 const TICK: Duration = Duration::from_millis(50);
@@ -34,8 +34,7 @@ enum Done {
 
 /// The seeder of one directory.
 pub struct Seeder<'a> {
-    session: &'a Session,
-    announcing: &'a Announcing,
+    client: &'a Client,
     report: &'a Report,
     memory: Memory,
     directory: PathBuf,
@@ -63,8 +62,7 @@ impl<'a> Seeder<'a> {
     /// # Errors
     /// The system gives no threads.
     pub fn new(
-        session: &'a Session,
-        announcing: &'a Announcing,
+        client: &'a Client,
         report: &'a Report,
         memory: Memory,
         directory: PathBuf,
@@ -72,8 +70,7 @@ impl<'a> Seeder<'a> {
     ) -> Result<Seeder<'a>, Failure> {
         let unwatched = |error| report.say(&format!("**warning** directories are not watched: {error}"));
         Ok(Seeder {
-            session,
-            announcing,
+            client,
             report,
             memory,
             directory,
@@ -218,10 +215,7 @@ impl<'a> Seeder<'a> {
                 self.report.say(&format!("**warning** {path} is a duplicate torrent for {first}"));
             }
             Admission::Seed => {
-                let (tiers, have) = (metainfo.announce.clone(), Bitfield::full(metainfo.geometry.pieces()));
-                let torrent = self.session.add(metainfo, storage, have);
-                self.announcing.add(torrent.clone(), tiers);
-                self.seeded.push((sight.path.clone(), torrent));
+                self.seeded.push((sight.path.clone(), self.client.seed(metainfo, storage)));
                 self.report.say(&format!("added \"{}\"", sight.path.display()));
             }
         }
@@ -237,8 +231,7 @@ impl<'a> Seeder<'a> {
     fn drop_torrent(&mut self, path: &Path) {
         let Some(at) = self.seeded.iter().position(|(known, _)| known == path) else { return };
         let (path, torrent) = self.seeded.remove(at);
-        self.announcing.remove(&torrent);
-        self.session.remove(&torrent.info_hash());
+        self.client.remove(&torrent);
         self.tell_sent(&path, &torrent);
         self.report.say(&format!("dropped \"{}\"", path.display()));
     }

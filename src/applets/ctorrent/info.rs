@@ -3,11 +3,11 @@
 //! OpenGnsys' torrent-creator reads the line `<1> NAME [BYTES]`, and takes exit code 0 for "this is a
 //! torrent". Control characters are shown as `?`: the text goes to terminals, and comes from anywhere.
 
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{Exit, Io, Outcome, Run, give_up};
+use super::arguments::{Run, give_up};
+use crate::applets::{Exit, Io, Outcome};
 use crate::base::time;
 use crate::torrent::{Bitfield, Error, Metainfo};
 
@@ -68,7 +68,7 @@ pub fn files(metainfo: &Metainfo, printable: bool, save_as: Option<&Path>, have:
         text.push(b'\n');
     }
     let space = if metainfo.multi_file { "  " } else { " " };
-    for (at, (file, pieces)) in metainfo.files.iter().zip(spans(metainfo)).enumerate() {
+    for (at, (file, pieces)) in metainfo.files.iter().zip(metainfo.spans()).enumerate() {
         text.extend(format!("<{}>{space}", at + 1).bytes());
         text.extend(path(save_as.filter(|_| !metainfo.multi_file).unwrap_or(&file.path)));
         text.extend(format!(" [{}]", file.length).bytes());
@@ -82,19 +82,6 @@ pub fn files(metainfo: &Metainfo, printable: bool, save_as: Option<&Path>, have:
     }
     text.extend(format!("Total: {} MB\n", metainfo.geometry.length() >> 20).bytes());
     text
-}
-
-/// The pieces that each file has bytes in.
-pub fn spans(metainfo: &Metainfo) -> Vec<Range<u32>> {
-    let piece_length = u64::from(metainfo.geometry.piece_length());
-    let mut start = 0;
-    let span = |length: u64| {
-        let first = start / piece_length;
-        start += length;
-        let end = if length == 0 { first } else { start.div_ceil(piece_length) };
-        first as u32..end as u32
-    };
-    metainfo.files.iter().map(|file| file.length).map(span).collect()
 }
 
 /// Text with what would move a terminal's cursor made visible; lines may end.

@@ -12,6 +12,7 @@ use rustix::stdio::stdin;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 use crate::applets::Io;
+use crate::client::one_line;
 use crate::sys::signal::Signals;
 
 /// The longest password, bytes.
@@ -77,7 +78,7 @@ fn read_line(signals: &Signals) -> io::Result<Option<String>> {
         let mut byte = [0];
         match rustix::io::read(stdin(), &mut byte) {
             Ok(1) if byte[0] != b'\n' && line.len() < LONGEST => line.push(byte[0]),
-            Ok(_) => return Ok(Some(super::message::one_line(&String::from_utf8_lossy(&line)))),
+            Ok(_) => return Ok(Some(one_line(&String::from_utf8_lossy(&line)))),
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),
         }
