@@ -10,7 +10,7 @@ fn guarded(bytes: usize) -> (tempfile::TempDir, PathBuf, Metainfo, Storage) {
     let path = dir.path().join("x.img");
     fs::write(&path, vec![7; bytes]).unwrap();
     let options = Options { piece_length: Some(16384), ..Options::default() };
-    let metainfo = Source::open(&path).unwrap().describe(&options, 1, &|_| {}).unwrap();
+    let metainfo = Source::open(&path).unwrap().describe(&options, 1, &|| false, &|_| {}).unwrap();
     let metainfo = Metainfo::parse(&metainfo).unwrap();
     let mut storage = Storage::open(&metainfo, &path).unwrap();
     storage.guard().unwrap();

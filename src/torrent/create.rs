@@ -149,16 +149,17 @@ impl Source {
         Geometry::new(self.length, options.piece_length.unwrap_or_else(|| piece_length_for(self.length)))
     }
 
-    /// Reads and hashes everything with `threads` threads, and gives the bytes of the metainfo file.
-    /// `progress` is told the bytes of each piece that is done, from any thread.
+    /// Reads and hashes everything with `threads` threads, and returns the bytes of the metainfo file. `stop` is asked
+    /// before each piece, `progress` takes the bytes of each that is done; both from any thread.
     ///
     /// # Errors
     /// The first piece of data that could not be read; data that changed meanwhile; a name that is none, or
-    /// a piece length with which the hashes do not fit a metainfo file.
+    /// a piece length with which the hashes do not fit a metainfo file; a stop.
     pub fn describe(
         &self,
         options: &Options,
         threads: usize,
+        stop: &(dyn Fn() -> bool + Sync),
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Vec<u8>, Error> {
         let geometry = self.geometry(options);
@@ -167,7 +168,7 @@ impl Source {
         if u64::from(geometry.pieces()) * 20 > MAX_METAINFO {
             return Err(refused(Error::TooLarge { limit: MAX_METAINFO }));
         }
-        let hashes = self.hash(&geometry, threads, progress)?;
+        let hashes = self.hash(&geometry, threads, stop, progress)?;
         self.parts.iter().try_for_each(Part::unchanged)?;
 
         let mut out = Encoder::new();
@@ -221,7 +222,13 @@ impl Source {
     }
 
     /// The SHA-1s of all pieces, one after the other.
-    fn hash(&self, geometry: &Geometry, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<u8>, Error> {
+    fn hash(
+        &self,
+        geometry: &Geometry,
+        threads: usize,
+        stop: &(dyn Fn() -> bool + Sync),
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Vec<u8>, Error> {
         let only = match self.parts.as_slice() {
             [part] => Some(part.open()?),
             _ => None,
@@ -231,12 +238,12 @@ impl Source {
 
         let hashes = Mutex::new(vec![[0; 20]; geometry.pieces() as usize]);
         let failure = Mutex::new(None);
-        let stop = AtomicBool::new(false);
+        let broken = AtomicBool::new(false);
         let done = |piece: u32, hash: io::Result<[u8; 20]>| {
             match hash {
                 Ok(hash) => hashes.lock().unwrap_or_else(PoisonError::into_inner)[piece as usize] = hash,
                 Err(error) => {
-                    stop.store(true, Ordering::Relaxed);
+                    broken.store(true, Ordering::Relaxed);
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 }
             }
@@ -248,11 +255,12 @@ impl Source {
         // Pieces are read side by side, which looks like no order at all to the kernel: it is told what
         // comes, in the order of the file, as the threads take their pieces.
         let mut pieces = (0..geometry.pieces())
-            .take_while(|_| !stop.load(Ordering::Relaxed))
+            .take_while(|_| !broken.load(Ordering::Relaxed) && !stop())
             .inspect(|piece| only.iter().for_each(|file| read_ahead(file, geometry, *piece)));
         hash_pieces(geometry, &mut pieces, threads, &read, &done);
         match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(failed("read", &self.path)(error)),
+            None if stop() => Err(failed("read", &self.path)(io::Error::other("stopped before its end"))),
             None => Ok(hashes.into_inner().unwrap_or_else(PoisonError::into_inner).concat()),
         }
     }
