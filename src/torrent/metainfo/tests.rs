@@ -39,10 +39,10 @@ fn many(files: &[(i64, &[&str])]) -> Vec<u8> {
     torrent(fill, |_| {})
 }
 
-/// The smallest torrent that is right, as text.
+/// The smallest valid torrent, as text.
 const GOOD: &str = "d4:infod6:lengthi5e4:name1:x12:piece lengthi16e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
 
-/// One broken torrent a line: its defect, its bytes, what is said of it.
+/// One broken torrent a line: its defect, its bytes, the error's text.
 #[rustfmt::skip]
 fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = |from: &str, to: &str| {
