@@ -165,7 +165,7 @@ impl Storage {
     pub fn guard(&mut self) -> Result<(), Error> {
         for target in &mut self.targets {
             let Some(file) = &target.file else { continue };
-            let stamp = Stamp::settled(file).map_err(|cause| Error::io("look at", &target.path, cause))?;
+            let stamp = Stamp::settled(file).map_err(|cause| Error::io("examine", &target.path, cause))?;
             target.stamp = Some(stamp);
         }
         self.guarded = true;
@@ -304,7 +304,7 @@ impl Storage {
             let Some(file) = &target.file else { continue };
             if !is_device(file, &target.path)? {
                 let done = fallocate(file, FallocateFlags::empty(), 0, target.length);
-                done.map_err(|cause| Error::io("take room for", &target.path, cause.into()))?;
+                done.map_err(|cause| Error::io("reserve room for", &target.path, cause.into()))?;
             }
         }
         Ok(())
@@ -340,7 +340,7 @@ impl Storage {
     fn modified(&self, before: bool) -> Result<u64, Error> {
         let mut last = 0;
         for (file, target) in self.files().filter(|(_, target)| target.counts(before)) {
-            let metadata = file.metadata().map_err(|cause| Error::io("look at", &target.path, cause))?;
+            let metadata = file.metadata().map_err(|cause| Error::io("examine", &target.path, cause))?;
             if metadata.is_file() {
                 last = last.max(metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64);
             }
@@ -353,7 +353,7 @@ impl Storage {
     fn identity(&self, before: bool) -> Result<Vec<u8>, Error> {
         let mut identity = Vec::new();
         for (file, target) in self.files().filter(|(_, target)| target.counts(before)) {
-            let metadata = file.metadata().map_err(|cause| Error::io("look at", &target.path, cause))?;
+            let metadata = file.metadata().map_err(|cause| Error::io("examine", &target.path, cause))?;
             let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
             let born = born.map_or(0, |born| born.as_nanos() as u64);
             identity.extend([metadata.ino(), born, length_of(file, &target.path)?].map(u64::to_be_bytes).concat());
@@ -384,7 +384,7 @@ impl Target {
 }
 
 fn is_device(file: &File, path: &Path) -> Result<bool, Error> {
-    let metadata = file.metadata().map_err(|cause| Error::io("look at", path, cause))?;
+    let metadata = file.metadata().map_err(|cause| Error::io("examine", path, cause))?;
     let kind = metadata.file_type();
     if kind.is_block_device() {
         return Ok(true);

@@ -128,7 +128,7 @@ impl Source {
                 kind if kind.is_file() => Ok((metadata.len(), metadata)),
                 // The size of a device is known only from its end.
                 kind if kind.is_block_device() => Ok((file.seek(SeekFrom::End(0))?, metadata)),
-                _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file, directory or block device")),
+                _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file, directory or block device")),
             }
         };
         let (length, metadata) = measure().map_err(failed("measure", &path))?;

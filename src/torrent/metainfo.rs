@@ -134,14 +134,14 @@ impl Metainfo {
                 let length = size("info.length", &length)?;
                 (vec![FileEntry { path, length, pad: is_pad(info) }], false)
             }
-            (Some(list), Some(_)) => return Err(wrong("info.files", &list, "is there beside info.length")),
+            (Some(list), Some(_)) => return Err(wrong("info.files", &list, "is present together with info.length")),
             (None, None) => return Err(Error::Missing { key: "info.length" }),
         };
         let length = files
             .iter()
             .try_fold(0u64, |sum, file| sum.checked_add(file.length))
             .filter(|sum| i64::try_from(*sum).is_ok())
-            .ok_or_else(|| wrong("info.files", info, "has lengths whose sum is beyond 64 bits"))?;
+            .ok_or_else(|| wrong("info.files", info, "has lengths whose sum exceeds 64 bits"))?;
         if length == 0 {
             return Err(wrong("info", info, "describes no data: 0 bytes"));
         }
@@ -196,7 +196,7 @@ fn hashes(info: &Value, pieces: u64) -> Result<Range<usize>, Error> {
         return Err(wrong(
             "info.pieces",
             &value,
-            format!("has {} hashes, the lengths make {pieces} pieces", bytes.len() / 20),
+            format!("has {} hashes, but the lengths make {pieces} pieces", bytes.len() / 20),
         ));
     }
     let end = value.at() - info.at() + value.raw().len();

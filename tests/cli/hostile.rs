@@ -143,7 +143,7 @@ fn who_breaks_the_protocol_is_dropped_for_a_reason_and_the_download_goes_on() {
         ("named a piece or a range that the torrent does not have", request(PIECES, 0, BLOCK)),
         ("named a piece or a range that the torrent does not have", request(0, u32::MAX, BLOCK)),
         ("asked for a longer block than is served", request(0, 0, PIECE)),
-        ("sent blocks that it was not asked for", unasked.repeat(1025)),
+        ("sent blocks that were not requested", unasked.repeat(1025)),
     ];
     for (reason, deed) in deeds {
         let before = leecher.program.said().matches(reason).count();
@@ -214,7 +214,7 @@ fn a_flood_of_haves_is_dropped_and_who_promises_everything_and_gives_nothing_doe
     let haves: Vec<u8> = (0..PIECES).flat_map(|piece| message(HAVE, &[&piece.to_be_bytes()])).collect();
     let accepted = (0..5_000).take_while(|_| talker.put(&haves)).count();
     assert!(accepted > 1, "each piece may be told of, and more than once");
-    leecher.program.wait_for_line(&format!("{from}: dropped: told again and again of pieces that it had"), PATIENCE);
+    leecher.program.wait_for_line(&format!("{from}: dropped: announced pieces again and again that it had"), PATIENCE);
     let mut stalled = scene.dial(&leecher);
     stalled.send(BITFIELD, &[&EVERYTHING]);
     stalled.send(UNCHOKE, &[]);
