@@ -19,7 +19,7 @@ use crate::torrent::{Bitfield, Metainfo};
 
 /// The first bytes of a journal, including its version.
 const MAGIC: &[u8; 16] = b"ogbox journal 1\n";
-/// Bytes of the head: the magic and the SHA-1 of what is journaled.
+/// Bytes of the head: the magic and the SHA-1 of the journaled content.
 const HEAD: usize = MAGIC.len() + 20;
 /// Bytes of a record: first piece, number of pieces (0: clean stop), time of the data's last change in nanoseconds,
 /// CRC-32 of these; big-endian.

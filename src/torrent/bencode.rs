@@ -36,8 +36,8 @@ pub fn decode(bytes: &[u8]) -> Result<Value<'_>, Error> {
     }
 }
 
-/// Decodes the value at the front of `bytes` and says how many bytes it took; what follows is the caller's
-/// (a metadata message of BEP 9 carries its payload there).
+/// Decodes the value at the front of `bytes` and returns it with the number of bytes it took; the rest is the
+/// caller's (a metadata message of BEP 9 carries its payload there).
 ///
 /// # Errors
 /// [`Error::Bencode`] with the offset of the first fault.
@@ -182,7 +182,7 @@ struct Open {
     unsorted: bool,
 }
 
-/// Walks the value at the front of `bytes`; gives the offset after it.
+/// Walks the value at the front of `bytes`; returns the offset after it.
 fn check(bytes: &[u8]) -> Checked<usize> {
     let mut stack = [Open::default(); MAX_DEPTH];
     let (mut depth, mut at) = (0usize, 0usize);

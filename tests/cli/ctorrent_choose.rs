@@ -126,7 +126,7 @@ fn groups_come_one_after_the_other_and_another_run_may_choose_otherwise() {
     assert_eq!(scene.scrape("downloaded"), 0, "it has not got everything");
     assert!(some.interrupt().success() && scene.bitfield(3).exists());
 
-    // The seeder gives again what it gave once, although nobody else has it and there are pieces that nobody has.
+    // The seeder gives again what it gave before, although nobody else has it and there are pieces that nobody has.
     let late = scene.lab.path("late");
     assert!(scene.start(4, &late, &["-n", "1", "--leave", "0"]).wait(PATIENCE).success());
     scene.assert_files(&late, &[1], &[2]);

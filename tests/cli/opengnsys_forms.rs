@@ -10,7 +10,7 @@ use crate::opengnsys_scripts::{Background, assert_holds, install};
 use crate::pc::{Pc, sh};
 use crate::support::{applet, assert_same_file, binary, eventually, run, text, tools, write_payload};
 
-/// A line, its exit code, and what standard output or standard error must hold.
+/// A command line, its exit code, and a part of its standard output or standard error.
 type Case = (&'static str, i32, &'static str);
 
 fn check(pc: &Pc, cases: &[Case]) {
