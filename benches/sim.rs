@@ -9,9 +9,9 @@
 //!
 //! Requests may be longer than on the wire, which halves the events (`--request 256`, the default); much longer ones
 //! distort (2,048 KiB: a server of 10 Gbit/s sends 8.9 copies instead of 2.7), and `--request 128` is what ships.
-//! The bound is the time of an ideal fluid that flows from the first moment on, even where peers come later. `make
-//! sim ARGS="[--size GIB] [--peers N,N] [--server GBIT] [--request KIB] [--all]"`; by default it takes some minutes,
-//! nearly all of them for 1,000 peers.
+//! The bound is the time of an ideal fluid that flows from the first moment on, even where peers come later.
+//! `make sim ARGS="[--size GIB] [--peers N,N] [--server GBIT] [--request KIB] [--all]"`; by default it takes some
+//! minutes, nearly all of them for 1,000 peers.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

@@ -134,7 +134,7 @@ impl Journal {
             file.write_all(bytes)?;
             return file.sync_data();
         }
-        // The first write replaces the file, under another name until it is whole.
+        // The first time it is written anew, under another name until it is whole.
         let mut name = self.path.clone().into_os_string();
         name.push(".new");
         let new = Path::new(&name);

@@ -379,7 +379,7 @@ pub fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), Error> {
     };
     let result = put().map_err(failed("write", path));
     if result.is_err() {
-        // Does nothing if the file was never made.
+        // Whether it was made or not, it is not to stay.
         let _ = fs::remove_file(&hidden);
     }
     result
@@ -388,7 +388,7 @@ pub fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), Error> {
 fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
     let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
     match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags) {
-        // File systems without such a rename (CIFS, some FUSE) can still link, which replaces nothing.
+        // File systems without such a renaming (CIFS, some FUSE) can still link, which replaces nothing.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !replace => {
             fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
         }

@@ -117,7 +117,7 @@ pub fn hash_pieces(
         loop {
             {
                 let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
-                // Towards the end, leave every thread its share.
+                // Towards the end every thread gets its share.
                 let share = match pieces.size_hint() {
                     (_, Some(left)) => left.div_ceil(threads),
                     _ => lanes::WIDTH,
