@@ -1,8 +1,8 @@
 //! Describing a file, a directory or a block device: making its metainfo file (BEP 3, 12, 19, 27).
 //!
 //! [`Source::open`] finds the files and their lengths, [`Source::describe`] reads and hashes them with several
-//! threads and returns the metainfo's bytes, and [`write`] stores these so that scanners of a directory see either
-//! nothing or all of them.
+//! threads and returns the metainfo's bytes, and [`write`](write()) stores these so that scanners of a directory see
+//! either nothing or all of them.
 //!
 //! A directory's regular files are taken in the order of their paths, component by component, including those behind
 //! symbolic links; directories behind symbolic links, sockets and the like are left out. A file that changes while
