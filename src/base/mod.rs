@@ -1,4 +1,4 @@
-//! What the standard library lacks and any room may use.
+//! Helpers that the standard library lacks and any room may use.
 
 pub mod decimal;
 pub mod http;

@@ -93,7 +93,7 @@ fn what_holds_no_data_or_is_not_there_is_refused() {
     assert_eq!(refused("void"), format!("describe {}: it holds no data", at("void").display()));
     assert!(refused("none").starts_with(&format!("measure {}: No such file", at("none").display())));
     let device = Source::open(Path::new("/dev/null")).unwrap_err().to_string();
-    assert_eq!(device, "measure /dev/null: it is no file, directory or block device");
+    assert_eq!(device, "measure /dev/null: it is not a file, directory or block device");
 }
 
 #[test]
