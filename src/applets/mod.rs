@@ -28,16 +28,16 @@ use partclone::Program;
 pub struct Applet {
     /// The name it is called by.
     pub name: &'static str,
-    /// What it does, in one line.
+    /// Its purpose, in one line.
     pub summary: &'static str,
     /// Runs it with the arguments after its name.
     pub run: fn(&[String], &mut Io) -> Outcome,
 }
 
 impl Applet {
-    /// Runs it as a process of its own name: by that `pidof` finds it, however it was called.
+    /// Runs it under its own name, so that `pidof` finds it however it was called.
     fn start(&self, args: &[String], io: &mut Io) -> Outcome {
-        // What cannot be named runs all the same.
+        // An applet that cannot be named still runs.
         let _ = CString::new(self.name).map(|name| rustix::thread::set_name(&name));
         (self.run)(args, io)
     }
@@ -143,7 +143,7 @@ pub const APPLETS: &[Applet] = &[
     og!("updateCache", scripts::UPDATE, "bring an image of the repository to the cache"),
 ];
 
-/// Runs the applet that the process was called as, and turns what it gives into an exit code.
+/// Runs the applet that the process was called as, and returns its exit code.
 pub fn main() -> ExitCode {
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let mut io = Io { out: &mut out, err: &mut err };
@@ -155,8 +155,8 @@ pub fn main() -> ExitCode {
         Ok(Exit(code)) => ExitCode::from(code),
         Err(failure) => {
             if !failure.message.is_empty() {
-                // A single write, so that lines of several processes do not mix; nobody is left to tell
-                // when it fails.
+                // A single write, so that lines of several processes do not mix; a failure has nowhere to be
+                // reported.
                 let _ = io.err.write_all(format!("{name}: {}\n", failure.message).as_bytes());
             }
             ExitCode::from(failure.code)
@@ -205,7 +205,7 @@ fn base_name(path: &str) -> &str {
 
 fn find(name: &str) -> Option<&'static Applet> {
     let called = |name| APPLETS.iter().find(|applet| applet.name == name);
-    // As Debian's packages, and their sources, call them: what OpenGnsys' init script starts.
+    // Names of Debian's packages and of their sources, which OpenGnsys' init script calls.
     let plain = || [".bittornado", ".bittorrent", ".py"].into_iter().find_map(|ending| name.strip_suffix(ending));
     called(name).or_else(|| called(plain()?))
 }
@@ -219,7 +219,7 @@ fn version(io: &mut Io) -> Outcome {
     Ok(Exit::OK)
 }
 
-/// The bare names, one a line, as `busybox --list` gives them: for scripts.
+/// Prints the bare names, one a line, for scripts, as `busybox --list` does.
 fn names(io: &mut Io) -> Outcome {
     for applet in APPLETS {
         writeln!(io.out, "{}", applet.name)?;

@@ -1,27 +1,27 @@
 //! Command lines as getopt and BitTornado read them, made fit for argh.
 //!
 //! argh knows neither underscores in long names, nor `--name=value`, nor `-p16`, nor clusters (`-cv`), nor
-//! "the last one wins". A pure pass over the words mends all of it before argh sees them.
+//! "the last one wins". A pure pass over the words translates all of it before argh sees them.
 
 use argh::FromArgs;
 
 use super::{Exit, Failure, Io};
 
-/// What argh made of a command line.
+/// A command line after argh.
 pub enum Parsed<T> {
     /// Options to run with.
     Run(T),
-    /// Help was asked for and printed.
+    /// Help was requested and printed.
     Done(Exit),
 }
 
-/// How an applet's words are to be read.
+/// How to read an applet's words.
 pub struct Grammar {
     /// Short options that take a value, as in getopt's string without the colons.
     pub valued: &'static str,
     /// Long options (with dashes, without the leading two) that take a value.
     pub valued_long: &'static [&'static str],
-    /// Options that may be given several times and each time count; of all others the last one wins.
+    /// Options of which each occurrence counts; of all others the last one wins.
     pub repeated: &'static [&'static str],
     /// Exit code for a wrong command line.
     pub usage_code: u8,
@@ -34,7 +34,7 @@ pub struct Grammar {
 pub fn parse<T: FromArgs>(applet: &str, grammar: &Grammar, args: &[String], io: &mut Io) -> Result<Parsed<T>, Failure> {
     let mut words = normalised(grammar, args);
     if words.iter().any(|group| group[0] == "-") {
-        // argh takes a lone dash for an option that it does not know, but behind `--`.
+        // argh takes a lone dash for an unknown option, except behind `--`.
         let is_option = |group: &Vec<String>| group[0].starts_with('-') && !["-", "--"].contains(&group[0].as_str());
         let (options, positional): (Vec<_>, Vec<_>) = words.into_iter().partition(is_option);
         let positional = positional.into_iter().flatten().filter(|word| word != "--");
@@ -52,12 +52,12 @@ pub fn parse<T: FromArgs>(applet: &str, grammar: &Grammar, args: &[String], io: 
     }
 }
 
-/// Rewrites `args` into the forms that argh reads; of options that are given twice the last stays.
+/// Rewrites `args` into the forms that argh reads; of repeated options the last stays.
 pub fn normalise(grammar: &Grammar, args: &[String]) -> Vec<String> {
     normalised(grammar, args).concat()
 }
 
-/// The same, each option with its value.
+/// Does the work of [`normalise`], and keeps each option together with its value.
 fn normalised(grammar: &Grammar, args: &[String]) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = Vec::new();
     let mut words = args.iter();

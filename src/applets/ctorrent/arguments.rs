@@ -1,4 +1,4 @@
-//! The options of both programs that ctorrent is, and the namesake's words for those that it does not take.
+//! The options of the two programs behind the name, and the namesake's refusals of their values.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use crate::base::decimal;
 use crate::client;
 use crate::swarm::Leave;
 
-/// The name that it is called by.
+/// The applet's name.
 pub const NAME: &str = "ctorrent";
-/// What a peer id begins with unless `-P` says otherwise.
+/// Beginning of the peer id unless `-P` sets another.
 pub const PREFIX: &str = "-OG0100-";
-/// The user agent of announces unless `-A` says otherwise.
+/// User agent of announces unless `-A` sets another.
 pub const USER_AGENT: &str = concat!("ogbox/", env!("CARGO_PKG_VERSION"));
 
 /// Make a metainfo (torrent) file.
@@ -39,13 +39,13 @@ pub struct Create {
     /// comment, free text
     #[argh(option, short = 'c', arg_name = "text")]
     pub comment: Option<String>,
-    /// further tracker, asked when those before are gone; may be given several times
+    /// further tracker, used when those before it fail; may be given several times
     #[argh(option, arg_name = "url")]
     pub next_tracker: Vec<String>,
-    /// URL where the data can be had by HTTP; may be given several times
+    /// URL of the data over HTTP; may be given several times
     #[argh(option, arg_name = "url")]
     pub web_seed: Vec<String>,
-    /// name inside the torrent (the base name of what is described)
+    /// name inside the torrent (the base name of the content)
     #[argh(option, arg_name = "name")]
     pub name: Option<String>,
     /// replace a metainfo file that is there already
@@ -54,7 +54,7 @@ pub struct Create {
     /// threads that hash (as many as there are processors)
     #[argh(option, arg_name = "n")]
     pub threads: Option<usize>,
-    /// tell progress on standard error instead: auto, bar, plain, json or none
+    /// report progress on standard error instead: auto, bar, plain, json or none
     #[argh(option, arg_name = "style")]
     pub progress: Option<Style>,
     /// what to describe: one file, directory or block device
@@ -79,14 +79,14 @@ pub const CREATE: Grammar = Grammar {
     usage_code: 1,
 };
 
-/// Download a torrent, then seed it; seed at once what is whole.
+/// Download a torrent, then seed it; if it is complete, seed it at once.
 #[derive(FromArgs)]
 #[argh(help_triggers("--help"))]
 pub struct Run {
     /// show the metainfo file and leave
     #[argh(switch, short = 'x')]
     pub examine: bool,
-    /// show odd names as printable text
+    /// show unprintable names as printable text
     #[argh(switch, short = 'T')]
     pub printable: bool,
     /// check only, then quit; with -f: check everything first, then go on
@@ -95,7 +95,7 @@ pub struct Run {
     /// trust the saved bitfield; if there is none, take the data for whole
     #[argh(switch, short = 'f')]
     pub force: bool,
-    /// be verbose; reasons are always told
+    /// be verbose; reasons are given in any case
     #[argh(switch, short = 'v', long = "verbose")]
     pub _verbose: bool,
     /// hours to seed once everything is here (72)
@@ -150,10 +150,10 @@ pub struct Run {
     /// user agent to announce as
     #[argh(option, short = 'A', default = "String::from(USER_AGENT)")]
     pub agent: String,
-    /// CTCS server to report to and to obey, host:port; a colon more: ask for its password
+    /// CTCS server to report to and to obey, host:port; with another colon at the end its password is asked for
     #[argh(option, short = 'S')]
     pub server: Option<String>,
-    /// take the room on the disk beforehand
+    /// allocate all space on the disk beforehand
     #[argh(switch, short = 'a')]
     pub allocate: bool,
     /// command to run when everything is here; &t, &d, &w: torrent, data, directory
@@ -162,48 +162,49 @@ pub struct Run {
     /// go on in the background; twice: keep output that is redirected
     #[argh(switch, short = 'd')]
     pub daemon: u8,
-    /// it is in the background already
+    /// already in the background
     #[argh(switch, hidden_help)]
     pub detached: bool,
-    /// end when whoever started it does, however that ends
+    /// end when the parent process ends, for whatever reason
     #[argh(switch, hidden_help)]
     pub attached: bool,
     /// upload nothing; leave when everything is here unless -e or --leave says otherwise
     #[argh(switch)]
     pub leech: bool,
-    /// leave, once everything is here, instead of as -e and -E say: never, or after a TIME (90, 15m, 2h), at a RATIO
-    /// (1.5x), when for a minute or TIME nobody was seen who lacks anything (unneeded, unneeded=TIME); several with
-    /// commas: the first that is met decides
+    /// when to leave once everything is here, instead of -e and -E: never, after a TIME (90, 15m, 2h), at a RATIO
+    /// (1.5x), or when no peer that lacks anything was seen for a minute or TIME (unneeded, unneeded=TIME); of several
+    /// with commas between them the first that is met decides
     #[argh(option, from_str_fn(leave::parse), arg_name = "when")]
     pub leave: Option<Leave>,
-    /// tell progress as one JSON object a line on standard output, and the rest on standard error
+    /// report progress as one JSON object a line on standard output, and everything else on standard error
     #[argh(switch)]
     pub json: bool,
     /// descriptor to write the objects of --json to, in addition
     #[argh(option, hidden_help)]
     pub json_fd: Option<i32>,
-    /// journal what is verified, in DATA.torrent.journal, so that after a power cut little is hashed again; the default
+    /// keep a journal of verified pieces, DATA.torrent.journal, so that little is hashed again after a power cut; the
+    /// default
     #[argh(switch)]
     pub journal: bool,
-    /// do not
+    /// keep no journal
     #[argh(switch)]
     pub no_journal: bool,
-    /// journal there instead
+    /// keep the journal in this file instead
     #[argh(option, arg_name = "file")]
     pub journal_file: Option<PathBuf>,
-    /// hear of further peers from peers, and tell them of others; the default
+    /// exchange addresses of peers with peers (PEX); the default
     #[argh(switch)]
     pub pex: bool,
-    /// do not
+    /// exchange no addresses
     #[argh(switch)]
     pub no_pex: bool,
     /// look for peers on the local network by multicast; the default
     #[argh(switch)]
     pub lsd: bool,
-    /// do not
+    /// do not look
     #[argh(switch)]
     pub no_lsd: bool,
-    /// URL where the data can be had by HTTP as well, beside those that the torrent names; may be given several times
+    /// URL of the data over HTTP, in addition to those that the torrent names; may be given several times
     #[argh(option, arg_name = "url")]
     pub web_seed: Vec<String>,
     /// metainfo file
@@ -242,7 +243,7 @@ pub const RUN: Grammar = Grammar {
     usage_code: 1,
 };
 
-/// A number as the namesake reads it: what follows it does not count.
+/// Reads a number as the namesake does: text after it does not count.
 pub fn number(text: &str) -> Result<f64, String> {
     decimal::leading(text).ok_or_else(|| "not a number".to_owned())
 }
@@ -256,12 +257,12 @@ fn any(text: &str) -> Result<u64, String> {
     Ok(whole(text).unwrap_or(0))
 }
 
-/// Whether an option is on that is on unless it is switched off; given both ways it is.
+/// Whether an option with a negation is on: by default it is, and so it is when both are given.
 pub fn on(yes: bool, no: bool) -> bool {
     yes || !no
 }
 
-/// Returns the namesake's refusal of values that it does not take.
+/// Returns the namesake's refusal of an invalid value; `None` if all are valid.
 pub fn objection(options: &Run) -> Option<String> {
     let bounds = [('M', options.max_peers, 20, 1000), ('m', options.min_peers, 1, 1000), ('z', options.slice, 1, 128)];
     if let Some((letter, _, least, most)) = bounds.iter().find(|(_, value, least, most)| value < least || value > most)
@@ -277,7 +278,7 @@ pub fn objection(options: &Run) -> Option<String> {
     (options.torrent.len() != 1).then(|| "Must specify one torrent file".to_owned())
 }
 
-/// Gives up with exactly the line that the namesake gives up with.
+/// Fails with exactly the namesake's line.
 pub fn give_up(io: &mut Io, line: &str) -> Outcome {
     writeln!(io.err, "{line}")?;
     Ok(Exit(1))

@@ -52,7 +52,7 @@ pub fn run(options: &Create, io: &mut Io) -> Outcome {
 }
 
 fn make(content: &str, out: &str, description: &Options, options: &Create, io: &mut Io) -> Result<(), String> {
-    // Told again when it is written; here too, because hashing may take an hour.
+    // Checked again when it is written; here too, because hashing may take an hour.
     if !options.force && Path::new(out).symlink_metadata().is_ok() {
         return Err(format!("file \"{out}\" already exists."));
     }

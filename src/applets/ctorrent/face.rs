@@ -13,22 +13,22 @@ use crate::client::{Event, Evidence, Group, Moment};
 use crate::swarm::Leave;
 use crate::torrent::{Bitfield, Metainfo};
 
-/// What the client's events become.
+/// Prints the client's events.
 pub struct Face<'a, 'b> {
     options: &'a Run,
-    /// For its list of files alone.
+    /// Only its list of files is used.
     metainfo: Metainfo,
     target: &'a Path,
     teller: Teller<'a>,
     io: &'a mut Io<'b>,
-    /// The line that comes before "Download complete." was printed in this turn.
+    /// Whether the line that precedes "Download complete." was printed in this turn.
     summed_up: bool,
-    /// The `-X` command while it runs.
+    /// The `-X` command, while it runs.
     child: Option<Child>,
 }
 
 impl<'a, 'b> Face<'a, 'b> {
-    /// A face that says everything to `io` or, as far as it is progress, to `teller`.
+    /// Returns a face that reports progress to `teller` and prints everything else to `io`.
     pub fn new(
         options: &'a Run,
         metainfo: &Metainfo,
@@ -39,10 +39,10 @@ impl<'a, 'b> Face<'a, 'b> {
         Face { options, metainfo: metainfo.clone(), target, teller, io, summed_up: false, child: None }
     }
 
-    /// Takes one event.
+    /// Prints one event.
     ///
     /// # Errors
-    /// It cannot be said, or the `-X` command not be started.
+    /// An output cannot be written, or the `-X` command cannot be started.
     pub fn take(&mut self, event: Event) -> io::Result<()> {
         match event {
             Event::Creating => writeln!(self.io.out, "Creating file \"{}\"", self.target.display()),
@@ -108,7 +108,7 @@ impl<'a, 'b> Face<'a, 'b> {
         if found && self.options.check { self.already(have) } else { Ok(()) }
     }
 
-    /// The line by which scripts know how much is here.
+    /// Prints the line from which scripts read how much is here.
     fn already(&mut self, have: &Bitfield) -> io::Result<()> {
         let (pieces, of) = (have.count(), have.len());
         let percent = u64::from(pieces) * 100 / u64::from(of.max(1));
@@ -165,7 +165,7 @@ impl<'a, 'b> Face<'a, 'b> {
     /// Starts the `-X` command, if there is one.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The shell cannot be started.
     pub fn execute(&self) -> io::Result<Option<Child>> {
         let Some(command) = &self.options.exec else { return Ok(None) };
         let directory = std::env::current_dir()?;

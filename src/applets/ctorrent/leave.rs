@@ -1,4 +1,4 @@
-//! `--leave`: when a client that has everything goes.
+//! `--leave`: when a client that has everything leaves.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::swarm::Leave;
 
 /// Hours that `-e` stands for when it is not given.
 const HOURS: f64 = 72.0;
-/// For how long nobody must have been seen that lacks anything, unless `unneeded=TIME` says it.
+/// How long no peer that lacks anything must have been seen, for `unneeded` without a TIME.
 const UNNEEDED: Duration = Duration::from_secs(60);
 
-/// Reads `never`, or conditions with commas between them: `TIME`, `RATIOx`, `unneeded`, `unneeded=TIME`. A time is
-/// seconds, or has one of the units s, m, h behind it.
+/// Reads `never`, or conditions with commas between them: `TIME`, `RATIOx`, `unneeded`, `unneeded=TIME`. A time is in
+/// seconds, or ends in one of the units s, m, h.
 pub fn parse(text: &str) -> Result<Leave, String> {
     let mut leave = Leave::default();
     if text == "never" {

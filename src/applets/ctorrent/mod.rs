@@ -1,8 +1,8 @@
 //! `ctorrent`: Enhanced CTorrent dnh3.3.2 by its names, options, texts and exit codes, which OpenGnsys'
 //! scripts read.
 //!
-//! Like its namesake it is two programs: one makes a metainfo file when the first argument begins with
-//! `-t`, the other reads one; `-c` and `-p` mean something else in each. New powers are long options.
+//! Like its namesake it is two programs: one makes a metainfo file, when the first argument begins with
+//! `-t`, the other reads one; `-c` and `-p` differ in meaning between them. Additions are long options.
 
 use argh::FromArgs;
 
@@ -19,7 +19,7 @@ mod password;
 mod run;
 mod status;
 
-/// Makes or shows a metainfo file, or downloads and seeds what it describes.
+/// Makes or shows a metainfo file, or downloads and seeds its content.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let Some((first, rest)) = args.split_first() else { return usage(io) };
     let outcome = match first.strip_prefix("-t") {
@@ -46,13 +46,13 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Err(wrong) if matches!(wrong.message.as_str(), "Unrecognized argument: -h" | "Unrecognized argument: -H") => {
             usage(io)
         }
-        // A reader of the help that went away.
+        // The reader of the help went away.
         Err(gone) if gone.message.is_empty() => Err(gone),
         Err(wrong) => Err(as_getopt(wrong)),
     }
 }
 
-/// What argh found wrong in getopt's words.
+/// Puts argh's complaint into getopt's words.
 fn as_getopt(wrong: Failure) -> Failure {
     let letter = |beginning: &str| wrong.message.strip_prefix(beginning)?.chars().next().filter(|char| *char != '-');
     let message = if let Some(letter) = letter("Unrecognized argument: -") {
@@ -65,7 +65,7 @@ fn as_getopt(wrong: Failure) -> Failure {
     Failure { message: message + "\nUse -h for help/usage.", ..wrong }
 }
 
-/// The help of both programs, on standard error as the namesake prints it.
+/// Prints the help of both programs on standard error, as the namesake does.
 fn usage(io: &mut Io) -> Outcome {
     let help = |early: Option<argh::EarlyExit>| early.map(|early| early.output).unwrap_or_default();
     let run = help(Run::from_args(&[NAME], &["--help"]).err());

@@ -1,8 +1,8 @@
-//! `ctorrent [OPTIONS] X.torrent`: downloads, then seeds; seeds at once what is whole.
+//! `ctorrent [OPTIONS] X.torrent`: downloads a torrent, then seeds it; if it is complete, seeds it at once.
 //!
 //! Texts and exit codes are Enhanced CTorrent's, as scripts read them: the first line with the word "Download"
-//! is `Download complete.`, and the line before it sums up (with `-n` lines on files come before, as there). Unlike
-//! there, a client that had nothing to download does as one that had: `-X` runs, and it leaves when it is time to.
+//! is `Download complete.`, and the line before it is the summary (with `-n`, lines on files come before, as there).
+//! Unlike there, a client that had nothing to download runs `-X` and leaves in time as well.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -22,7 +22,7 @@ use crate::swarm::Config;
 use crate::sys::signal::Signals;
 use crate::torrent::Metainfo;
 
-/// Ports that are tried, from the first down to the last; after them whatever the system gives.
+/// Ports to try, from the first down to the last; after them any free one.
 const PORTS: (u16, u16) = (2706, 2106);
 
 /// Runs the client, whose command line is `args`.
@@ -78,7 +78,7 @@ pub fn run(options: &Run, args: &[String], io: &mut Io) -> Outcome {
     }
 }
 
-/// Makes the process what `--detached` and `--attached` say, and catches the signals that end it.
+/// Carries out `--detached` and `--attached`, and catches the signals that end the process.
 fn begin(options: &Run) -> Result<Signals, Failure> {
     if options.detached {
         rustix::process::setsid().map_err(|error| Failure::new(1, format!("leave the terminal: {error}")))?;
@@ -92,14 +92,14 @@ fn begin(options: &Run) -> Result<Signals, Failure> {
     Ok(signals)
 }
 
-/// Opens what `--json-fd` names.
+/// Opens the descriptor of `--json-fd`.
 fn copy(descriptor: Option<i32>) -> Result<Option<File>, Failure> {
     let open = |descriptor| File::options().write(true).open(format!("/proc/self/fd/{descriptor}"));
     descriptor.map(open).transpose().map_err(|error| Failure::new(1, format!("--json-fd: {error}")))
 }
 
-/// Goes on in a process without a terminal. It is the same command line once more: a process with the name that
-/// `pidof` looks for, from its beginning. A `password` it reads from its standard input, where nobody else sees it.
+/// Goes on in a process without a terminal: the same command line once more, so that `pidof` finds the new process by
+/// name from its beginning. It reads the `password` from its standard input, where nobody else sees it.
 fn detach(args: &[String], keep_output: bool, password: Option<String>) -> Outcome {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(NAME).args(args).arg("--detached").stdin(Stdio::null());
@@ -130,7 +130,7 @@ fn tiers(options: &Run, metainfo: &Metainfo) -> Option<Vec<Vec<String>>> {
     (url.starts_with("http://") || url.starts_with("udp://")).then(|| vec![vec![url.clone()]])
 }
 
-/// Returns what a CTCS server is shown of the command line.
+/// Returns the parts of the command line that a CTCS server is shown.
 fn facts(options: &Run) -> Facts {
     Facts {
         torrent: options.torrent[0].clone(),
@@ -143,7 +143,7 @@ fn facts(options: &Run) -> Facts {
 
 /// Writes a line to standard error, from any thread.
 fn complain(line: &str) {
-    // Nobody is left to tell when standard error is closed.
+    // A closed standard error leaves nowhere to complain.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
@@ -212,7 +212,7 @@ fn fetch(options: &Run, download: Download, face: &mut Face) -> Result<(), Error
     download.run(settings, &mut |event| face.take(event))
 }
 
-/// `-c`: says what is here, and makes nothing that is not.
+/// `-c`: reports which pieces are here, and creates nothing.
 fn check(download: Download, face: &mut Face) -> Result<(), Error> {
     if download.check(&mut |event| face.take(event))? {
         face.execute()?.map_or(Ok(()), |mut child: Child| child.wait().map(drop))?;
@@ -220,7 +220,7 @@ fn check(download: Download, face: &mut Face) -> Result<(), Error> {
     Ok(())
 }
 
-/// Says why the torrent's files are of no use; of a wrong length in the namesake's words.
+/// Reports why the torrent's files cannot be used; a wrong length in the namesake's words.
 fn cannot_open(error: &crate::storage::Error, io: &mut Io) -> Outcome {
     let why = match error {
         crate::storage::Error::Length { path, wants, .. } => {

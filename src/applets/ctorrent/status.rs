@@ -1,5 +1,5 @@
-//! What the client says of its progress: the namesake's line, redrawn on a terminal, or with `--json` one object a
-//! line. Nothing of the terminal is changed but the current line, so whatever ends us there is nothing to restore.
+//! The client's progress: the namesake's line, redrawn on a terminal, or with `--json` one object a line. Only the
+//! terminal's current line is changed, so there is nothing to restore, however the process ends.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -13,14 +13,14 @@ const OFTEN: Duration = Duration::from_secs(1);
 /// Pause between two lines elsewhere.
 const SELDOM: Duration = Duration::from_secs(10);
 
-/// An event that comes again and again, and is reported at most once in a while.
+/// The least pause between two reports.
 struct Pace {
     pause: Duration,
     last: Instant,
 }
 
 impl Pace {
-    /// Whether the next report is due; if so, it is taken to be made.
+    /// Whether a report is due; if so, the pause begins anew.
     fn is_due(&mut self) -> bool {
         let due = self.last.elapsed() >= self.pause;
         if due {

@@ -30,7 +30,7 @@ const MESSAGES: usize = 16;
 /// The client's lines on trackers and peers, kept for the server.
 type Messages = Arc<Mutex<VecDeque<String>>>;
 
-/// The client's end of CTCS.
+/// The client's side of CTCS.
 pub struct Control {
     link: Link,
     password: Option<String>,
@@ -78,7 +78,7 @@ impl Control {
         })
     }
 
-    /// Reports and carries out orders; true when the server has us end.
+    /// Reports and carries out orders. True if the client is to end.
     pub fn turn(&mut self, scene: &mut Scene) -> bool {
         match self.link.turn() {
             Change::Up => self.introduce(scene),
@@ -106,7 +106,7 @@ impl Control {
         if self.link.listens() {
             self.report(scene);
         }
-        // What is wrong with the connection shows again at the next turn.
+        // A broken connection shows again at the next turn.
         let _ = self.link.flush();
         false
     }
@@ -160,7 +160,7 @@ impl Control {
         }
     }
 
-    /// Carries out one order; true when that is to end.
+    /// Carries out one order. True if the client is to end.
     fn obey(&mut self, order: Order, line: &str, scene: &mut Scene) -> bool {
         let (up, down) = scene.client.session().limits();
         match order {
@@ -174,7 +174,7 @@ impl Control {
             }
             Order::Set(name, value) => {
                 if name == "ctcs_server" && server(&value) == Some((&*value, false)) {
-                    // The password was given for the other one.
+                    // The password was meant for the other server.
                     self.password = None;
                     self.link.redirect(value);
                 } else if let Err(refusal) = settings::change(scene, &self.facts, &name, &value) {
@@ -206,7 +206,7 @@ impl Control {
     fn say_noise(&mut self) {
         if !std::mem::replace(&mut self.said.1, true) {
             let server = self.link.server();
-            (self.log)(&format!("warn, CTCS server {server}: what it says is not CTCS, and is passed over"));
+            (self.log)(&format!("warn, CTCS server {server}: what it sends is not CTCS, and is passed over"));
         }
     }
 

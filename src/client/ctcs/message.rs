@@ -19,8 +19,9 @@ pub enum Order {
     Settings,
     /// Change a setting: its name, its value.
     Set(String, String),
-    /// Receive, or send, at most so many bytes a second; 0: no limit.
+    /// Receive at most so many bytes a second; 0: no limit.
     LimitDown(u64),
+    /// Send at most so many bytes a second; 0: no limit.
     LimitUp(u64),
     /// Announce now.
     Update,
