@@ -5,6 +5,7 @@ pub mod http;
 pub mod log;
 pub mod ready;
 pub mod rng;
+pub mod shell;
 pub mod sort;
 pub mod stamp;
 pub mod time;

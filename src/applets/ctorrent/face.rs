@@ -9,6 +9,7 @@ use super::arguments::Run;
 use super::info;
 use super::status::Teller;
 use crate::applets::Io;
+use crate::base::shell::{self, Value};
 use crate::client::{Event, Evidence, Group, Moment};
 use crate::swarm::Leave;
 use crate::torrent::{Bitfield, Metainfo};
@@ -162,18 +163,25 @@ impl<'a, 'b> Face<'a, 'b> {
         Ok(())
     }
 
-    /// Starts the `-X` command, if there is one.
+    /// Starts the `-X` command, if there is one. The names in it come from the torrent and the command line: they reach
+    /// the shell as words, or in the environment.
     ///
     /// # Errors
-    /// The shell cannot be started.
+    /// The shell cannot be started, or an odd name would stand in single quotes.
     pub fn execute(&self) -> io::Result<Option<Child>> {
         let Some(command) = &self.options.exec else { return Ok(None) };
+        let failed = |why: &dyn std::fmt::Display| io::Error::other(format!("run `{command}`: {why}"));
+        let (torrent, data) = (self.options.torrent[0].to_string_lossy(), self.target.to_string_lossy());
         let directory = std::env::current_dir()?;
-        let command = command
-            .replace("&t", &self.options.torrent[0].to_string_lossy())
-            .replace("&d", &self.target.to_string_lossy())
-            .replace("&w", &directory.to_string_lossy());
-        let child = Command::new("sh").arg("-c").arg(&command).spawn();
-        child.map(Some).map_err(|error| io::Error::new(error.kind(), format!("run `{command}`: {error}")))
+        let directory = directory.to_string_lossy();
+        let values = [
+            Value { placeholder: "&t", variable: "OGBOX_TORRENT", text: &torrent },
+            Value { placeholder: "&d", variable: "OGBOX_DATA", text: &data },
+            Value { placeholder: "&w", variable: "OGBOX_DIR", text: &directory },
+        ];
+        let line = shell::expand(command, &values).map_err(|error| failed(&error))?;
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(line).envs(values.map(|value| (value.variable, value.text)));
+        shell.spawn().map(Some).map_err(|error| failed(&error))
     }
 }
