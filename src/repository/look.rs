@@ -50,7 +50,7 @@ pub struct Image {
     pub sums: bool,
     /// Whether it is locked.
     pub locked: bool,
-    /// Whether it was not written to for [`SETTLED`].
+    /// Whether it was not written to for a second.
     pub settled: bool,
 }
 
