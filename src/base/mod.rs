@@ -1,5 +1,6 @@
-//! What the standard library lacks and any room may use.
+//! Helpers that the standard library lacks and any room may use.
 
+pub mod decimal;
 pub mod http;
 pub mod log;
 pub mod ready;

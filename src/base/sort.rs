@@ -1,7 +1,7 @@
-//! Sorting in little code: std's sorts are 5 to 8 KiB of machine code for each type that is sorted, and nothing here
-//! sorts more than some thousand things.
+//! Sorting in little code: std's sorts take 5 to 8 KiB of machine code for each type, and at most some thousand
+//! items are sorted here.
 
-/// Sorts by `less`, in place, in n log n steps (heap sort); equal items may change places.
+/// Sorts by `less`, in place, in n log n steps (heap sort); not stable.
 pub fn sort_by<T>(items: &mut [T], less: impl Fn(&T, &T) -> bool) {
     for root in (0..items.len() / 2).rev() {
         sink(items, root, &less);
@@ -17,7 +17,7 @@ pub fn sort<T: Ord>(items: &mut [T]) {
     sort_by(items, |one, other| one < other);
 }
 
-/// Lets the item at `root` sink until no child is greater.
+/// Sinks the item at `root` until no child is greater.
 fn sink<T>(items: &mut [T], mut root: usize, less: &impl Fn(&T, &T) -> bool) {
     loop {
         let left = 2 * root + 1;

@@ -1,4 +1,4 @@
-//! MD5 (RFC 1321): what OpenGnsys checks images by. It guards against accidents, not against people.
+//! MD5 (RFC 1321), by which OpenGnsys checks images: against accidents, not against people.
 
 /// One step of a round: how it mixes three words, and which word of the block it takes.
 type Mix = fn(u32, u32, u32) -> u32;
@@ -23,12 +23,12 @@ const SINES: [u32; 64] = [
     0xeb86d391,
 ];
 
-/// A sum under way.
+/// A running sum.
 pub struct Md5 {
     state: [u32; 4],
     /// Bytes taken.
     length: u64,
-    /// Those of them that do not fill a block yet.
+    /// The taken bytes that do not fill a block yet.
     rest: [u8; 64],
 }
 
@@ -39,12 +39,12 @@ impl Default for Md5 {
 }
 
 impl Md5 {
-    /// The sum of nothing so far.
+    /// Creates the sum of no bytes.
     pub fn new() -> Md5 {
         Md5 { state: [0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476], length: 0, rest: [0; 64] }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         let filled = (self.length % 64) as usize;
         self.length = self.length.wrapping_add(bytes.len() as u64);
@@ -64,7 +64,7 @@ impl Md5 {
         self.rest[..rest.len()].copy_from_slice(rest);
     }
 
-    /// The sum of all bytes taken.
+    /// Returns the sum of all bytes added.
     pub fn finish(mut self) -> [u8; 16] {
         let bits = self.length.wrapping_mul(8);
         let padding = 1 + (119 - self.length % 64) % 64;

@@ -6,12 +6,12 @@ const P3: u32 = 0xc2b2_ae3d;
 const P4: u32 = 0x27d4_eb2f;
 const P5: u32 = 0x1656_67b1;
 
-/// A checksum that is being made.
+/// A running checksum.
 #[derive(Clone)]
 pub struct Xxh32 {
     lanes: [u32; 4],
     length: u64,
-    /// What does not fill a stripe yet: the first `length % 16` bytes of it.
+    /// The bytes that do not fill a stripe yet: the first `length % 16`.
     rest: [u8; 16],
 }
 
@@ -26,7 +26,7 @@ fn word(bytes: &[u8; 4]) -> u32 {
 }
 
 impl Xxh32 {
-    /// Takes more bytes.
+    /// Adds more bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         let filled = (self.length % 16) as usize;
         self.length += bytes.len() as u64;
@@ -54,7 +54,7 @@ impl Xxh32 {
         }
     }
 
-    /// The checksum of all bytes so far.
+    /// Returns the checksum of all bytes so far.
     pub fn value(&self) -> u32 {
         let mut sum = match self.length {
             0..16 => P5,

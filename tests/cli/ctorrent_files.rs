@@ -10,7 +10,7 @@ fn ctorrent(lab: &Lab, args: &str) -> Output {
     applet("ctorrent").args(args.split(' ')).current_dir(lab.path("")).output().expect("run ctorrent")
 }
 
-/// What it says on standard output and standard error, and its exit code.
+/// Its standard output, its standard error and its exit code.
 fn said(lab: &Lab, args: &str) -> (String, String, i32) {
     let output = ctorrent(lab, args);
     (text(&output.stdout), text(&output.stderr), output.status.code().expect("an exit code"))

@@ -1,33 +1,28 @@
-//! Shared by the torrent functions and the scripts: sessions (`peer:60`), and our own ctorrent, tracker and seeder as
-//! child processes.
+//! Shared by the torrent functions and the scripts: sessions (`peer:60`), describing and verifying an image, and our
+//! own tracker and seeder in the background.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
+use super::child::{applet, start_daemon};
 use crate::applets::Io;
+use crate::applets::progress::{Progress, Style};
+use crate::base::time;
 use crate::engine::checksum::Sum;
-use crate::engine::{Code, Engine, Error, Targets, beside, space};
-use crate::storage::Journal;
+use crate::engine::{Code, Engine, Error, Targets, beside};
+use crate::storage::{Storage, check_some};
+use crate::sys::cpus;
 use crate::sys::signal::Signals;
+use crate::torrent::Metainfo;
+use crate::torrent::create::{self, Options, Source};
 
 /// The port of a lab's tracker.
 pub const TRACKER_PORT: u16 = 6969;
-/// Time without progress after which a download is given up, unless `OGBOX_STALL` sets another: a server that starts
-/// hashes its images first.
-const STALL: Duration = Duration::from_secs(900);
-/// Line of ctorrent once the data is complete, downloaded now or before.
-const WHOLE: &str = "Seed for others";
-/// Line of ctorrent that precedes the name of a torrent it has made.
-const MADE: &str = "Create metainfo file ";
+/// Bytes of an image above which pieces of 256 KiB would make more metainfo than ctorrent reads.
+const LARGE: u64 = 16 << 30;
 
 /// `mode:seconds`, an argument of ogTorrentStart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,34 +56,6 @@ impl Session {
     }
 }
 
-/// A command that runs one of our own applets as a process of its name.
-pub fn applet(name: &str) -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0(name).stdin(Stdio::null());
-    command
-}
-
-/// A ctorrent command that ends with this process, so that a killed script leaves none behind for the next to meet.
-pub fn client() -> Command {
-    let mut command = applet("ctorrent");
-    command.arg("--attached");
-    command
-}
-
-/// The error for a child that could not be started.
-fn unstarted(name: &str, error: &std::io::Error) -> Error {
-    Error::new(Code::NotExec, format!("start {name}: {error}"))
-}
-
-/// Starts an applet in the background.
-///
-/// # Errors
-/// [`Code::NotExec`]: it cannot be started.
-pub fn start_daemon(name: &str, command: &mut Command) -> Result<Child, Error> {
-    command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().map_err(|error| unstarted(name, &error))
-}
-
 /// Catches the signals that end a command.
 ///
 /// # Errors
@@ -100,167 +67,46 @@ pub fn catch_signals() -> Result<Signals, Error> {
     Ok(signals)
 }
 
-/// Runs ctorrent to its end with its lines on standard output and in the command's log; returns whether the data is
-/// complete. ctorrent is interrupted if this process is to end, or once `data` has not grown for too long.
-///
-/// # Errors
-/// [`Code::NotExec`]: it cannot be started.
-pub fn ctorrent(
-    engine: &Engine,
-    signals: &Signals,
-    command: &mut Command,
-    data: Option<&Path>,
-    io: &mut Io,
-) -> Result<bool, Error> {
-    let mut running = Running::start(command)?;
-    let whole = running.follow(engine, signals, data, false, io);
-    Ok(running.child.wait().is_ok_and(|status| status.success()) && whole)
-}
-
-/// Runs ctorrent as [`ctorrent`] does until the data is complete and returns it as a seeder; `None` if it ended before.
-///
-/// # Errors
-/// [`Code::NotExec`]: it cannot be started.
-pub fn fetch_and_seed(
-    engine: &Engine,
-    signals: &Signals,
-    command: &mut Command,
-    data: &Path,
-    io: &mut Io,
-) -> Result<Option<Seeding>, Error> {
-    let mut running = Running::start(command)?;
-    if running.follow(engine, signals, Some(data), true, io) {
-        return Ok(Some(Seeding::go_on(running, beside::with(data, Journal::END))));
-    }
-    // It has printed the reason.
-    let _ = running.child.wait();
-    Ok(None)
-}
-
-/// A running ctorrent whose output is read.
-struct Running {
-    child: Child,
-    output: Option<BufReader<ChildStdout>>,
-}
-
-impl Running {
-    fn start(command: &mut Command) -> Result<Running, Error> {
-        let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| unstarted("ctorrent", &error))?;
-        let output = child.stdout.take().map(BufReader::new);
-        Ok(Running { child, output })
-    }
-
-    /// Prints ctorrent's lines to its end, or with `until_whole` to the line that reports completion; returns whether
-    /// that line came.
-    fn follow(
-        &mut self,
-        engine: &Engine,
-        signals: &Signals,
-        data: Option<&Path>,
-        until_whole: bool,
-        io: &mut Io,
-    ) -> bool {
-        let Running { child, output } = self;
-        let patience = engine.env().get("OGBOX_STALL").parse().map_or(STALL, Duration::from_secs);
-        let ended = AtomicBool::new(false);
-        let mut whole = false;
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let (mut size, mut grown) = (0, Instant::now());
-                while !ended.load(Ordering::Relaxed) {
-                    let now = data.map_or(0, space::allocated_kib);
-                    if data.is_none() || now != size {
-                        (size, grown) = (now, Instant::now());
-                    }
-                    if grown.elapsed() > patience || !signals.sleep(Duration::from_millis(50)) {
-                        return end(child);
-                    }
-                }
-            });
-            for line in output.iter_mut().flat_map(|output| output.lines().map_while(Result::ok)) {
-                whole |= line.starts_with(WHOLE) || line.starts_with(MADE);
-                engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
-                if whole && until_whole {
-                    break;
-                }
-            }
-            ended.store(true, Ordering::Relaxed);
-        });
-        whole
-    }
-}
-
-/// Asks a child to end in an orderly way.
-fn end(child: &Child) {
-    // It may have ended already.
-    let _ = kill_process(Pid::from_child(child), Signal::INT);
-}
-
-/// A seeder in the background; ends when dropped.
-pub struct Seeding {
-    child: Child,
-    /// The download's journal, to be removed at the end.
-    journal: Option<PathBuf>,
-}
-
-impl Seeding {
-    /// Seeds `image`, already verified, by the torrent beside it.
-    ///
-    /// # Errors
-    /// [`Code::NotExec`]: it cannot be started.
-    pub fn start(image: &Path) -> Result<Seeding, Error> {
-        let mut command = client();
-        command.args(["-f", "-s"]).arg(image).arg(beside::with(image, ".torrent"));
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().map_err(|error| unstarted("ctorrent", &error))?;
-        Ok(Seeding { child, journal: None })
-    }
-
-    /// Takes over a ctorrent that has completed its download and keeps its peers.
-    fn go_on(running: Running, journal: PathBuf) -> Seeding {
-        // A full or closed pipe would stop it, so its lines are read and discarded.
-        std::thread::spawn(|| running.output.map(|mut output| std::io::copy(&mut output, &mut std::io::sink())));
-        Seeding { child: running.child, journal: Some(journal) }
-    }
-}
-
-impl Drop for Seeding {
-    fn drop(&mut self) {
-        end(&self.child);
-        let _ = self.child.wait();
-        // A journal that stays is removed by the next download of this image.
-        let _ = self.journal.as_deref().map(beside::remove);
-    }
-}
-
 /// Makes `IMAGE.torrent` for the tracker on the host `tracker`; an old one becomes `IMAGE.torrent.ant`.
 ///
 /// # Errors
 /// [`Code::NotWrite`]: it cannot be made.
 pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str, io: &mut Io) -> Result<(), Error> {
     let torrent = beside::with(image, ".torrent");
-    let failed = |why: String| Error::new(Code::NotWrite, format!("make {}: {why}", torrent.display()));
-    let gone = |error: std::io::Error| failed(error.to_string());
+    let failed = |why: &dyn std::fmt::Display| Error::new(Code::NotWrite, format!("make {}: {why}", torrent.display()));
     let before = match fs::read(&torrent) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        read => Some(read.map_err(gone)?),
+        read => Some(read.map_err(|error| failed(&error))?),
     };
-    let (directory, base) = (image.parent().unwrap_or(Path::new("/")), image.file_name().unwrap_or_default());
     let url = format!("http://{tracker}:{TRACKER_PORT}/announce");
-    let mut command = applet("ctorrent");
-    command.current_dir(directory).args(["-t", "--force", "-u", &url, "-s"]).arg(&torrent);
-    if fs::metadata(image).is_ok_and(|image| image.len() > 16 << 30) {
-        command.args(["-l", "4194304"]);
-    }
-    if let Some(sum) = Sum::Full.current(image) {
-        command.args(["-c", &sum]);
-    }
-    command.arg("--").arg(base);
+    let base = image.file_name().unwrap_or_default();
     engine.say(io.out, Targets::NONE, &format!("ctorrent -t {} -u {url} -s {}", base.display(), torrent.display()));
-    if !ctorrent(engine, signals, &mut command, None, io)? {
-        return Err(failed("ctorrent failed, see above".to_owned()));
-    }
-    before.map_or(Ok(()), |before| fs::write(beside::with(&torrent, ".ant"), before)).map_err(gone)
+    let made = Source::open(image).and_then(|source| {
+        let options = Options {
+            announce: vec![vec![url]],
+            piece_length: Some(if source.length() > LARGE { 4 << 20 } else { 256 << 10 }),
+            comment: Sum::Full.current(image),
+            created_by: Some(concat!("ogbox/", env!("CARGO_PKG_VERSION")).to_owned()),
+            creation_date: Some(time::unix_seconds()),
+            ..Options::default()
+        };
+        let progress = Progress::start("hash", source.length(), Style::Auto);
+        let stop = || signals.ending();
+        let bytes = source.describe(&options, cpus::count(), &stop, &|bytes| progress.advance(bytes))?;
+        create::write(&torrent, &bytes, true)
+    });
+    made.map_err(|error| failed(&error))?;
+    let line = format!("Create metainfo file {} successful.", torrent.display());
+    engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
+    let kept = before.map_or(Ok(()), |before| fs::write(beside::with(&torrent, ".ant"), before));
+    kept.map_err(|error| failed(&error))
+}
+
+/// Whether `image` matches `metainfo` in every piece.
+pub fn is_whole(signals: &Signals, image: &Path, metainfo: &Metainfo) -> bool {
+    let mut pieces = (0..metainfo.geometry.pieces()).take_while(|_| !signals.ending());
+    let have = |storage: Storage| check_some(&storage, metainfo, &mut pieces, cpus::count(), &|_| {});
+    image.exists() && Storage::open(metainfo, image).map(have).is_ok_and(|have| have.is_full())
 }
 
 /// Starts a tracker for the torrents in `directory`, unless one is listening here; returns whether it did.
