@@ -1,5 +1,5 @@
-//! Our own ctorrent as a child process, found by `pidof ctorrent` as scripts expect: its lines go to standard output and
-//! to the command's log, its reports (`--json-fd`) say how far it is.
+//! Our own ctorrent as a child process, which scripts find by `pidof ctorrent`: its lines go to standard output and the
+//! command's log, its reports (`--json-fd`) give its progress.
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -18,46 +18,45 @@ use crate::engine::{Code, Engine, Error, Targets, beside, space};
 use crate::storage::Journal;
 use crate::sys::signal::Signals;
 
-/// How long a download may bring nothing before it is given up, unless OGBOX_STALL says it: a server that begins hashes
-/// its images first.
+/// Time without progress after which a download is given up, unless `OGBOX_STALL` sets another: a server that starts
+/// hashes its images first.
 const STALL: Duration = Duration::from_secs(900);
-/// Longest time until a signal or a stall is noticed.
+/// Most time until a signal or a stall is noticed.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Returns one of our own applets, ready to be started as a process of its name.
+/// A command that runs one of our own applets as a process of its name.
 pub fn applet(name: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(name).stdin(Stdio::null());
     command
 }
 
-/// Returns a ctorrent that downloads or seeds for as long as this process runs: a command that was killed must not leave
-/// one at work for the next to meet.
+/// A ctorrent command that ends with this process, so that a killed script leaves none behind for the next to meet.
 pub fn client() -> Command {
     let mut command = applet("ctorrent");
     command.arg("--attached");
     command
 }
 
-/// Returns the error of a child that could not be started.
+/// The error for a child that could not be started.
 fn unstarted(name: &str, error: &io::Error) -> Error {
     Error::new(Code::NotExec, format!("start {name}: {error}"))
 }
 
-/// Starts an applet that goes on in the background.
+/// Starts an applet in the background.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not start.
+/// [`Code::NotExec`]: it cannot be started.
 pub fn start_daemon(name: &str, command: &mut Command) -> Result<Child, Error> {
     command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map_err(|error| unstarted(name, &error))
 }
 
-/// Runs ctorrent to its end and returns whether everything was there at the end. A signal that ends this process is
-/// passed on; so is an end once `data` has not grown for too long.
+/// Runs ctorrent to its end and returns whether the data is complete. ctorrent is interrupted if this process is to
+/// end, or once `data` has not grown for too long.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not start.
+/// [`Code::NotExec`]: it cannot be started.
 pub fn ctorrent(
     engine: &Engine,
     signals: &Signals,
@@ -70,11 +69,10 @@ pub fn ctorrent(
     Ok(running.child.wait().is_ok_and(|status| status.success()) && whole)
 }
 
-/// Runs ctorrent as [`ctorrent`] does until everything is there, and returns the seeder that it is from then on; `None`
-/// when it ended before.
+/// Runs ctorrent as [`ctorrent`] does until the data is complete and returns it as a seeder; `None` if it ended before.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not start.
+/// [`Code::NotExec`]: it cannot be started.
 pub fn fetch_and_seed(
     engine: &Engine,
     signals: &Signals,
@@ -86,12 +84,12 @@ pub fn fetch_and_seed(
     if running.follow(engine, signals, Some(data), true, io) {
         return Ok(Some(Seeding::go_on(running, beside::with(data, Journal::END))));
     }
-    // It has said why.
+    // It has printed the reason.
     let _ = running.child.wait();
     Ok(None)
 }
 
-/// The lines that come out of a pipe, read as far as they are there.
+/// The lines of a pipe, read without blocking.
 struct Lines<R> {
     pipe: R,
     rest: Vec<u8>,
@@ -104,7 +102,7 @@ impl<R: Read + AsFd> Lines<R> {
         Ok(Lines { pipe, rest: Vec::new(), ended: false })
     }
 
-    /// Returns the lines that have come; after the end of the pipe the last one may lack its end.
+    /// Returns the complete lines received; at the end of the pipe the last one may lack its newline.
     fn take(&mut self) -> Vec<String> {
         let mut chunk = [0; 4096];
         while !self.ended {
@@ -127,7 +125,7 @@ impl<R: Read + AsFd> Lines<R> {
     }
 }
 
-/// A ctorrent whose lines and reports are read.
+/// A running ctorrent whose lines and reports are read.
 struct Running {
     child: Child,
     lines: Lines<ChildStdout>,
@@ -147,7 +145,7 @@ impl Running {
         start().map_err(|error| unstarted("ctorrent", &error))
     }
 
-    /// Passes on its lines, to the last one or `until_whole`, and returns whether everything was there.
+    /// Prints ctorrent's lines to its end, or with `until_whole` until the data is complete; returns whether it is.
     fn follow(
         &mut self,
         engine: &Engine,
@@ -161,7 +159,7 @@ impl Running {
         let (mut size, mut grown) = (0, Instant::now());
         while !(self.lines.ended || whole && until_whole) {
             wait_for(&[self.lines.pipe.as_fd(), self.reports.pipe.as_fd()]);
-            // Before the lines: all that was printed before a report is in the other pipe by then.
+            // Before the lines: those printed before a report are in the other pipe by then.
             let seeds = |line: &String| Report::state_of(line) == Some("seed");
             whole |= self.reports.take().iter().any(seeds);
             for line in self.lines.take() {
@@ -180,34 +178,34 @@ impl Running {
     }
 }
 
-/// Waits until one of `pipes` has something to read or has ended, or for a moment.
+/// Waits at most [`LOOK`] until one of `pipes` can be read or has ended.
 fn wait_for(pipes: &[BorrowedFd]) {
     let mut pipes: Vec<PollFd> = pipes.iter().map(|pipe| PollFd::from_borrowed_fd(*pipe, PollFlags::IN)).collect();
     let time = Timespec { tv_sec: 0, tv_nsec: LOOK.as_nanos() as i64 };
     if poll(&mut pipes, Some(&time)).is_err() {
-        // Interrupted by a signal, mostly.
+        // Most likely interrupted by a signal.
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Asks a child to end in order.
+/// Asks a child to end in an orderly way.
 fn end(child: &Child) {
-    // It may have ended by itself.
+    // It may have ended already.
     let _ = kill_process(Pid::from_child(child), Signal::INT);
 }
 
-/// A seeder in the background, ended when it is dropped.
+/// A seeder in the background; ends when dropped.
 pub struct Seeding {
     child: Child,
-    /// What it may leave behind, and nobody will need.
+    /// The download's journal, to be removed at the end.
     journal: Option<PathBuf>,
 }
 
 impl Seeding {
-    /// Seeds `image`, which was verified, by the torrent beside it.
+    /// Seeds `image`, already verified, by the torrent beside it.
     ///
     /// # Errors
-    /// [`Code::NotExec`]: it does not start.
+    /// [`Code::NotExec`]: it cannot be started.
     pub fn start(image: &Path) -> Result<Seeding, Error> {
         let mut command = client();
         command.args(["-f", "-s"]).arg(image).arg(beside::with(image, ".torrent"));
@@ -216,10 +214,10 @@ impl Seeding {
         Ok(Seeding { child, journal: None })
     }
 
-    /// A ctorrent that has just fetched everything, and goes on with the peers that it has.
+    /// Takes over a ctorrent that has completed its download and keeps its peers.
     fn go_on(running: Running, journal: PathBuf) -> Seeding {
         let Running { child, mut lines, .. } = running;
-        // Its lines must be read, or they would stop it, as would their reader's end. Reports may end.
+        // A full or closed pipe would stop it, so its lines are read and discarded. Its reports may lose their reader.
         std::thread::spawn(move || {
             let _ = ioctl_fionbio(&lines.pipe, false);
             io::copy(&mut lines.pipe, &mut io::sink())
@@ -232,7 +230,7 @@ impl Drop for Seeding {
     fn drop(&mut self) {
         end(&self.child);
         let _ = self.child.wait();
-        // The next download of this image removes it, too.
+        // A journal that stays is removed by the next download of this image.
         let _ = self.journal.as_deref().map(beside::remove);
     }
 }

@@ -1,4 +1,4 @@
-//! What the torrents' functions and the scripts share: sessions (`peer:60`), describing and verifying an image, and our
+//! Shared by the torrent functions and the scripts: sessions (`peer:60`), describing and verifying an image, and our
 //! own tracker and seeder in the background.
 
 use std::fs;
@@ -24,25 +24,25 @@ pub const TRACKER_PORT: u16 = 6969;
 /// Bytes of an image above which pieces of 256 KiB would make more metainfo than ctorrent reads.
 const LARGE: u64 = 16 << 30;
 
-/// `mode:seconds`, as ogTorrentStart takes it.
+/// `mode:seconds`, an argument of ogTorrentStart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Whether it uploads: leechers do not.
+    /// Whether to upload: leechers do not.
     pub uploads: bool,
-    /// Whether it seeds also when there is nothing to download.
+    /// Whether to seed even if there is nothing to download.
     pub seeder: bool,
-    /// Seconds to seed for once all is done.
+    /// Seconds to seed for after the download.
     pub seconds: u64,
 }
 
 impl Session {
-    /// Reads a session.
+    /// Parses a session.
     ///
     /// # Errors
-    /// [`Code::Format`]: it is none.
+    /// [`Code::Format`]: `text` is not a session.
     pub fn parse(text: &str) -> Result<Session, Error> {
         let wrong =
-            || Error::new(Code::Format, format!("{text}: a session is peer|seeder|leecher:seconds, as peer:60"));
+            || Error::new(Code::Format, format!("{text}: a session is peer|seeder|leecher:seconds, such as peer:60"));
         let (mode, seconds) = text.split_once(':').ok_or_else(wrong)?;
         let (uploads, seeder) = match mode {
             "peer" | "PEER" => (true, false),
@@ -67,7 +67,7 @@ pub fn catch_signals() -> Result<Signals, Error> {
     Ok(signals)
 }
 
-/// Makes `IMAGE.torrent`, announced at the tracker of `tracker`; an older one becomes `IMAGE.torrent.ant`.
+/// Makes `IMAGE.torrent` for the tracker on the host `tracker`; an old one becomes `IMAGE.torrent.ant`.
 ///
 /// # Errors
 /// [`Code::NotWrite`]: it cannot be made.
@@ -102,17 +102,17 @@ pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str,
     kept.map_err(|error| failed(&error))
 }
 
-/// Whether `image` is what `metainfo` describes, by all of its pieces.
+/// Whether `image` matches `metainfo` in every piece.
 pub fn is_whole(signals: &Signals, image: &Path, metainfo: &Metainfo) -> bool {
     let mut pieces = (0..metainfo.geometry.pieces()).take_while(|_| !signals.ending());
     let have = |storage: Storage| check_some(&storage, metainfo, &mut pieces, cpus::count(), &|_| {});
     image.exists() && Storage::open(metainfo, image).map(have).is_ok_and(|have| have.is_full())
 }
 
-/// Starts a tracker for the torrents in `directory`, unless one listens here; true when it did.
+/// Starts a tracker for the torrents in `directory`, unless one is listening here; returns whether it did.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not begin to listen.
+/// [`Code::NotExec`]: the tracker does not start to listen.
 pub fn start_tracker(engine: &Engine, signals: &Signals, directory: &Path) -> Result<bool, Error> {
     let at = SocketAddr::new(engine.address().parse().unwrap_or(Ipv4Addr::LOCALHOST.into()), TRACKER_PORT);
     let listens = || TcpStream::connect_timeout(&at, Duration::from_secs(1)).is_ok();
@@ -122,7 +122,7 @@ pub fn start_tracker(engine: &Engine, signals: &Signals, directory: &Path) -> Re
     let mut command = applet("bttrack");
     command.args(["--port", &TRACKER_PORT.to_string(), "--allow_get", "1", "--reannounce_interval", "30", "--dfile"]);
     command.arg(engine.env().rooted("/tmp/dstate")).arg("--allowed_dir").arg(directory);
-    // On an address that is made up for this PC, only there: others may have the rest.
+    // A loopback address belongs to one simulated PC; others on this machine use the rest.
     if at.ip().is_loopback() {
         command.args(["--bind", &at.ip().to_string()]);
     }
@@ -135,10 +135,10 @@ pub fn start_tracker(engine: &Engine, signals: &Signals, directory: &Path) -> Re
     Ok(true)
 }
 
-/// Starts a seeder of `directory`, unless one of it runs.
+/// Starts a seeder for `directory`, unless one is running.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not start.
+/// [`Code::NotExec`]: it cannot be started.
 pub fn start_seeder(directory: &Path) -> Result<(), Error> {
     let words = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).unwrap_or_default();
     let seeds = |line: &[u8]| {
