@@ -7,10 +7,8 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::torrent::Torrent;
 use crate::sys;
 use crate::torrent::InfoHash;
 
@@ -138,18 +136,22 @@ impl Discovery {
         Ok(Discovery { sockets, loopback: bind.is_loopback(), port, cookie, schedule, failed: false })
     }
 
-    /// Hears who is there and announces `torrents` when it is time; never waits.
+    /// Reads what others announced, passing each of `torrents` that they named to `found` with its peer's address, and
+    /// announces `torrents` when it is time; never waits.
     ///
     /// # Errors
-    /// Sending failed on every network, for the first time; it goes on nevertheless.
-    pub fn turn(&mut self, now: Duration, torrents: &[Arc<Torrent>]) -> io::Result<()> {
-        self.listen(torrents);
-        let public = torrents.iter().filter(|torrent| !torrent.metainfo().private);
-        let info_hashes: Vec<InfoHash> = public.map(|torrent| torrent.info_hash()).collect();
-        if !self.schedule.is_due(now, &info_hashes) {
+    /// Returns the first failure to send on any network, once; later ones are not reported.
+    pub fn turn(
+        &mut self,
+        now: Duration,
+        torrents: &[InfoHash],
+        mut found: impl FnMut(InfoHash, SocketAddr),
+    ) -> io::Result<()> {
+        self.sockets.iter().for_each(|(socket, _)| self.listen_on(socket, torrents, &mut found));
+        if !self.schedule.is_due(now, torrents) {
             return Ok(());
         }
-        for part in info_hashes.chunks(HASHES) {
+        for part in torrents.chunks(HASHES) {
             let search = Search { port: self.port, cookie: Some(self.cookie.clone()), info_hashes: part.to_vec() };
             let send = |(socket, group): &(UdpSocket, SocketAddr)| socket.send_to(&search.encode(*group), *group);
             let failures: Vec<io::Error> = self.sockets.iter().filter_map(|at| send(at).err()).collect();
@@ -163,11 +165,7 @@ impl Discovery {
         Ok(())
     }
 
-    fn listen(&self, torrents: &[Arc<Torrent>]) {
-        self.sockets.iter().for_each(|(socket, _)| self.listen_on(socket, torrents));
-    }
-
-    fn listen_on(&self, socket: &UdpSocket, torrents: &[Arc<Torrent>]) {
+    fn listen_on(&self, socket: &UdpSocket, torrents: &[InfoHash], found: &mut impl FnMut(InfoHash, SocketAddr)) {
         let mut datagram = [0; DATAGRAM];
         for _ in 0..TURN {
             let Ok((length, mut from)) = socket.recv_from(&mut datagram) else { return };
@@ -181,10 +179,8 @@ impl Discovery {
             }
             // A link-local address is one together with its interface.
             from.set_port(search.port);
-            let named = |torrent: &&Arc<Torrent>| search.info_hashes.contains(&torrent.info_hash());
-            for torrent in torrents.iter().filter(named).filter(|torrent| !torrent.metainfo().private) {
-                torrent.add_addresses(&[from]);
-            }
+            let named = torrents.iter().filter(|info_hash| search.info_hashes.contains(info_hash));
+            named.for_each(|info_hash| found(*info_hash, from));
         }
     }
 }

@@ -7,6 +7,7 @@
 mod connection;
 mod doorway;
 pub mod extension;
+mod gather;
 mod hasher;
 mod limiter;
 mod link;

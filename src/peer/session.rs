@@ -9,12 +9,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::doorway::Doorway;
-use super::hasher::Queue;
+use super::gather::Queue;
 use super::limiter::Limiter;
 use super::lsd::Discovery;
 use super::nudge::Nudge;
 use super::torrent::{Setting, Torrent};
-use super::{connection, lock, spawn, web};
+use super::{connection, hasher, lock, spawn, web};
 use crate::base::rng::Rng;
 use crate::storage::Storage;
 use crate::swarm::{Config, Swarm};
@@ -101,7 +101,7 @@ impl Shared {
 /// A running peer. Dropping it ends every connection and thread.
 pub struct Session {
     shared: Arc<Shared>,
-    hashing: Arc<Queue>,
+    hashing: Arc<Queue<Torrent>>,
     listener: Arc<TcpListener>,
     threads: Vec<JoinHandle<()>>,
     options: Options,
@@ -138,7 +138,7 @@ impl Session {
         let mut session = Session { shared, hashing, listener, threads: Vec::new(), options, zero: Instant::now() };
         session.run("accept", move || accept(&accepting, &door))?;
         session.run("tick", move || tick(&ticking, seeking))?;
-        session.run("hash", move || queue.run())?;
+        session.run("hash", move || hasher::run(&queue))?;
         Ok(session)
     }
 
@@ -287,8 +287,8 @@ fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
     let mut torrents: Vec<Arc<Torrent>> = Vec::new();
     while !shared.stop.load(Ordering::Relaxed) {
         torrents.extend(lock(&shared.torrents).values().cloned());
-        if let Some(Err(error)) = discovery.as_mut().map(|discovery| discovery.turn(zero.elapsed(), &torrents)) {
-            complain(error);
+        if let Some(discovery) = &mut discovery {
+            seek(discovery, zero.elapsed(), &torrents).unwrap_or_else(complain);
         }
         for torrent in torrents.drain(..) {
             while let Some(address) = torrent.tick() {
@@ -298,4 +298,15 @@ fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
         }
         shared.nudge.pause(TICK);
     }
+}
+
+/// Announces public torrents on the local network, and adds the peers that were heard of there.
+fn seek(discovery: &mut Discovery, now: Duration, torrents: &[Arc<Torrent>]) -> io::Result<()> {
+    let public = || torrents.iter().filter(|torrent| !torrent.metainfo().private);
+    let info_hashes: Vec<InfoHash> = public().map(|torrent| torrent.info_hash()).collect();
+    discovery.turn(now, &info_hashes, |info_hash, address| {
+        if let Some(torrent) = public().find(|torrent| torrent.info_hash() == info_hash) {
+            torrent.add_addresses(&[address]);
+        }
+    })
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::extension;
-use super::hasher::Queue;
+use super::gather::Queue;
 use super::limiter::Share;
 use super::link::Link;
 use super::nudge::Nudge;
@@ -88,7 +88,7 @@ pub struct Torrent {
     state: Mutex<State>,
     changed: Condvar,
     zero: Instant,
-    hashing: Arc<Queue>,
+    hashing: Arc<Queue<Torrent>>,
     nudge: Arc<Nudge>,
     /// What it had of the session's limits, up and down.
     pub(super) shares: (Share, Share),
@@ -112,7 +112,7 @@ pub struct Setting {
     pub seed: u64,
     /// The moment that the session's time counts from.
     pub zero: Instant,
-    pub hashing: Arc<Queue>,
+    pub hashing: Arc<Queue<Torrent>>,
     pub nudge: Arc<Nudge>,
     pub log: Arc<dyn Fn(&str) + Send + Sync>,
 }
