@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::doorway::Guest;
-use super::link::{Link, write_loop};
-use super::session::Shared;
+use super::link::Link;
+use super::shared::Shared;
 use super::torrent::{self, State, Torrent};
 use super::wire::{self, HANDSHAKE, Handshake, Message};
-use super::{extension, lock, pex, spawn};
+use super::{extension, lock, pex, sender, spawn};
 use crate::swarm::{Block, Offence, PeerKey, Verdict};
 use crate::sys;
 use crate::torrent::{BLOCK, Bitfield, InfoHash};
@@ -165,7 +165,7 @@ fn talk(
     let started = spawn("send", move || {
         let (shared, torrent, link) = writer;
         // Whatever ended it, the reader is told by the socket.
-        let _ = write_loop(&shared, &torrent, &link, key);
+        let _ = sender::run(&shared, &torrent, &link, key);
         link.close();
     });
     let _joined = Joined { torrent, link: &link, key };

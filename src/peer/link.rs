@@ -1,17 +1,12 @@
-//! The sending half of a connection: what waits to be sent, and the thread that sends it.
+//! A connection as the torrent sees it: what it is, and what waits to be sent over it.
 
-use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use super::lock;
 use super::pex::Gossip;
-use super::session::Shared;
-use super::torrent::Torrent;
-use super::wire::{Message, PIECE_HEADER};
-use crate::swarm::{Block, PeerKey};
-use crate::sys;
+use super::wire::Message;
 use crate::torrent::PeerId;
 
 /// Messages that may wait for a peer that does not read, bytes: with what a reader holds, what a connection can cost.
@@ -105,7 +100,7 @@ impl Link {
     }
 
     /// Waits for something to send: fills `messages`, says whether to look for an upload; none when closed.
-    fn next(&self, messages: &mut Vec<u8>) -> Option<bool> {
+    pub fn next(&self, messages: &mut Vec<u8>) -> Option<bool> {
         messages.clear();
         let mut outbox = lock(&self.outbox);
         loop {
@@ -128,75 +123,9 @@ impl Link {
     }
 
     /// Takes what was queued meanwhile, so that it is not held up by a long upload.
-    fn take_queued(&self, messages: &mut Vec<u8>) -> bool {
+    pub fn take_queued(&self, messages: &mut Vec<u8>) -> bool {
         let mut outbox = lock(&self.outbox);
         messages.append(&mut outbox.messages);
         !outbox.closed
     }
-}
-
-/// Sends what the swarm decides until the connection ends.
-///
-/// # Errors
-/// What sending gave. A file that is shorter than the torrent says ends the torrent.
-pub fn write_loop(shared: &Shared, torrent: &Arc<Torrent>, link: &Link, key: PeerKey) -> io::Result<()> {
-    let mut messages = Vec::with_capacity(4096);
-    while let Some(upload) = link.next(&mut messages) {
-        while upload && let Some(block) = torrent.next_upload(key) {
-            if !link.take_queued(&mut messages) {
-                return Ok(());
-            }
-            put_header(block, &mut messages);
-            shared.up.pass(&torrent.shares.0, u64::from(block.length));
-            if torrent.storage().is_guarded() {
-                put_block(torrent, block, &mut messages)?;
-                io::Write::write_all(&mut &link.stream, &messages)?;
-            } else {
-                sys::io::send_more(&link.stream, &messages)?;
-                send_block(torrent, link, block)?;
-            }
-            messages.clear();
-        }
-        if !messages.is_empty() {
-            io::Write::write_all(&mut &link.stream, &messages)?;
-        }
-    }
-    Ok(())
-}
-
-fn put_header(block: Block, out: &mut Vec<u8>) {
-    let at = out.len();
-    Message::Piece { piece: block.piece, begin: block.begin, data: &[] }.encode(out);
-    out[at..at + 4].copy_from_slice(&(block.length + PIECE_HEADER as u32 - 4).to_be_bytes());
-}
-
-/// Appends the block's data, which is known to be what it was when it was verified. Sent from the page cache instead,
-/// it could still change on its way.
-fn put_block(torrent: &Torrent, block: Block, out: &mut Vec<u8>) -> io::Result<()> {
-    let offset = torrent.geometry().piece_offset(block.piece) + u64::from(block.begin);
-    let at = out.len();
-    out.resize(at + block.length as usize, 0);
-    torrent.storage().read(offset, &mut out[at..]).inspect_err(|error| {
-        torrent.fail(format!("seed {}: its data is no longer what was verified: {error}", torrent.name()));
-    })
-}
-
-fn send_block(torrent: &Arc<Torrent>, link: &Link, block: Block) -> io::Result<()> {
-    let offset = torrent.geometry().piece_offset(block.piece) + u64::from(block.begin);
-    for segment in torrent.storage().segments(offset, u64::from(block.length)) {
-        match segment.file {
-            Some(file) => {
-                sys::io::send_file(&link.stream, file, segment.offset, segment.length).inspect_err(|error| {
-                    if error.kind() == io::ErrorKind::UnexpectedEof {
-                        torrent.fail(format!("seed {}: shorter than its torrent says", torrent.name()));
-                    }
-                })?
-            }
-            None => {
-                let zeros = vec![0; segment.length as usize];
-                sys::io::send_more(&link.stream, &zeros)?;
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,6 +1,5 @@
 //! One port, one peer id, any number of torrents.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,13 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::doorway::Doorway;
 use super::gather::Queue;
 use super::limiter::Limiter;
 use super::lsd::Discovery;
-use super::nudge::Nudge;
+use super::shared::Shared;
 use super::torrent::{Setting, Torrent};
-use super::{connection, hasher, lock, spawn, web};
+use super::{Log, connection, hasher, lock, spawn, web};
 use crate::base::rng::Rng;
 use crate::storage::Storage;
 use crate::swarm::{Config, Swarm};
@@ -26,9 +24,6 @@ const TICK: Duration = Duration::from_millis(100);
 const COMPLAINT: Duration = Duration::from_secs(10);
 /// Web seeds of one torrent that are asked: each takes a thread.
 const WEB_SEEDS: usize = 4;
-
-/// Takes lines for whoever looks after the session.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How a session is to be.
 pub struct Options {
@@ -69,32 +64,6 @@ impl Default for Options {
             swarm: Config::default(),
             log: Arc::new(|_| {}),
         }
-    }
-}
-
-/// What all threads of a session share.
-pub struct Shared {
-    pub id: PeerId,
-    pub port: u16,
-    pub bind: IpAddr,
-    pub up: Limiter,
-    pub down: Limiter,
-    pub stalled: Duration,
-    /// Connections that receive into large buffers.
-    pub fast: AtomicUsize,
-    pub doorway: Arc<Doorway>,
-    /// Told of connections that were refused or dropped, and why.
-    pub log: Log,
-    torrents: Mutex<HashMap<InfoHash, Arc<Torrent>>>,
-    stop: AtomicBool,
-    /// Given when there is somebody new to dial.
-    nudge: Arc<Nudge>,
-}
-
-impl Shared {
-    /// The torrent of this info-hash.
-    pub fn torrent(&self, info_hash: &InfoHash) -> Option<Arc<Torrent>> {
-        lock(&self.torrents).get(info_hash).cloned()
     }
 }
 

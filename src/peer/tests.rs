@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use super::session::Log;
 use super::wire::{Handshake, Message};
-use super::{Options, Session, Torrent};
+use super::{Log, Options, Session, Torrent};
 use crate::base::rng::Rng;
 use crate::storage::Storage;
 use crate::swarm::Offence;

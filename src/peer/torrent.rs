@@ -13,7 +13,7 @@ use super::limiter::Share;
 use super::link::Link;
 use super::nudge::Nudge;
 use super::wire::Message;
-use super::{lock, pex};
+use super::{Log, lock, pex};
 use crate::storage::Storage;
 use crate::swarm::{Action, Block, PeerKey, Roster, Sight, Swarm, Totals, Verified, priority};
 use crate::sys;
@@ -97,7 +97,7 @@ pub struct Torrent {
     bind: IpAddr,
     port: u16,
     pex: bool,
-    log: Arc<dyn Fn(&str) + Send + Sync>,
+    log: Log,
 }
 
 /// What a torrent has from its session.
@@ -114,7 +114,7 @@ pub struct Setting {
     pub zero: Instant,
     pub hashing: Arc<Queue<Torrent>>,
     pub nudge: Arc<Nudge>,
-    pub log: Arc<dyn Fn(&str) + Send + Sync>,
+    pub log: Log,
 }
 
 /// A torrent's numbers at one moment.

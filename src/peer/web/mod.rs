@@ -17,7 +17,7 @@ use ureq::Agent;
 use ureq::http::Response;
 use ureq::unversioned::resolver::DefaultResolver;
 
-use super::session::Shared;
+use super::shared::Shared;
 use super::torrent::Torrent;
 use crate::base::http::Dialer;
 use crate::swarm::{Action, Block, FRIEND_REQUEST, PeerKey, Verdict};

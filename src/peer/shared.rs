@@ -1,0 +1,41 @@
+//! What all threads of a session share.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::doorway::Doorway;
+use super::limiter::Limiter;
+use super::nudge::Nudge;
+use super::torrent::Torrent;
+use super::{Log, lock};
+use crate::torrent::{InfoHash, PeerId};
+
+/// What all threads of a session share.
+pub struct Shared {
+    pub id: PeerId,
+    pub port: u16,
+    pub bind: IpAddr,
+    pub up: Limiter,
+    pub down: Limiter,
+    pub stalled: Duration,
+    /// Connections that receive into large buffers.
+    pub fast: AtomicUsize,
+    pub doorway: Arc<Doorway>,
+    /// Told of connections that were refused or dropped, and why.
+    pub log: Log,
+    pub torrents: Mutex<HashMap<InfoHash, Arc<Torrent>>>,
+    /// Set once the session ends.
+    pub stop: AtomicBool,
+    /// Given when there is somebody new to dial.
+    pub nudge: Arc<Nudge>,
+}
+
+impl Shared {
+    /// The torrent of this info-hash.
+    pub fn torrent(&self, info_hash: &InfoHash) -> Option<Arc<Torrent>> {
+        lock(&self.torrents).get(info_hash).cloned()
+    }
+}
