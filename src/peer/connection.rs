@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::doorway::Guest;
 use super::link::Link;
 use super::shared::Shared;
-use super::torrent::{self, State, Torrent};
+use super::state::{self, State};
+use super::torrent::Torrent;
 use super::wire::{self, HANDSHAKE, Handshake, Message};
 use super::{extension, lock, pex, sender, spawn};
 use crate::swarm::{Block, Offence, PeerKey, Verdict};
@@ -72,7 +73,7 @@ pub fn dial(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) {
 const OURSELVES: &str = "it is ourselves";
 const LATE: &str = "it did not finish its handshake in time";
 /// Refusals that nobody needs to hear of: any swarm is full of them.
-const USUAL: [&str; 4] = [OURSELVES, torrent::CLOSED, torrent::ENOUGH, torrent::TWICE];
+const USUAL: [&str; 4] = [OURSELVES, state::CLOSED, state::ENOUGH, state::TWICE];
 
 fn dial_and_talk(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) -> End {
     let open = || -> Result<(TcpStream, Handshake), End> {
@@ -359,7 +360,7 @@ impl Reader<'_> {
                 Ok(())
             }
             Message::Extended(pex::ID, payload) => {
-                self.torrent.hear_of_peers(state, now, self.link, payload);
+                state.hear_of_peers(now, self.link, payload);
                 Ok(())
             }
             Message::Extended(..) => Ok(()),

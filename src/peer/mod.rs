@@ -20,6 +20,7 @@ pub mod pex;
 mod sender;
 mod session;
 mod shared;
+mod state;
 #[cfg(test)]
 mod tests;
 mod torrent;
