@@ -1,12 +1,12 @@
-//! Whom to serve: unchoke slots, and turns among the unchoked.
+//! The choice of peers to serve: unchoke slots, and turns among the unchoked.
 //!
-//! A slot is BEP 3's unchoke. A leecher gives its slots to the peers that give it most (tit-for-tat) and keeps
-//! every fourth for the one that has waited longest (the optimistic one); a seeder serves in turn. A slot is
-//! given up after one piece when somebody waits for it, and not amid a piece: half a piece helps nobody.
+//! A slot is BEP 3's unchoke. A leecher gives its slots to the peers that give it most (tit-for-tat) and keeps every
+//! fourth for the one that has waited longest (the optimistic one); a seeder serves in turn. A slot ends after one
+//! piece if another peer waits for it, but never within a piece: half a piece helps nobody.
 //!
-//! Turns are ours alone and cost no message: of the unchoked peers only a few are sent to at the same time, each
-//! one piece, so that a piece arrives soon and can be passed on, instead of all arriving late together. Every other
-//! turn goes to who has least.
+//! Turns are local and cost no message: only a few of the unchoked peers are sent to at the same time, each one
+//! piece, so that a piece arrives soon and can be passed on, instead of all arriving late together. Every other turn
+//! goes to the peer that has least.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use super::{Action, Block, PeerKey, Swarm};
 
 /// A peer whose connection takes nothing for this long loses its turn.
 const STALLED: Duration = Duration::from_millis(500);
-/// Most peers that are sent to at once.
+/// Maximum number of peers that are sent to at once.
 const MOST_TURNS: usize = 32;
-/// Turns at once while our own link is the limit: of three that wait two have one, so that there is somebody to
+/// Turns at once while our own link is the limit: two for every three peers that wait, so that there are some to
 /// choose from, up to this many. With fewer, links idle whenever a few of their receivers are busy with others.
 const BUSY_TURNS: usize = 10;
 /// Fewest and most unchoke slots when they follow the rate.
 const SLOTS: (usize, usize) = (6, 64);
-/// A slot's peer gets a piece in this time, seconds.
+/// Time in which the peer of a slot should get a piece, seconds.
 const PIECE_TIME: f64 = 1.0;
 /// How often the number of turns is reviewed, and how many reviews pass between two trials.
 const REVIEW: Duration = Duration::from_secs(1);
@@ -32,18 +32,18 @@ const PAUSE: u32 = 6;
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     key: PeerKey,
-    /// Bytes still to send in this turn.
+    /// Bytes left to send in this turn.
     left: u64,
-    /// When it last asked for something to send.
+    /// Time at which the peer last asked for something to send.
     moved: Duration,
 }
 
-/// What the number of turns is compared with at the next review.
+/// The change that the next review judges.
 #[derive(Clone, Copy, Debug)]
 enum Trial {
-    /// Nothing for that many reviews.
+    /// No change for that many reviews.
     None(u32),
-    /// That many turns more, or fewer, than when bytes went out at that rate.
+    /// That many turns more or fewer than when bytes went out at the given rate.
     More(usize, f64),
     Fewer(usize, f64),
 }
@@ -53,21 +53,21 @@ enum Trial {
 pub struct Choker {
     turns: Vec<Turn>,
     line: VecDeque<PeerKey>,
-    /// Turns at once, and the fewest.
+    /// Turns at once, and their minimum.
     width: usize,
     least: usize,
     trial: Trial,
     /// Bytes sent since the last review.
     sent: u64,
     reviewed: Duration,
-    /// Slots given, to keep every fourth for the optimistic one.
+    /// Slots given so far; every fourth is the optimistic one.
     given: u64,
-    /// Turns given, of which every other goes to who has least.
+    /// Turns given so far; every other goes to the peer that has least.
     begun: u64,
 }
 
 impl Choker {
-    /// Begins with `width` turns at once, and never has fewer.
+    /// Creates a choker with `width` turns at once, which is also the minimum.
     pub fn new(width: usize) -> Choker {
         let width = width.clamp(1, MOST_TURNS);
         Choker {
@@ -83,14 +83,14 @@ impl Choker {
         }
     }
 
-    /// The peer is gone or choked.
+    /// Forgets a peer that is gone or choked.
     pub fn forget(&mut self, key: PeerKey) {
         self.turns.retain(|turn| turn.key != key);
         self.line.retain(|waiting| *waiting != key);
     }
 
-    /// Tries more and fewer turns at once: more stay where they send more, that is where the receivers are the
-    /// limit, and fewer where they send as much, that is where our own link is.
+    /// Tries more and fewer turns at once: more stay where they send more, which shows that the receivers are the
+    /// limit; fewer stay where they send as much, which shows that our own link is.
     fn review(&mut self, now: Duration) {
         let time = now.saturating_sub(self.reviewed);
         if time < REVIEW {
@@ -104,7 +104,7 @@ impl Choker {
         }
         let least = self.least();
         self.width = self.width.max(least);
-        // A quarter of what the step would change if the receivers alone were the limit.
+        // A quarter of the change that the step would make if the receivers alone were the limit.
         let share = |step: usize, width: usize| 0.25 * step as f64 / width as f64;
         let step = (self.width / 4).max(1);
         self.trial = match self.trial {
@@ -131,15 +131,15 @@ impl Choker {
         };
     }
 
-    /// Fewest turns at once, with as many peers that want one.
+    /// The minimum of turns at once, if as many peers want one.
     fn least(&self) -> usize {
         self.least.max(((self.turns.len() + self.line.len()) * 2 / 3).min(BUSY_TURNS))
     }
 }
 
 impl Swarm {
-    /// What to send the peer now; none when it is not its turn or nothing is asked for. Called by whoever sends
-    /// to the peer, again after each block.
+    /// Returns the next block to send to the peer; `None` if it is not the peer's turn or nothing is requested. The
+    /// peer's sender calls it again after each block.
     pub fn next_upload(&mut self, now: Duration, key: PeerKey) -> Option<Block> {
         let at = self.find(key)?;
         let turn = self.choker.turns.iter().position(|turn| turn.key == key)?;
@@ -170,7 +170,7 @@ impl Swarm {
         Some(block)
     }
 
-    /// The peer asked for something: it gets in line.
+    /// Puts a peer that has requests in line for a turn.
     pub(super) fn schedule(&mut self, now: Duration, key: PeerKey) {
         let choker = &mut self.choker;
         if choker.turns.iter().any(|turn| turn.key == key) {
@@ -191,8 +191,9 @@ impl Swarm {
         }
     }
 
-    /// Every other turn goes to who has least, the others to who waits longest: peers that are badly connected
-    /// keep up with the others, and slow ones, who always have least, cannot hold all turns.
+    /// Picks the peer for the next turn: every other time the one that has least, else the one that waits longest.
+    /// So badly connected peers keep up with the others, and slow ones, which always have least, cannot hold all
+    /// turns.
     fn next_in_line(&mut self) -> Option<PeerKey> {
         let choker = &mut self.choker;
         choker.begun += 1;
@@ -207,11 +208,11 @@ impl Swarm {
         choker.line.remove(at)
     }
 
-    /// Takes turns from peers that take nothing, and reviews how many there are.
+    /// Ends the turns of peers that take nothing, and reviews the number of turns.
     pub(super) fn review_turns(&mut self, now: Duration) {
         while let Some(at) = self.choker.turns.iter().position(|turn| now.saturating_sub(turn.moved) > STALLED) {
             let key = self.choker.turns.swap_remove(at).key;
-            // It gets another one when it has taken what it was given.
+            // It gets another one once it has taken its last.
             if self.find(key).is_some_and(|at| !self.peers[at].1.uploads.is_empty()) {
                 self.choker.line.push_back(key);
             }
@@ -230,7 +231,7 @@ impl Swarm {
         })
     }
 
-    /// Gives out slots: to all that are interested if there are enough, else by rank and in turn.
+    /// Gives out slots: to all interested peers if there are enough, else by rank and in turn.
     pub(super) fn rechoke(&mut self, now: Duration) {
         let slots = if self.config.upload && !self.paused { self.slots(now) } else { 0 };
         for at in 0..self.peers.len() {
@@ -278,7 +279,7 @@ impl Swarm {
         }
     }
 
-    /// Bytes a second that the peer gives us; who lacks nothing is given nothing and ranks all alike.
+    /// Bytes a second that the peer gives us; 0 for all once we lack nothing, so that all rank alike.
     fn gives(&self, now: Duration, at: usize) -> f64 {
         if self.is_sated() { 0.0 } else { self.peers[at].1.down.per_second(now) }
     }
@@ -293,7 +294,7 @@ impl Swarm {
         let queued = std::mem::take(&mut peer.uploads);
         let begun = peer.sending;
         self.choker.forget(key);
-        // What it got a part of it comes back for.
+        // It will come back for the piece it got a part of.
         self.spread.take_back(key, |piece| Some(piece) != begun);
         self.tell(key, Action::Choke);
         if fast {
@@ -306,7 +307,7 @@ impl Swarm {
 mod tests {
     use super::*;
 
-    /// Turns at once after each of a hundred reviews, where so many turns send at such a rate.
+    /// Turns at once after each of a hundred reviews, where `rate` gives the bytes a second of that many turns.
     fn widths(rate: impl Fn(usize) -> u64) -> Vec<usize> {
         let mut choker = Choker::new(4);
         choker.line.extend((0..40).map(PeerKey));

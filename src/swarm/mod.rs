@@ -1,10 +1,10 @@
-//! Who asks whom for what: the decisions of a BitTorrent peer (BEP 3, 6, 21), and nothing else.
+//! The decisions of a BitTorrent peer (BEP 3, 6, 21): which block to ask of which peer, and which peer to serve.
 //!
-//! Pure: it is given the time and what happened, and leaves decisions in a queue. No socket, file, clock or
-//! thread, so the simulator runs thousands of these in one process, and a test can play any peer.
+//! Pure: events and their times go in, decisions queue up to be taken. No socket, file, clock or thread, so the
+//! simulator runs thousands of swarms in one process, and a test can play any peer.
 //!
-//! Words: a *piece* is what the metainfo has a hash of; a *block* is 16 KiB of it; a *request* asks one peer
-//! for one or more blocks in a row of one piece; a peer's *turn* is the time in which we send it one piece.
+//! Terms: a *piece* is the unit that the metainfo has a hash of; a *block* is 16 KiB of it; a *request* asks one
+//! peer for one or more successive blocks of one piece; a peer's *turn* is the time in which we send it one piece.
 
 mod blame;
 mod blocks;
@@ -44,7 +44,7 @@ pub use types::{
     Verified,
 };
 
-/// Times that a peer may tell of a piece that it was known to have, before it is taken for a flood.
+/// Times that a peer may announce a piece that it was known to have, before it counts as a flood.
 const REPEATED_ALLOWED: u32 = 4096;
 
 /// One torrent's swarm as one peer sees it.
@@ -54,7 +54,7 @@ pub struct Swarm {
     config: Config,
     rng: Rng,
     have: Bitfield,
-    /// Pieces that are wanted and not here.
+    /// Wanted pieces that are not here.
     missing: Bitfield,
     choosy: bool,
     peers: Vec<(PeerKey, Peer)>,
@@ -66,21 +66,21 @@ pub struct Swarm {
     up: Rate,
     totals: Totals,
     next_key: u32,
-    /// Counts chokes and joins: who waits longest has the smallest number.
+    /// Counter of chokes and joins: the peer that has waited longest has the smallest number.
     clock: u64,
     spread: Spread,
     paused: bool,
 }
 
 impl Swarm {
-    /// A swarm of a torrent of which `have` is here; `seed` makes its random choices.
+    /// Creates the swarm of a torrent of which `have` is here; `seed` determines its random choices.
     pub fn new(geometry: Geometry, have: Bitfield, config: Config, seed: u64) -> Swarm {
         let all = Bitfield::full(geometry.pieces());
         Swarm::with_groups(geometry, have, &[all], config, seed)
     }
 
-    /// The same where only the pieces of `groups` are wanted, those of the first group before those of the next. A
-    /// peer is asked for something of a later group only when it can give nothing more of those before.
+    /// Like [`new`](Self::new), but only the pieces of `groups` are wanted, those of the first group before those of
+    /// the next. A peer is asked for pieces of a later group only when it can give no more of the earlier ones.
     pub fn with_groups(geometry: Geometry, have: Bitfield, groups: &[Bitfield], config: Config, seed: u64) -> Swarm {
         let mut rng = Rng::new(seed);
         let picker = Picker::new(geometry, &have, groups, &mut rng);
@@ -114,23 +114,23 @@ impl Swarm {
         &self.have
     }
 
-    /// The torrent's measures.
+    /// The torrent's lengths.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry
     }
 
-    /// Everything is here.
+    /// Whether every piece is here.
     pub fn is_whole(&self) -> bool {
         self.have.is_full()
     }
 
-    /// Only some pieces are wanted, or some before others, of which peers are to be told
+    /// Whether only some pieces are wanted, or some before others. Peers have to know that
     /// ([`peer_is_choosy`](Self::peer_is_choosy)).
     pub fn is_choosy(&self) -> bool {
         self.choosy
     }
 
-    /// Everything that is wanted is here.
+    /// Whether every wanted piece is here.
     pub fn is_sated(&self) -> bool {
         self.missing.is_empty()
     }
@@ -145,39 +145,39 @@ impl Swarm {
         (self.down.per_second(now), self.up.per_second(now))
     }
 
-    /// Connected peers: those that lack nothing (any more), and the others.
+    /// Connected peers: the number that lack nothing (any more), and the number of the others.
     pub fn population(&self) -> (usize, usize) {
         let peers = || self.peers.iter().filter(|(_, peer)| peer.source.is_none());
         let seeds = peers().filter(|(_, peer)| peer.is_sated()).count();
         (seeds, peers().count() - seeds)
     }
 
-    /// Bytes that are wanted and not here.
+    /// Bytes of wanted pieces that are not here.
     pub fn left(&self) -> u64 {
         self.geometry.bytes_of(&self.missing)
     }
 
-    /// Bytes that are not here, wanted or not.
+    /// Bytes of all pieces that are not here, wanted or not.
     pub fn lacks(&self) -> u64 {
         self.geometry.length() - self.geometry.bytes_of(&self.have)
     }
 
-    /// The oldest decision that was not taken yet.
+    /// Takes the oldest decision in the queue, with the peer it concerns.
     pub fn next_action(&mut self) -> Option<(PeerKey, Action)> {
         self.actions.pop_front()
     }
 
-    /// The peer is known to have everything, or all that it wants.
+    /// Whether the peer is known to have everything, or all that it wants.
     pub fn is_peer_sated(&self, key: PeerKey) -> bool {
         self.find(key).is_some_and(|at| self.peers[at].1.is_sated())
     }
 
-    /// The peer has been asked for blocks that it has not sent.
+    /// Whether the peer owes us blocks that we requested.
     pub fn is_owed(&self, key: PeerKey) -> bool {
         self.find(key).is_some_and(|at| !self.peers[at].1.requests.is_empty())
     }
 
-    /// A connection to a peer is up and both handshakes are done.
+    /// Adds a peer whose connection is up and whose handshakes are done.
     pub fn join(&mut self, now: Duration, traits: Traits) -> PeerKey {
         let key = PeerKey(self.next_key);
         self.next_key += 1;
@@ -187,7 +187,7 @@ impl Swarm {
         key
     }
 
-    /// An extension handshake (BEP 10) told more of what the peer can do; what it does not name stays as it was.
+    /// Takes from an extension handshake (BEP 10) what the peer can do; `None` leaves a trait as it was.
     pub fn learn(&mut self, key: PeerKey, max_request: Option<u32>, queue: Option<u32>) {
         if let Some(at) = self.find(key) {
             let peer = &mut self.peers[at].1;
@@ -199,15 +199,15 @@ impl Swarm {
         }
     }
 
-    /// The peer wants only some pieces, or some before others.
+    /// Notes that the peer wants only some pieces, or some before others.
     pub fn peer_is_choosy(&mut self, key: PeerKey) {
         if let Some(at) = self.find(key) {
             self.peers[at].1.choosy = true;
         }
     }
 
-    /// The peer says whether it only uploads from now on (BEP 21). One that does gets no slot and lacks nothing; what
-    /// it has is still welcome.
+    /// Notes whether the peer only uploads from now on (BEP 21). One that does gets no slot and lacks nothing; the
+    /// pieces it has are still welcome.
     pub fn upload_only(&mut self, now: Duration, key: PeerKey, upload_only: bool) {
         let Some(at) = self.find(key) else { return };
         let peer = &mut self.peers[at].1;
@@ -219,11 +219,11 @@ impl Swarm {
         }
     }
 
-    /// The connection to a peer is gone.
+    /// Removes a peer whose connection is gone.
     pub fn leave(&mut self, now: Duration, key: PeerKey) {
         let Some(at) = self.find(key) else { return };
         self.release_all(at);
-        // Whoever wrote them may have panicked.
+        // The thread that was writing them may have panicked.
         self.picker.abandon(key, &mut self.rng);
         let (_, peer) = self.peers.remove(at);
         if !peer.counted_as_seed {
@@ -235,7 +235,7 @@ impl Swarm {
         self.fill_idle(now);
     }
 
-    /// The peer chokes us.
+    /// Handles the peer's choke.
     pub fn choke(&mut self, now: Duration, key: PeerKey) {
         let Some(at) = self.find(key) else { return };
         self.peers[at].1.choking = true;
@@ -246,7 +246,7 @@ impl Swarm {
         }
     }
 
-    /// The peer serves us.
+    /// Handles the peer's unchoke.
     pub fn unchoke(&mut self, now: Duration, key: PeerKey) {
         let Some(at) = self.find(key) else { return };
         let peer = &mut self.peers[at].1;
@@ -256,7 +256,8 @@ impl Swarm {
         self.fill(now, at);
     }
 
-    /// The peer wants (`true`) or no longer wants something of us. Who wants something does no longer only upload.
+    /// Handles the peer's interest (`true`) or loss of interest in us. A peer that is interested no longer only
+    /// uploads.
     pub fn interested(&mut self, now: Duration, key: PeerKey, interested: bool) {
         let Some(at) = self.find(key) else { return };
         let peer = &mut self.peers[at].1;
@@ -265,7 +266,7 @@ impl Swarm {
         self.rechoke(now);
     }
 
-    /// The peer has one more piece.
+    /// Handles the peer's announcement of one more piece.
     pub fn have_piece(&mut self, now: Duration, key: PeerKey, piece: u32) -> Result<(), Offence> {
         if piece >= self.geometry.pieces() {
             return Err(Offence::OutOfRange);
@@ -282,7 +283,7 @@ impl Swarm {
         if self.missing.get(piece) {
             peer.useful += 1;
             self.review_interest(at);
-            // One more choice matters only to a peer that ran out of them.
+            // One more choice matters only to a peer that has run out of them.
             if self.peers[at].1.requests.is_empty() {
                 self.fill(now, at);
             }
@@ -291,10 +292,10 @@ impl Swarm {
         Ok(())
     }
 
-    /// The peer has the pieces of `have` (BEP 3; have-all and have-none of BEP 6).
+    /// Handles the peer's bitfield `have` (BEP 3), or its have-all or have-none (BEP 6).
     ///
-    /// It should come first and once. aria2 sends it again where many haves would be longer; then what is new in
-    /// it counts, and what is left out stays: nobody loses pieces.
+    /// It should come first and only once. aria2 sends it again in place of many haves; then new pieces in it count,
+    /// and pieces left out stay: no peer loses pieces.
     pub fn bitfield(&mut self, now: Duration, key: PeerKey, have: Bitfield) -> Result<(), Offence> {
         let Some(at) = self.find(key) else { return Ok(()) };
         let peer = &mut self.peers[at].1;
@@ -319,7 +320,8 @@ impl Swarm {
         Ok(())
     }
 
-    /// What goes by time: peers that stall, refusals that lapse, slots that rotate. Call it a few times a second.
+    /// Handles the passage of time: peers that stall, refusals that lapse, slots that rotate. To be called a few
+    /// times a second.
     pub fn tick(&mut self, now: Duration) {
         for at in 0..self.peers.len() {
             let peer = &mut self.peers[at].1;

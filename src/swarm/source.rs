@@ -1,36 +1,36 @@
-//! Web seeds (BEP 19): an HTTP server that has everything. To the swarm it is a peer that has everything, chokes nobody
-//! and wants nothing; whoever runs the swarm carries its requests to the server.
+//! Web seeds (BEP 19): an HTTP server that has everything. To the swarm it is a peer that has everything, chokes
+//! nobody and wants nothing; the swarm's driver carries its requests to the server.
 //!
-//! It spends what all share, the repository's own link, so peers come first. A web seed is asked for a piece that no
-//! peer has that is connected; for any piece only while all peers together give less than it does. When a room is busy
-//! with itself, one server that sixty ask at once gives each little, and is let alone; where peers give nothing, it
-//! gives everything. Nothing is asked of it twice: there is no endgame with it.
+//! It spends a shared resource, the repository's own link, so peers come first. A web seed is asked for pieces that
+//! no connected peer has, and for any piece only while all peers together give less than it does. In a busy room,
+//! one server that sixty peers ask gives each of them little, and is left alone; where peers give nothing, it gives
+//! everything. It is never asked for the same block twice: the endgame leaves it out.
 
 use std::time::Duration;
 
 use super::{FRIEND_REQUEST, PeerKey, Swarm, Traits};
 use crate::torrent::{BLOCK, Bitfield};
 
-/// Time for peers to come and to give something, before a web seed is asked for anything, and before it is asked for
-/// what they have.
+/// Time for peers to come before a web seed is asked for anything, and again as much for them to give something
+/// before it is asked for pieces that they have.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Time over which its pace is measured, at the least.
+/// Minimum time over which its pace is measured.
 const MEASURE: Duration = Duration::from_millis(100);
 
-/// What is known of a web seed beyond what is known of a peer.
+/// State of a web seed beyond that of a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Source {
-    /// When it came.
+    /// Time at which it was added.
     since: Duration,
-    /// When it was last asked for something after it had nothing to do, and the bytes that it gave since.
+    /// Time at which it was last given something to do after a pause, and the bytes that it gave since.
     began: Duration,
     given: u64,
-    /// Bytes a second that it gave when it last was busy; 0: not known.
+    /// Its rate when it was last busy, bytes a second; 0 if not known.
     pace: f64,
 }
 
 impl Source {
-    /// A block came.
+    /// Counts a block that it gave.
     pub fn gave(&mut self, now: Duration, bytes: u32) {
         self.given += u64::from(bytes);
         let time = now.saturating_sub(self.began);
@@ -41,8 +41,8 @@ impl Source {
 }
 
 impl Swarm {
-    /// There is a web seed. It is asked by [`super::Action::Request`] and answers by [`Swarm::arrived`] or
-    /// [`Swarm::rejected`]; what else it is told means nothing to it, but the end.
+    /// Adds a web seed. Its requests come as [`super::Action::Request`], its answers go to [`Swarm::arrived`] or
+    /// [`Swarm::rejected`]; it ignores all other actions except those that end it.
     pub fn join_source(&mut self, now: Duration) -> PeerKey {
         let traits = Traits { fast: true, max_request: FRIEND_REQUEST, queue: u32::MAX };
         let key = self.join(now, traits);
@@ -56,7 +56,7 @@ impl Swarm {
         key
     }
 
-    /// Asks a web seed for about one piece ahead, if it is to be asked.
+    /// Requests about one piece ahead from a web seed, if it is needed.
     pub(super) fn fill_source(&mut self, now: Duration, at: usize) {
         let Some(source) = self.peers[at].1.source else { return };
         if now < source.since + PATIENCE {

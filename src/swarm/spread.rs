@@ -1,25 +1,25 @@
-//! How a seeder spreads distinct pieces first: while there are pieces that nobody has or is being given, a piece
-//! that somebody has or is being given is not given again; whoever asks for it can have it from there a moment
-//! later, and every byte that we send twice is one that the swarm gets later.
+//! How a seeder spreads distinct pieces first: while there are pieces that no peer has or is being given, all others
+//! are not given again. A peer that asks for one of those can have it from another peer a moment later, and every
+//! byte that we send twice delays one that we have not sent yet.
 //!
 //! The request is rejected (BEP 6), which makes the peer choose another piece. Only our own kind is treated so:
-//! others may ask for the same piece again at once. Nor who is choosy: it may want nothing else, or that first, and who
-//! had it may have left.
+//! others may ask for the same piece again at once. Choosy peers are exempt too: they may want nothing else, or that
+//! piece first, and the peer that had it may have left.
 
 use super::{Block, PeerKey, Swarm};
 use crate::torrent::Bitfield;
 
-/// Which pieces are out, and who is being given those that are not yet.
+/// The pieces that are out, and the receivers of those that are not yet.
 #[derive(Debug, Default)]
 pub struct Spread {
-    /// Pieces that no peer has announced and none is being given; none until the first request.
+    /// Pieces that no peer has announced and none is being given; `None` until the first request.
     fresh: Option<Bitfield>,
-    /// Pieces that are being given, and to whom.
+    /// Pieces that are being given, and their receivers.
     given: Vec<(u32, PeerKey)>,
 }
 
 impl Spread {
-    /// A peer has announced the piece.
+    /// Notes that a peer has announced the piece.
     pub fn seen(&mut self, piece: u32) {
         if let Some(fresh) = &mut self.fresh {
             fresh.clear(piece);
@@ -27,12 +27,12 @@ impl Spread {
         }
     }
 
-    /// The peer is gone: what it was being given is out nowhere.
+    /// Takes back what a peer that is gone was being given: it is out nowhere.
     pub fn forget(&mut self, key: PeerKey) {
         self.take_back(key, |_| true);
     }
 
-    /// The peer is not going to be given those pieces of `which` that it does not have yet.
+    /// Takes back those pieces of `which` that the peer does not have yet and will not be given.
     pub fn take_back(&mut self, key: PeerKey, which: impl Fn(u32) -> bool) {
         let Some(fresh) = &mut self.fresh else { return };
         self.given.retain(|&(piece, to)| {
@@ -46,7 +46,7 @@ impl Spread {
 }
 
 impl Swarm {
-    /// The request is better made for another piece.
+    /// Whether the peer had better request another piece.
     pub(super) fn deflects(&mut self, at: usize, block: Block) -> bool {
         if !self.have.is_full() {
             return false;
