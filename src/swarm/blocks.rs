@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::peer::{Held, Request};
-use super::{
-    Action, Block, FRIEND_REQUEST, Offence, PeerKey, REQUEST_QUEUE, Swarm, Verdict, Verified, partial, picker,
-};
+use super::state::Swarm;
+use super::types::{Action, Block, FRIEND_REQUEST, Offence, PeerKey, REQUEST_QUEUE, Verdict, Verified};
+use super::{partial, picker};
 use crate::torrent::BLOCK;
 
 /// Blocks that a peer may send after we cancelled the request, before it counts as a flood.
@@ -32,7 +32,7 @@ impl Swarm {
         if peer.uploads.contains(&block) {
             return Ok(());
         }
-        if self.deflects(at, block) {
+        if self.have.is_full() && self.spread.deflects(&self.peers, at, block) {
             self.tell(key, Action::Reject(block));
             return Ok(());
         }

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::rate::Rate;
 use super::source::Source;
-use super::{Block, Rate, Traits};
+use super::types::{Block, Traits};
 use crate::torrent::Bitfield;
 
 /// State of a request that we made.

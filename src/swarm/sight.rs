@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{PeerKey, Swarm};
+use super::state::Swarm;
+use super::types::PeerKey;
 use crate::torrent::Bitfield;
 
 /// The state of one peer.

@@ -6,7 +6,8 @@
 //! others may ask for the same piece again at once. Choosy peers are exempt too: they may want nothing else, or that
 //! piece first, and the peer that had it may have left.
 
-use super::{Block, PeerKey, Swarm};
+use super::peer::Peer;
+use super::types::{Block, PeerKey};
 use crate::torrent::Bitfield;
 
 /// The pieces that are out, and the receivers of those that are not yet.
@@ -43,27 +44,23 @@ impl Spread {
             !back
         });
     }
-}
 
-impl Swarm {
-    /// Whether the peer had better request another piece.
-    pub(super) fn deflects(&mut self, at: usize, block: Block) -> bool {
-        if !self.have.is_full() {
-            return false;
-        }
-        let (key, peer) = &self.peers[at];
-        let fresh = self.spread.fresh.get_or_insert_with(|| {
-            let mut fresh = Bitfield::full(self.geometry.pieces());
-            self.peers.iter().flat_map(|(_, peer)| peer.have.iter_ones()).for_each(|piece| {
+    /// Whether the peer at `at` had better request another piece than that of `block`; notes that it is being given
+    /// the piece if not.
+    pub fn deflects(&mut self, peers: &[(PeerKey, Peer)], at: usize, block: Block) -> bool {
+        let (key, peer) = &peers[at];
+        let fresh = self.fresh.get_or_insert_with(|| {
+            let mut fresh = Bitfield::full(peer.have.len());
+            peers.iter().flat_map(|(_, peer)| peer.have.iter_ones()).for_each(|piece| {
                 fresh.clear(piece);
             });
             fresh
         });
         if fresh.clear(block.piece) {
-            self.spread.given.push((block.piece, *key));
+            self.given.push((block.piece, *key));
             return false;
         }
-        !self.spread.given.contains(&(block.piece, *key))
+        !self.given.contains(&(block.piece, *key))
             && peer.traits.fast
             && peer.traits.is_friend()
             && !peer.choosy

@@ -7,7 +7,8 @@ use std::time::Duration;
 use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
-use crate::torrent::BLOCK;
+use crate::base::rng::Rng;
+use crate::torrent::{BLOCK, Bitfield, Geometry};
 
 mod groups;
 
