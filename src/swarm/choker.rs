@@ -1,4 +1,4 @@
-//! Turns: how many peers are sent to at the same time, and which wait.
+//! Turns: the number of peers that are sent to at the same time, and the line of those that wait.
 //!
 //! Turns are local and cost no message: only a few of the unchoked peers are sent to at the same time, each one
 //! piece, so that a piece arrives soon and can be passed on, instead of all arriving late together.

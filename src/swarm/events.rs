@@ -1,4 +1,4 @@
-//! What happens to a swarm: peers and web seeds come and go, say what they have and want, and time passes.
+//! Events: peers and web seeds come, go, and report what they have and want; time passes.
 
 use std::time::Duration;
 

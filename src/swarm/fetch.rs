@@ -1,4 +1,4 @@
-//! Requests to peers and web seeds: how many, for which blocks, and what becomes of those that are not answered.
+//! Requests to peers and web seeds: their number, their blocks, and the fate of those that are not answered.
 
 use std::time::Duration;
 

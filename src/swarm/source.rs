@@ -27,7 +27,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// A web seed that was added at `now`.
+    /// Creates the state of a web seed that is added at `now`.
     pub fn new(now: Duration) -> Source {
         Source { since: now, began: now, given: 0, pace: 0.0 }
     }
@@ -37,12 +37,12 @@ impl Source {
         now < self.since + PATIENCE
     }
 
-    /// Whether peers, which together give `given` bytes a second, are slower than it is.
+    /// Whether it is faster than all peers together, which give `given` bytes a second.
     pub fn is_needed(&self, now: Duration, given: f64) -> bool {
         given < self.pace.max(1.0) && now >= self.since + 2 * PATIENCE
     }
 
-    /// Begins to measure its pace: it has had nothing to do until `now`.
+    /// Starts to measure its pace afresh at `now`, after a pause.
     pub fn begin(&mut self, now: Duration) {
         (self.began, self.given) = (now, 0);
     }

@@ -45,8 +45,8 @@ impl Spread {
         });
     }
 
-    /// Whether the peer at `at` had better request another piece than that of `block`; notes that it is being given
-    /// the piece if not.
+    /// Whether the peer at `at` had better request another piece than that of `block`; if not, it counts as being given
+    /// this one.
     pub fn deflects(&mut self, peers: &[(PeerKey, Peer)], at: usize, block: Block) -> bool {
         let (key, peer) = &peers[at];
         let fresh = self.fresh.get_or_insert_with(|| {

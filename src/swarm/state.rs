@@ -1,4 +1,4 @@
-//! One torrent's swarm as one peer sees it: its state, what others may see of it, and the queue of its decisions.
+//! One torrent's swarm as one peer sees it: its state, its numbers, and the queue of its decisions.
 
 use std::collections::VecDeque;
 use std::time::Duration;
