@@ -1,4 +1,4 @@
-//! Pieces that wait to be verified, handed out in groups so that one hash runs beside others in lanes.
+//! The queue of pieces to verify, handed out in groups that are hashed side by side in lanes.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::lock;
 
-/// Most pieces of a group.
+/// Maximum number of pieces in a group.
 pub const LANES: usize = 16;
-/// Longest time that a piece waits for others, when they come fast.
+/// Longest time that a piece waits for others while they come fast.
 const LINGER: Duration = Duration::from_millis(20);
 
 /// Complete pieces, each with its torrent `T`.
@@ -27,7 +27,7 @@ struct Waiting<T> {
 }
 
 impl<T> Queue<T> {
-    /// An empty queue.
+    /// Creates an empty queue.
     pub fn new() -> Queue<T> {
         let waiting = Waiting { pieces: VecDeque::new(), gap: 1.0, last: Instant::now() };
         Queue { pieces: Mutex::new(waiting), wake: Condvar::new(), stop: AtomicBool::new(false) }
@@ -41,7 +41,7 @@ impl<T> Queue<T> {
         waiting.gap = waiting.gap * 0.9 + gap * 0.1;
         waiting.last = now;
         waiting.pieces.push_back((torrent, piece));
-        // Those between the first and the last of a group make no difference to the thread that waits for it.
+        // Pieces between the first and the last of a group make no difference to the thread that waits.
         if matches!(waiting.pieces.len(), 1 | LANES) {
             self.wake.notify_one();
         }

@@ -1,4 +1,4 @@
-//! Verifies complete pieces: one thread a session hashes them in lanes and reports to their torrents.
+//! Verification of complete pieces: one thread a session hashes them in lanes and reports to their torrents.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::torrent::Torrent;
 use crate::swarm::Verified;
 use crate::torrent::{BLOCK, PieceHasher};
 
-/// Verifies what comes until the queue is stopped.
+/// Verifies the queue's pieces until it is stopped.
 pub fn run(queue: &Queue<Torrent>) {
     let mut hasher = PieceHasher::new();
     let (mut pieces, mut digests) = (Vec::with_capacity(LANES), Vec::with_capacity(LANES));
@@ -30,7 +30,7 @@ pub fn run(queue: &Queue<Torrent>) {
 }
 
 fn judge(torrent: &Arc<Torrent>, piece: u32, good: bool) -> (u32, Verified, Vec<[u8; 20]>) {
-    // Digests of blocks show which peer gave bad ones; while all goes well they are not needed.
+    // Block digests show which peer sent bad blocks; while all goes well they are not needed.
     let digests = if !good || torrent.with(|state, _| state.swarm.suspects(piece)) {
         block_digests(torrent, piece).unwrap_or_default()
     } else {

@@ -1,4 +1,4 @@
-//! The sending half of a connection: the thread that sends what the swarm decides.
+//! The sending half of a connection: the thread that sends messages and blocks.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::sys;
 /// Sends what the swarm decides until the connection ends.
 ///
 /// # Errors
-/// What sending gave. A file that is shorter than the torrent says ends the torrent.
+/// Sending or reading a block failed. A file that is shorter than the torrent says also ends the torrent.
 pub fn run(shared: &Shared, torrent: &Arc<Torrent>, link: &Link, key: PeerKey) -> io::Result<()> {
     let mut messages = Vec::with_capacity(4096);
     while let Some(upload) = link.next(&mut messages) {
@@ -45,14 +45,14 @@ fn put_header(block: Block, out: &mut Vec<u8>) {
     out[at..at + 4].copy_from_slice(&(block.length + PIECE_HEADER as u32 - 4).to_be_bytes());
 }
 
-/// Appends the block's data, which is known to be what it was when it was verified. Sent from the page cache instead,
-/// it could still change on its way.
+/// Appends the block's data, checked to be unchanged since it was verified. Sent from the page cache instead, it could
+/// still change on its way.
 fn put_block(torrent: &Torrent, block: Block, out: &mut Vec<u8>) -> io::Result<()> {
     let offset = torrent.geometry().piece_offset(block.piece) + u64::from(block.begin);
     let at = out.len();
     out.resize(at + block.length as usize, 0);
     torrent.storage().read(offset, &mut out[at..]).inspect_err(|error| {
-        torrent.fail(format!("seed {}: its data is no longer what was verified: {error}", torrent.name()));
+        torrent.fail(format!("seed {}: its data has changed since it was verified: {error}", torrent.name()));
     })
 }
 

@@ -1,4 +1,4 @@
-//! What all threads of a session share.
+//! State shared by all threads of a session.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use super::torrent::Torrent;
 use super::{Log, lock};
 use crate::torrent::{InfoHash, PeerId};
 
-/// What all threads of a session share.
+/// State shared by all threads of a session.
 pub struct Shared {
     pub id: PeerId,
     pub port: u16,
@@ -21,20 +21,20 @@ pub struct Shared {
     pub up: Limiter,
     pub down: Limiter,
     pub stalled: Duration,
-    /// Connections that receive into large buffers.
+    /// Number of connections that receive into large buffers.
     pub fast: AtomicUsize,
     pub doorway: Arc<Doorway>,
-    /// Told of connections that were refused or dropped, and why.
+    /// Receives the connections that were refused or dropped, and why.
     pub log: Log,
     pub torrents: Mutex<HashMap<InfoHash, Arc<Torrent>>>,
-    /// Set once the session ends.
+    /// Set when the session ends.
     pub stop: AtomicBool,
-    /// Given when there is somebody new to dial.
+    /// Given when there are new addresses to dial.
     pub nudge: Arc<Nudge>,
 }
 
 impl Shared {
-    /// The torrent of this info-hash.
+    /// Returns the torrent with this info-hash.
     pub fn torrent(&self, info_hash: &InfoHash) -> Option<Arc<Torrent>> {
         lock(&self.torrents).get(info_hash).cloned()
     }

@@ -1,4 +1,4 @@
-//! What is under a torrent's mutex: its swarm, its connections, and what becomes of the swarm's decisions.
+//! State under a torrent's mutex: its swarm and connections, and the execution of the swarm's decisions.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,20 +12,20 @@ use super::{Log, extension, lock, pex};
 use crate::swarm::{Action, Offence, PeerKey, Roster, Swarm, Traits, priority};
 use crate::torrent::PeerId;
 
-/// Connections of one torrent from one address: a lab behind one router, not a flood.
+/// Maximum number of connections of one torrent from one address: a lab behind one router, not a flood.
 const PER_ADDRESS: usize = 64;
-/// Most peers to tell of others in one tick: the mutex is held meanwhile.
+/// Maximum number of peers that are sent addresses in one tick, as the mutex is held meanwhile.
 const TOLD: usize = 16;
-/// Reasons to refuse a connection: the torrent ends, …
+/// Reasons to refuse a connection: the torrent is ending, …
 pub const CLOSED: &str = "the torrent is closed";
 /// … no more connections are wanted, …
-pub const ENOUGH: &str = "there are connections enough";
+pub const ENOUGH: &str = "the torrent has enough connections";
 /// … or two peers dialled each other at once.
 pub const TWICE: &str = "it is connected already";
-/// Untried addresses at which no more are taken from peers; trackers may still add some.
+/// Number of untried addresses at which further ones from peers are ignored; trackers may still add some.
 const SPARE: usize = 1024;
 
-/// What is under the torrent's mutex.
+/// State under a torrent's mutex.
 pub struct State {
     pub swarm: Swarm,
     pub roster: Roster,
@@ -34,18 +34,18 @@ pub struct State {
     waking: Vec<Arc<Link>>,
     /// Where web seeds receive their orders.
     pub sources: HashMap<PeerKey, Sender<Action>>,
-    /// Why the torrent had to end.
+    /// The reason if the torrent had to end.
     pub failure: Option<String>,
     pub closed: bool,
     /// Port that we accept connections on.
     port: u16,
-    /// Whether peers are told of one another.
+    /// Whether peers are sent one another's addresses.
     pex: bool,
     log: Log,
 }
 
 impl State {
-    /// A torrent without connections.
+    /// Creates the state of a torrent without connections.
     pub fn new(swarm: Swarm, roster: Roster, port: u16, pex: bool, log: Log) -> State {
         State {
             swarm,
@@ -61,16 +61,16 @@ impl State {
         }
     }
 
-    /// Remembers that other peers see us at `ip`.
+    /// Notes the address at which other peers see us.
     pub fn we_are(&mut self, ip: IpAddr) {
         self.roster.we_are(SocketAddr::new(ip, self.port));
     }
 
-    /// Admits a connection whose handshake is done, of at most `most`; `own` is our peer id. Carry out what the swarm
-    /// decides before anything else is put on the link: the bitfield has to be the first message.
+    /// Admits a connection whose handshake is done, up to a total of `most`; `own` is our peer id. The swarm's
+    /// decisions must be carried out before anything else is put on the link: the bitfield must be the first message.
     ///
     /// # Errors
-    /// Why the connection is refused.
+    /// The reason for a refusal.
     pub fn admit(
         &mut self,
         now: Duration,
@@ -86,10 +86,10 @@ impl State {
             return Err("its address is banned");
         }
         if self.links.values().filter(|other| other.address.ip() == ip).count() >= PER_ADDRESS {
-            return Err("its address has connections enough");
+            return Err("its address has enough connections");
         }
         if let Some(other) = self.links.values().find(|other| other.peer_id == link.peer_id) {
-            // Two that dialled each other at once must close the same one of the two connections: the one
+            // Two peers that dialled each other at once must close the same one of their two connections: the one
             // dialled by the smaller peer id stays.
             let keep_dialled = own < link.peer_id;
             if other.dialled == link.dialled || other.dialled == keep_dialled {
@@ -108,7 +108,8 @@ impl State {
         Ok(key)
     }
 
-    /// Returns the connection of the lowest priority (BEP 40) if that of `link` is higher and it is not closing already.
+    /// Returns the connection of the lowest priority (BEP 40) if that of `link` is higher and it is not closing
+    /// already.
     fn lowest_below(&self, link: &Link) -> Option<&Arc<Link>> {
         let us = self.roster.us()?;
         let rank = |link: &Link| priority(us, link.address);
@@ -139,7 +140,7 @@ impl State {
         }
     }
 
-    /// Adds a web seed and returns where its orders arrive; `None` when it would be of no use any more.
+    /// Adds a web seed and returns its orders; `None` if it is no longer needed.
     pub fn join_source(&mut self, now: Duration) -> Option<(PeerKey, Receiver<Action>)> {
         if self.closed || self.swarm.is_sated() {
             return None;
@@ -150,7 +151,7 @@ impl State {
         Some((key, taken))
     }
 
-    /// Tells peers whose time has come of those that are connected and accept connections (BEP 11).
+    /// Sends peers that are due the addresses of those that are connected and accept connections (BEP 11).
     pub fn tell_of_peers(&self, now: Duration) {
         if !self.pex {
             return;
@@ -177,7 +178,7 @@ impl State {
         }
     }
 
-    /// Takes in the addresses that the peer of `link` sent (BEP 11).
+    /// Adds the addresses that the peer of `link` sent (BEP 11).
     pub fn hear_of_peers(&mut self, now: Duration, link: &Link, payload: &[u8]) {
         if !self.pex || !lock(&link.gossip).may_hear(now) || self.roster.spare() >= SPARE {
             return;
@@ -186,14 +187,14 @@ impl State {
         let Ok(exchange) = pex::Exchange::decode(payload) else { return };
         let sated = self.swarm.is_sated();
         for (address, flags) in exchange.added {
-            // Two peers that lack nothing are of no use to each other.
+            // Two peers that lack nothing cannot help each other.
             if pex::is_plausible(address, link.address.ip()) && !(sated && flags & pex::WHOLE != 0) {
                 self.roster.add(address);
             }
         }
     }
 
-    /// Carries out what the swarm decided: queues messages, orders web seeds, passes complete pieces to `verify`.
+    /// Carries out the swarm's decisions: queues messages, instructs web seeds, passes complete pieces to `verify`.
     pub fn carry_out(&mut self, mut verify: impl FnMut(u32)) {
         while let Some((key, action)) = self.swarm.next_action() {
             if let Action::Verify(piece) = action {
@@ -202,7 +203,7 @@ impl State {
             }
             if let Some(source) = self.sources.get(&key) {
                 if let Action::Request(_) | Action::Cancel(_) | Action::Drop(_) | Action::Ban(_) = action {
-                    // A web seed that is about to leave takes no more orders.
+                    // Fails only for a web seed that is about to leave.
                     let _ = source.send(action);
                 }
                 continue;
@@ -245,12 +246,12 @@ impl State {
     pub fn close(&mut self) {
         self.closed = true;
         self.links.values().for_each(|link| link.close());
-        // Their threads notice that their channels are closed.
+        // The web seeds' threads notice that their channels are closed.
         self.sources.clear();
     }
 }
 
-/// Queues the shortest message that says which pieces are here; true as for [`Link::put`].
+/// Queues the shortest message that says which pieces are here; returns what [`Link::put`] does.
 fn put_bitfield(swarm: &Swarm, link: &Link) -> bool {
     let have = swarm.have();
     match (link.fast, have.is_full(), have.is_empty()) {

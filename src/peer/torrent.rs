@@ -26,25 +26,25 @@ pub struct Torrent {
     zero: Instant,
     hashing: Arc<Queue<Torrent>>,
     nudge: Arc<Nudge>,
-    /// What it had of the session's limits, up and down.
+    /// Its shares of the session's limits, up and down.
     pub(super) shares: (Share, Share),
     max_peers: AtomicUsize,
-    /// Where we listen.
+    /// Local address that we listen on and dial from.
     bind: IpAddr,
     log: Log,
 }
 
-/// What a torrent has from its session.
+/// Settings that a torrent takes from its session.
 pub struct Setting {
     pub max_peers: usize,
-    /// Where we listen.
+    /// Local address that we listen on and dial from.
     pub bind: IpAddr,
     pub port: u16,
-    /// Peers are told of one another unless the torrent is private.
+    /// Whether peers are sent one another's addresses, unless the torrent is private.
     pub pex: bool,
-    /// Seed of random choices.
+    /// Seed of the random choices.
     pub seed: u64,
-    /// The moment that the session's time counts from.
+    /// Origin of the session's clock.
     pub zero: Instant,
     pub hashing: Arc<Queue<Torrent>>,
     pub nudge: Arc<Nudge>,
@@ -56,11 +56,11 @@ pub struct Setting {
 pub struct Status {
     /// Verified pieces.
     pub have: u32,
-    /// Bytes that are wanted and not here.
+    /// Bytes that are wanted and missing.
     pub left: u64,
-    /// Bytes that are not here, wanted or not: what trackers are told (BEP 21).
+    /// Bytes that are missing, wanted or not, as reported to trackers (BEP 21).
     pub lacks: u64,
-    /// Everything that is wanted is here.
+    /// Whether everything that is wanted is here.
     pub whole: bool,
     /// Sums since the start.
     pub totals: Totals,
@@ -68,20 +68,20 @@ pub struct Status {
     pub rates: (f64, f64),
     /// Connected peers that lack nothing, and the others.
     pub peers: (usize, usize),
-    /// Addresses known and not connected.
+    /// Known addresses that are not connected.
     pub spare: usize,
-    /// Why it had to end.
+    /// The reason if it had to end.
     pub failure: Option<String>,
 }
 
-/// A peer that is connected.
+/// A connected peer.
 #[derive(Clone, Debug)]
 pub struct Connected {
-    /// What it calls itself.
+    /// Its peer id.
     pub id: PeerId,
-    /// The other end of the connection.
+    /// Its end of the connection.
     pub address: SocketAddr,
-    /// How things stand with it.
+    /// The state of its connection.
     pub sight: Sight,
 }
 
@@ -104,7 +104,7 @@ impl Torrent {
         }
     }
 
-    /// What it is.
+    /// Its metainfo.
     pub fn metainfo(&self) -> &Metainfo {
         &self.metainfo
     }
@@ -128,7 +128,7 @@ impl Torrent {
         &self.metainfo.geometry
     }
 
-    /// Its numbers now.
+    /// Its current numbers.
     pub fn status(&self) -> Status {
         let now = self.now();
         let state = lock(&self.state);
@@ -145,7 +145,7 @@ impl Torrent {
         }
     }
 
-    /// The connected peers, in the order in which they came.
+    /// The connected peers, longest connected first.
     pub fn peers(&self) -> Vec<Connected> {
         let now = self.now();
         let state = lock(&self.state);
@@ -157,33 +157,33 @@ impl Torrent {
         links.into_iter().filter_map(connected).collect()
     }
 
-    /// The pieces that are verified, and those that are or that somebody has who is connected.
+    /// Pieces verified here; pieces available here or from a connected peer.
     pub fn reach(&self) -> (Bitfield, Bitfield) {
         let state = lock(&self.state);
         (state.swarm.have().clone(), state.swarm.reach())
     }
 
-    /// Connections that are being made.
+    /// Number of connections being made.
     pub fn dialling(&self) -> usize {
         lock(&self.state).roster.dialling()
     }
 
-    /// Connections that it may have.
+    /// Maximum number of connections.
     pub fn max_peers(&self) -> usize {
         self.max_peers.load(Ordering::Relaxed)
     }
 
-    /// Changes how many connections it may have; those that there are stay.
+    /// Changes the maximum number of connections; existing ones stay.
     pub fn set_max_peers(&self, peers: usize) {
         self.max_peers.store(peers, Ordering::Relaxed);
     }
 
-    /// Nothing is asked for and nothing is served, though connections stay.
+    /// Whether it is paused: it requests and serves nothing, though connections stay.
     pub fn is_paused(&self) -> bool {
         lock(&self.state).swarm.is_paused()
     }
 
-    /// Pauses, or goes on; what was asked for already still comes.
+    /// Pauses or resumes; blocks requested already still arrive.
     pub fn pause(self: &Arc<Self>, pause: bool) {
         self.with(|state, now| state.swarm.pause(now, pause));
     }
@@ -193,7 +193,7 @@ impl Torrent {
         lock(&self.state).swarm.have().clone()
     }
 
-    /// Somebody told of these addresses.
+    /// Adds addresses of peers to try.
     pub fn add_addresses(&self, addresses: &[SocketAddr]) {
         let mut state = lock(&self.state);
         if state.roster.us().is_none()
@@ -208,14 +208,15 @@ impl Torrent {
         }
     }
 
-    /// A tracker sees us as `ip` (BEP 24), as the other peers may do. One on this very machine sees what no other does.
+    /// Notes that a tracker sees us as `ip` (BEP 24), as other peers may. A loopback address is ignored: only a
+    /// tracker on this machine sees it.
     pub fn seen_as(&self, ip: IpAddr) {
         if !ip.is_loopback() && !ip.is_unspecified() {
             lock(&self.state).we_are(ip);
         }
     }
 
-    /// Waits at most `time` for everything that is wanted to be here, or for the torrent to fail.
+    /// Waits until everything that is wanted is here or the torrent fails, at most for `time`.
     pub fn wait_change(&self, time: Duration) {
         let state = lock(&self.state);
         if !state.swarm.is_sated() && state.failure.is_none() {
@@ -223,7 +224,7 @@ impl Torrent {
         }
     }
 
-    /// Something makes it useless to go on: ends every connection and remembers why.
+    /// Ends every connection because the torrent cannot go on, and keeps the reason.
     pub fn fail(&self, why: String) {
         let mut state = lock(&self.state);
         (self.log)(&why);
@@ -248,7 +249,7 @@ impl Torrent {
         (self.log)(line);
     }
 
-    /// Runs `decide` on the swarm, then carries out what it decided.
+    /// Runs `decide` on the state, then carries out what the swarm decided.
     pub(super) fn with<T>(self: &Arc<Self>, decide: impl FnOnce(&mut State, Duration) -> T) -> T {
         let now = self.now();
         let mut state = lock(&self.state);
@@ -257,12 +258,12 @@ impl Torrent {
         result
     }
 
-    /// The next block to send to the peer, if it is its turn.
+    /// Returns the next block to send to the peer, if it is its turn.
     pub(super) fn next_upload(self: &Arc<Self>, key: PeerKey) -> Option<Block> {
         self.with(|state, now| state.swarm.next_upload(now, key))
     }
 
-    /// The outcomes of verifying pieces, each with the digests of its blocks where they are wanted.
+    /// Takes in the outcomes of verifying pieces, each with the digests of its blocks where they are needed.
     pub(super) fn verified(self: &Arc<Self>, outcomes: &[(u32, Verified, Vec<[u8; 20]>)]) {
         let sated = self.with(|state, now| {
             let lacked = !state.swarm.is_sated();
@@ -271,7 +272,7 @@ impl Torrent {
             }
             let sated = state.swarm.is_sated();
             if lacked && sated && !state.swarm.is_whole() {
-                // Of those that have everything peers know by themselves that they want nothing any more.
+                // Peers cannot tell that we want nothing more unless we have every piece.
                 state.links.values().for_each(|link| state.introduce(link));
             }
             sated
@@ -281,28 +282,31 @@ impl Torrent {
         }
     }
 
-    /// Takes in a connection whose handshake is done; a refusal says why.
+    /// Adds a connection whose handshake is done; `own` is our peer id.
+    ///
+    /// # Errors
+    /// The reason for a refusal.
     pub(super) fn join(self: &Arc<Self>, link: &Arc<Link>, own: PeerId) -> Result<PeerKey, &'static str> {
         self.with(|state, now| {
             let key = state.admit(now, link, own, self.max_peers())?;
-            // The bitfield has to be the first message.
+            // The bitfield must be the first message.
             self.carry_out(state);
             state.introduce(link);
             Ok(key)
         })
     }
 
-    /// The connection is over.
+    /// Removes a connection that is over.
     pub(super) fn leave(self: &Arc<Self>, key: PeerKey, link: &Link) {
         self.with(|state, now| state.leave(now, key, link));
     }
 
-    /// Takes in a web seed, and gives what it is told to do; none when there is no use for it any more.
+    /// Adds a web seed and returns its orders; `None` if it is no longer needed.
     pub(super) fn join_source(self: &Arc<Self>) -> Option<(PeerKey, Receiver<Action>)> {
         self.with(|state, now| state.join_source(now))
     }
 
-    /// The web seed is of no use now.
+    /// Removes a web seed.
     pub(super) fn leave_source(self: &Arc<Self>, key: PeerKey) {
         self.with(|state, now| {
             state.sources.remove(&key);
@@ -310,13 +314,13 @@ impl Torrent {
         });
     }
 
-    /// Sleeps for `time`, or until everything that is wanted is here or the torrent has ended.
+    /// Sleeps for `time`, or less if the torrent completes or ends.
     pub(super) fn sleep(&self, time: Duration) {
         let over = |state: &mut State| !state.closed && !state.swarm.is_sated();
         drop(self.changed.wait_timeout_while(lock(&self.state), time, over));
     }
 
-    /// What goes by time; gives an address to dial.
+    /// Does periodic work; returns an address to dial.
     pub(super) fn tick(self: &Arc<Self>) -> Option<SocketAddr> {
         self.with(|state, now| {
             state.swarm.tick(now);
