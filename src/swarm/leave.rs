@@ -27,7 +27,7 @@ pub enum Reason {
 /// The state that the decision rests on.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
-    /// Time since everything is here.
+    /// Time for which everything has been here.
     pub whole_for: Duration,
     /// Time since a peer that lacks something was last connected or reported by the tracker.
     pub unneeded_for: Duration,

@@ -56,7 +56,7 @@ impl Rarity {
         rarity
     }
 
-    /// Whether every piece is here or being fetched.
+    /// Whether every wanted piece is here or being fetched.
     pub fn is_empty(&self) -> bool {
         self.groups.iter().all(|group| group.order.is_empty())
     }
