@@ -7,43 +7,44 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::doorway::Guest;
-use super::link::{Link, write_loop};
-use super::session::Shared;
-use super::torrent::{self, State, Torrent};
+use super::link::Link;
+use super::shared::Shared;
+use super::state::{self, State};
+use super::torrent::Torrent;
 use super::wire::{self, HANDSHAKE, Handshake, Message};
-use super::{extension, lock, pex, spawn};
+use super::{extension, lock, pex, sender, spawn};
 use crate::swarm::{Block, Offence, PeerKey, Verdict};
 use crate::sys;
 use crate::torrent::{BLOCK, Bitfield, InfoHash};
 
-/// Time to connect, and to finish the handshake.
+/// Time allowed to connect, and to finish the handshake.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// A peer that says nothing for this long, not even a keep-alive, is gone (BEP 3: two minutes and some).
+/// Time without even a keep-alive after which a peer is taken for gone (BEP 3: a little over two minutes).
 const SILENCE: Duration = Duration::from_secs(150);
-/// How often a silent peer is looked at.
+/// Interval at which a silent peer is checked.
 const LOOK: Duration = Duration::from_secs(5);
-/// Bytes received at once at the most, …
+/// Maximum number of bytes received at once, …
 const RECEIVE: usize = 256 << 10;
-/// … and from a peer that fills that. Each call acknowledges what came, which makes the sender send in small parts, and
-/// then a block that is not whole yet is moved. Receiving and writing alone take 1.15 CPU seconds a GiB of both ends with
-/// 256 KiB and 0.97 with 1 MiB; splice(2) into the file would take 0.93, but would have to parse what is in a pipe.
+/// … and from a peer that fills that. Each call acknowledges the data, which makes the sender send in small parts, and
+/// then moves an incomplete block. Receiving and writing take both ends 1.15 CPU seconds a GiB with 256 KiB and 0.97
+/// with 1 MiB; splice(2) into the file would take 0.93, but messages would have to be parsed within a pipe.
 const RECEIVE_FAST: usize = 1 << 20;
-/// Blocks in a row that are written at once at the most: what is received from strangers at once.
+/// Maximum number of consecutive blocks written at once: as many as fit in a buffer.
 const ROW: usize = RECEIVE_FAST / BLOCK as usize;
-/// Connections that may have so much at the same time.
+/// Maximum number of connections with a buffer of [`RECEIVE_FAST`] bytes at a time.
 const FAST: usize = 16;
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 enum End {
     /// The socket failed or was closed.
     Io,
     /// The peer broke the protocol.
     Wire(wire::Error),
-    /// The peer did what ends its connection.
+    /// The peer broke the swarm's rules.
     Offence(Offence),
     /// Our own files failed.
     Storage,
-    /// It was not to be.
+    /// The connection was not wanted.
     Refused(&'static str),
 }
 
@@ -53,7 +54,7 @@ impl From<io::Error> for End {
     }
 }
 
-/// Dials `address` and talks to whoever answers.
+/// Dials `address` and serves the connection to its end.
 pub fn dial(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) {
     let end = dial_and_talk(shared, torrent, address);
     let (failed, forget) = match &end {
@@ -69,10 +70,10 @@ pub fn dial(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) {
     report(shared, address, end);
 }
 
-const OURSELVES: &str = "it is ourselves";
+const OURSELVES: &str = "it is this very session";
 const LATE: &str = "it did not finish its handshake in time";
-/// Refusals that nobody needs to hear of: any swarm is full of them.
-const USUAL: [&str; 4] = [OURSELVES, torrent::CLOSED, torrent::ENOUGH, torrent::TWICE];
+/// Refusals that are not logged, as every swarm has many.
+const USUAL: [&str; 4] = [OURSELVES, state::CLOSED, state::ENOUGH, state::TWICE];
 
 fn dial_and_talk(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) -> End {
     let open = || -> Result<(TcpStream, Handshake), End> {
@@ -89,7 +90,7 @@ fn dial_and_talk(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAd
     }
 }
 
-/// Talks to whoever dialled us, and is in the doorway as `guest` until its handshake is done.
+/// Serves an incoming connection to its end; it is in the doorway as `guest` until its handshake is done.
 pub fn answer(shared: &Arc<Shared>, mut stream: TcpStream, address: SocketAddr, guest: Guest) {
     let mut torrent = None;
     let greeted = greet(shared, &mut stream, &mut torrent);
@@ -102,8 +103,8 @@ pub fn answer(shared: &Arc<Shared>, mut stream: TcpStream, address: SocketAddr, 
     report(shared, address, end);
 }
 
-/// Reads a handshake and answers it. Ours goes out as soon as the info-hash is known: a tracker that only looks
-/// whether we can be reached never sends the rest.
+/// Reads a handshake and answers it. Ours is sent as soon as the info-hash is known: a tracker that only checks whether
+/// we can be reached never sends the rest.
 fn greet(shared: &Shared, stream: &mut TcpStream, torrent: &mut Option<Arc<Torrent>>) -> Result<Handshake, End> {
     sys::net::tune(stream, PATIENCE)?;
     let deadline = Instant::now() + PATIENCE;
@@ -116,7 +117,7 @@ fn greet(shared: &Shared, stream: &mut TcpStream, torrent: &mut Option<Arc<Torre
     Handshake::decode(&bytes).map_err(End::Wire)
 }
 
-/// Fills `bytes` before the deadline, however slowly they come.
+/// Fills `bytes` before `deadline`, however slowly they come.
 fn read_until(stream: &mut TcpStream, mut bytes: &mut [u8], deadline: Instant) -> Result<(), End> {
     while !bytes.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -147,7 +148,7 @@ fn talk(
     dialled: bool,
 ) -> End {
     if theirs.info_hash != torrent.info_hash() {
-        return End::Refused("it answered for another torrent");
+        return End::Refused("it answered for a different torrent");
     }
     if theirs.peer_id == shared.id {
         return End::Refused(OURSELVES);
@@ -164,16 +165,16 @@ fn talk(
     let writer = (shared.clone(), torrent.clone(), link.clone());
     let started = spawn("send", move || {
         let (shared, torrent, link) = writer;
-        // Whatever ended it, the reader is told by the socket.
-        let _ = write_loop(&shared, &torrent, &link, key);
+        // Whatever the error, the reader learns of it from the socket.
+        let _ = sender::run(&shared, &torrent, &link, key);
         link.close();
     });
     let _joined = Joined { torrent, link: &link, key };
     let mut reader = Reader { shared, torrent, link: &link, key, stored: Vec::new() };
-    if started { reader.run(reading) } else { End::Refused("there are no more threads") }
+    if started { reader.run(reading) } else { End::Refused("no more threads are available") }
 }
 
-/// A place in the swarm, given up however the connection's thread ends.
+/// A place in the swarm, given up whichever way the connection's thread ends.
 struct Joined<'a> {
     torrent: &'a Arc<Torrent>,
     link: &'a Link,
@@ -197,13 +198,13 @@ fn report(shared: &Shared, address: SocketAddr, end: End) {
     }
 }
 
-/// One of the [`FAST`] connections; no longer when it is dropped.
+/// A place among the [`FAST`] connections, given up when dropped.
 struct Fast<'a>(&'a AtomicUsize);
 
 impl Fast<'_> {
     fn take(taken: &AtomicUsize) -> Option<Fast<'_>> {
         let fast = Fast(taken);
-        // One too many gives its place back at once.
+        // If there is no place left, dropping `fast` undoes the addition.
         (taken.fetch_add(1, Ordering::Relaxed) < FAST).then_some(fast)
     }
 }
@@ -219,14 +220,14 @@ struct Reader<'a> {
     torrent: &'a Arc<Torrent>,
     link: &'a Link,
     key: PeerKey,
-    /// Blocks to write, and where in the buffer they are.
+    /// Blocks to write, with the offset of each in the buffer.
     stored: Vec<(Block, usize)>,
 }
 
 impl Reader<'_> {
     fn run(&mut self, mut stream: TcpStream) -> End {
         let bitfield = self.torrent.geometry().pieces().div_ceil(8) as usize;
-        // Memory that nothing was received into costs none.
+        // Pages are allocated only when data is received into them.
         let mut buffer = vec![0; RECEIVE_FAST.max(wire::max_frame(bitfield) + 4)];
         let mut most = RECEIVE.max(wire::max_frame(bitfield) + 4);
         let mut fast = None;
@@ -271,7 +272,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Handles the whole messages in `buffer` from `start`; gives where the first incomplete one begins.
+    /// Handles the complete messages in `buffer` from `start`; returns the offset of the first incomplete one.
     fn take_in(&mut self, buffer: &[u8], mut start: usize, bitfield: usize) -> Result<usize, End> {
         let torrent = self.torrent;
         let result = torrent.with(|state, now| {
@@ -282,8 +283,8 @@ impl Reader<'_> {
             }
             Ok(start)
         });
-        // What was accepted must be written and reported even when a later message ended the connection: the
-        // swarm waits for it.
+        // Accepted blocks must be written and reported even if a later message ended the connection: the swarm
+        // waits for them.
         self.write(buffer)?;
         result
     }
@@ -292,7 +293,7 @@ impl Reader<'_> {
         let geometry = *self.torrent.geometry();
         let mut at = 0;
         while at < self.stored.len() {
-            // Blocks in a row go out in one call.
+            // Consecutive blocks are written in one call.
             let offset_of = |block: &Block| geometry.piece_offset(block.piece) + u64::from(block.begin);
             let offset = offset_of(&self.stored[at].0);
             let mut next = offset;
@@ -320,7 +321,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Tells the swarm what came; `data` is where in the buffer a piece message has its data.
+    /// Passes a message on to the swarm; `data` is the offset in the buffer of the data of a piece message.
     fn handle(&mut self, state: &mut State, now: Duration, message: Message, data: usize) -> Result<(), Offence> {
         let (swarm, key) = (&mut state.swarm, self.key);
         match message {
@@ -359,7 +360,7 @@ impl Reader<'_> {
                 Ok(())
             }
             Message::Extended(pex::ID, payload) => {
-                self.torrent.hear_of_peers(state, now, self.link, payload);
+                state.hear_of_peers(now, self.link, payload);
                 Ok(())
             }
             Message::Extended(..) => Ok(()),
@@ -367,7 +368,7 @@ impl Reader<'_> {
     }
 
     fn learn(&self, state: &mut State, now: Duration, payload: &[u8]) {
-        // A peer whose handshake is unreadable is a stranger, as it was before.
+        // A peer whose handshake is unreadable stays a stranger.
         let Ok(theirs) = extension::Handshake::decode(payload) else { return };
         state.swarm.learn(self.key, theirs.max_request, theirs.queue);
         if theirs.choosy {

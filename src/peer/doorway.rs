@@ -1,5 +1,5 @@
-//! Connections that came and whose handshake is not done yet: a bounded number, and of one address fewer still, so that
-//! who only knocks keeps nobody else out.
+//! Incoming connections whose handshake is not done yet: limited in all, and more tightly for each address, so that
+//! idle connections from one host do not keep others out.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use super::lock;
 
-/// Connections in the doorway, and those of one address: a lab behind one router that starts in one second.
+/// Maximum number of connections in the doorway, and from one address: a lab behind one router that starts within a
+/// second.
 const ROOM: (u32, u32) = (256, 64);
 
-/// Who is in the doorway.
+/// Number of connections in the doorway by address.
 #[derive(Debug, Default)]
 pub struct Doorway(Mutex<HashMap<IpAddr, u32>>);
 
@@ -22,7 +23,7 @@ pub struct Guest {
 }
 
 impl Doorway {
-    /// Lets somebody from `ip` in, if there is room for it.
+    /// Admits a connection from `ip`; `None` if there is no room.
     pub fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<Guest> {
         let mut guests = lock(&self.0);
         let all: u32 = guests.values().sum();

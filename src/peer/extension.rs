@@ -1,4 +1,4 @@
-//! Payloads of the extension protocol, bytes ↔ values: its handshake (BEP 10, 21) and what our own kind adds.
+//! Payloads of the extension protocol, bytes ↔ values: its handshake (BEP 10, 21) and our own additions.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,32 +8,32 @@ use crate::torrent::bencode::{self, Encoder};
 
 /// Id of the handshake among extended messages.
 pub const HANDSHAKE: u8 = 0;
-/// Our key for the longest request that we take, bytes; a peer that does not name it gets requests of 16 KiB.
+/// Our key for the longest request that a peer accepts, bytes; without it, requests are of 16 KiB.
 const MAX_REQUEST: &[u8] = b"max_request";
-/// Our key for who wants only some pieces, or some before others.
+/// Our key of peers that want only some pieces, or some before others.
 const CHOOSY: &[u8] = b"choosy";
 
-/// What a peer says of itself.
+/// A peer's description of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handshake {
-    /// Requests that may wait with it (`reqq`).
+    /// Number of requests that it queues (`reqq`).
     pub queue: Option<u32>,
-    /// The port it accepts connections on (`p`).
+    /// Port that it accepts connections on (`p`).
     pub port: Option<u16>,
-    /// The longest request it takes, bytes.
+    /// Longest request that it accepts, bytes.
     pub max_request: Option<u32>,
-    /// Wants only some pieces, or some before others.
+    /// Whether it wants only some pieces, or some before others.
     pub choosy: bool,
-    /// Wants nothing any more (`upload_only`, BEP 21).
+    /// Whether it wants nothing more (`upload_only`, BEP 21).
     pub upload_only: Option<bool>,
     /// Our address as it sees it (`yourip`).
     pub your_ip: Option<IpAddr>,
-    /// The id under which it takes addresses of peers (BEP 11); 0: no longer.
+    /// Id under which it accepts addresses of peers (BEP 11); 0: no longer.
     pub pex: Option<u8>,
 }
 
 impl Handshake {
-    /// Our handshake for a peer at `address`; `pex`: we take addresses of peers.
+    /// Returns our handshake for a peer at `address`; `pex` says that we accept addresses of peers.
     pub fn ours(port: u16, choosy: bool, upload_only: bool, pex: bool, address: SocketAddr) -> Vec<u8> {
         let mut out = Encoder::new();
         out.dict(|dict| {
@@ -60,7 +60,7 @@ impl Handshake {
         out.finish()
     }
 
-    /// Reads a peer's handshake; what is missing or of the wrong kind is taken as not said.
+    /// Reads a peer's handshake; entries of the wrong kind count as missing.
     ///
     /// # Errors
     /// It is not bencoded.

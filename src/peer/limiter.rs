@@ -1,5 +1,5 @@
-//! Rate limits, shared by all connections of a session, and fairly between its torrents: each that has something to
-//! move gets the same rate, however many connections it has (start-time fair queueing, in bytes).
+//! Rate limits, shared by all connections of a session and fair between its torrents: each that has data to move gets
+//! the same rate, however many connections it has (start-time fair queueing, in bytes).
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,34 +8,34 @@ use std::time::{Duration, Instant};
 
 use super::lock;
 
-/// What may be moved at once after a pause, in seconds' worth of the rate.
+/// Longest burst after a pause, in seconds of the rate.
 const BURST: f64 = 0.1;
 
-/// Lets through a number of bytes a second; whoever is over it waits in line.
+/// A limit in bytes a second; threads that exceed it wait in line.
 #[derive(Debug)]
 pub struct Limiter {
-    /// Changed under the line's lock only.
+    /// Changed only while the line is locked.
     rate: AtomicU64,
     line: Mutex<Line>,
 }
 
-/// What a torrent had of a limiter: the bytes at which its next may pass, counted as the line counts.
+/// A torrent's share of a limiter: the line's byte count at which its next bytes may pass.
 #[derive(Debug, Default)]
 pub struct Share(AtomicU64);
 
 #[derive(Debug)]
 struct Line {
     free_at: Instant,
-    /// Where the count of bytes stands that all who wait are measured by.
+    /// The byte count that all places are measured by.
     reached: u64,
     waiting: Vec<Waiter>,
-    /// Who came so far.
+    /// Number of waiters so far.
     came: u64,
 }
 
 #[derive(Debug)]
 struct Waiter {
-    /// Its place, the lowest first: a share's count, then the order of coming.
+    /// Its place, lowest first: its share's count, then the order of arrival.
     place: (u64, u64),
     thread: Thread,
 }
@@ -47,23 +47,23 @@ impl Line {
 }
 
 impl Limiter {
-    /// Lets through `rate` bytes a second; 0: no limit.
+    /// Creates a limiter of `rate` bytes a second; 0: no limit.
     pub fn new(rate: u64) -> Limiter {
         let line = Line { free_at: Instant::now(), reached: 0, waiting: Vec::new(), came: 0 };
         Limiter { rate: AtomicU64::new(rate), line: Mutex::new(line) }
     }
 
-    /// Bytes a second that it lets through; 0: no limit.
+    /// The limit, bytes a second; 0: no limit.
     pub fn rate(&self) -> u64 {
         self.rate.load(Ordering::Relaxed)
     }
 
-    /// Lets through `rate` bytes a second from now on; who waits already waits at that rate.
+    /// Changes the limit to `rate` bytes a second, also for threads that already wait.
     pub fn set_rate(&self, rate: u64) {
         let mut line = lock(&self.line);
         let before = self.rate.swap(rate, Ordering::Relaxed);
         let now = Instant::now();
-        // What was let through in advance is paid for at the new rate; without a limit it is forgotten.
+        // Bytes let through in advance are paid for at the new rate; without a limit they are forgotten.
         let owed = line.free_at.saturating_duration_since(now).as_secs_f64() * before as f64;
         line.free_at = now + if rate == 0 { Duration::ZERO } else { Duration::from_secs_f64(owed / rate as f64) };
         if let Some(first) = line.first() {
@@ -71,14 +71,14 @@ impl Limiter {
         }
     }
 
-    /// Waits until `bytes` more of what `share` belongs to may pass.
+    /// Waits until `bytes` more of the torrent that `share` belongs to may pass.
     pub fn pass(&self, share: &Share, bytes: u64) {
         if self.rate() == 0 {
             return;
         }
         let mut line = lock(&self.line);
         line.came += 1;
-        // Who was away has no claim to what it left unused.
+        // A torrent that was idle has no claim to what it left unused.
         let place = (share.0.load(Ordering::Relaxed).max(line.reached), line.came);
         share.0.store(place.0 + bytes, Ordering::Relaxed);
         line.waiting.push(Waiter { place, thread: thread::current() });
@@ -89,7 +89,7 @@ impl Limiter {
                 break;
             }
             drop(line);
-            // Whoever leaves wakes the first; who is overtaken meanwhile goes back to sleep.
+            // A thread that leaves wakes the first in line; one that was overtaken meanwhile goes back to sleep.
             if first {
                 thread::park_timeout(pause)
             } else {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_at_a_rate_that_changes_goes_on_at_the_new_one() {
+    fn a_thread_that_waits_continues_at_a_changed_rate() {
         for (rate, least, most) in [(0, 0.0, 0.5), (1 << 20, 0.4, 1.5)] {
             let (limiter, share) = (Limiter::new(1), Share::default());
             // At one byte a second the second of these would take a week.

@@ -1,48 +1,45 @@
-//! Local service discovery, BEP 14: peers of one network find one another by multicast, without a tracker.
+//! Local service discovery (BEP 14): peers on one network find one another by multicast, without a tracker.
 //!
-//! Over IPv4 (239.192.152.143:6771) and IPv6 ([ff15::efc0:988f]:6771), and only as far as one network reaches (TTL 1).
-//! A session that is bound to an address speaks and listens on that address's interface, so one on loopback never leaves
-//! the machine.
+//! Works over IPv4 (239.192.152.143:6771) and IPv6 ([ff15::efc0:988f]:6771), within one network (TTL 1). A session that
+//! is bound to an address uses that address's interface, so one on loopback never leaves the machine.
 
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::torrent::Torrent;
 use crate::sys;
 use crate::torrent::InfoHash;
 
-/// Where everybody listens: over IPv4, and over IPv6 within the site.
+/// Multicast groups: of IPv4, and of IPv6 within the site.
 const GROUPS: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 192, 152, 143)), 6771),
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f)), 6771),
 ];
-/// The longest datagram, bytes; BEP 14: below 1400.
+/// Size limit of a datagram, bytes (BEP 14: below 1400).
 const DATAGRAM: usize = 1400;
-/// Info-hashes of one datagram: each takes a line of 52 bytes, the other lines take less than 150.
+/// Maximum number of info-hashes in a datagram: each takes a line of 52 bytes, the other lines take less than 150.
 const HASHES: usize = (DATAGRAM - 150) / 52;
-/// Pause between two announces of the same.
+/// Time between two announces of the same torrents.
 const PAUSE: Duration = Duration::from_secs(300);
-/// Pause between two announces when there is something new.
+/// Minimum time between two announces when there are new torrents.
 const LEAST: Duration = Duration::from_secs(60);
-/// Datagrams read in one turn; more wait for the next.
+/// Maximum number of datagrams read in one turn; the rest wait for the next.
 const TURN: usize = 64;
 
-/// One datagram: who has which torrents.
+/// A datagram: the torrents of one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// The port that the sender accepts connections on; not 0.
+    /// Port that the sender accepts connections on; not 0.
     pub port: u16,
-    /// What the sender knows its own datagrams by.
+    /// Value by which the sender recognises its own datagrams.
     pub cookie: Option<String>,
-    /// Torrents that it has or wants.
+    /// Torrents that the sender has or wants.
     pub info_hashes: Vec<InfoHash>,
 }
 
 impl Search {
-    /// The datagram to `group`.
+    /// Returns the datagram to send to `group`.
     pub fn encode(&self, group: SocketAddr) -> Vec<u8> {
         let mut text = format!("BT-SEARCH * HTTP/1.1\r\nHost: {group}\r\nPort: {}\r\n", self.port);
         for info_hash in &self.info_hashes {
@@ -55,7 +52,7 @@ impl Search {
         text.into_bytes()
     }
 
-    /// Reads a datagram; none when it is something else, or names no port or no torrent.
+    /// Reads a datagram; `None` if it is something else, or names no port or no torrent.
     pub fn parse(datagram: &[u8]) -> Option<Search> {
         let text = std::str::from_utf8(datagram).ok()?;
         let mut lines = text.split('\n').map(str::trim);
@@ -79,7 +76,7 @@ impl Search {
     }
 }
 
-/// When to announce.
+/// The schedule of announces.
 #[derive(Debug, Default)]
 struct Schedule {
     last: Option<Duration>,
@@ -87,7 +84,7 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// It is time to announce `torrents`; takes it that they then are.
+    /// Whether it is time to announce `torrents`; if so, they count as announced.
     fn is_due(&mut self, now: Duration, torrents: &[InfoHash]) -> bool {
         let new = torrents.iter().any(|info_hash| !self.announced.contains(info_hash));
         let pause = if new { LEAST } else { PAUSE };
@@ -100,24 +97,24 @@ impl Schedule {
     }
 }
 
-/// A session's ear and mouth on the local network.
+/// A session's sockets for discovery on the local network.
 pub struct Discovery {
-    /// With the group of each.
+    /// Each with its group.
     sockets: Vec<(UdpSocket, SocketAddr)>,
     loopback: bool,
     port: u16,
     cookie: String,
     schedule: Schedule,
-    /// Sending failed before; it was said.
+    /// Whether a failure to send was reported.
     failed: bool,
 }
 
 impl Discovery {
-    /// Listens on the network of the local address `bind` for a session that accepts connections there on `port`, of
-    /// both families when it is IPv6's unspecified one; `cookie` is nobody else's.
+    /// Opens sockets on the network of the local address `bind`, of both families if that is IPv6's unspecified
+    /// address, for a session that accepts connections on `port`; `cookie` must be unique.
     ///
     /// # Errors
-    /// There is no way for multicast of either family, or somebody has the port for himself.
+    /// Neither family can multicast, or another program has the port to itself.
     pub fn open(bind: IpAddr, port: u16, cookie: u64) -> io::Result<Discovery> {
         let any = |group: &SocketAddr| match group {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -138,18 +135,22 @@ impl Discovery {
         Ok(Discovery { sockets, loopback: bind.is_loopback(), port, cookie, schedule, failed: false })
     }
 
-    /// Hears who is there and announces `torrents` when it is time; never waits.
+    /// Reads the announces of others, passes those of `torrents` to `found` with the peer's address, and announces
+    /// `torrents` when it is time; never waits.
     ///
     /// # Errors
-    /// Sending failed on every network, for the first time; it goes on nevertheless.
-    pub fn turn(&mut self, now: Duration, torrents: &[Arc<Torrent>]) -> io::Result<()> {
-        self.listen(torrents);
-        let public = torrents.iter().filter(|torrent| !torrent.metainfo().private);
-        let info_hashes: Vec<InfoHash> = public.map(|torrent| torrent.info_hash()).collect();
-        if !self.schedule.is_due(now, &info_hashes) {
+    /// Sending failed on every network for the first time; later failures are not reported.
+    pub fn turn(
+        &mut self,
+        now: Duration,
+        torrents: &[InfoHash],
+        mut found: impl FnMut(InfoHash, SocketAddr),
+    ) -> io::Result<()> {
+        self.sockets.iter().for_each(|(socket, _)| self.listen_on(socket, torrents, &mut found));
+        if !self.schedule.is_due(now, torrents) {
             return Ok(());
         }
-        for part in info_hashes.chunks(HASHES) {
+        for part in torrents.chunks(HASHES) {
             let search = Search { port: self.port, cookie: Some(self.cookie.clone()), info_hashes: part.to_vec() };
             let send = |(socket, group): &(UdpSocket, SocketAddr)| socket.send_to(&search.encode(*group), *group);
             let failures: Vec<io::Error> = self.sockets.iter().filter_map(|at| send(at).err()).collect();
@@ -163,15 +164,11 @@ impl Discovery {
         Ok(())
     }
 
-    fn listen(&self, torrents: &[Arc<Torrent>]) {
-        self.sockets.iter().for_each(|(socket, _)| self.listen_on(socket, torrents));
-    }
-
-    fn listen_on(&self, socket: &UdpSocket, torrents: &[Arc<Torrent>]) {
+    fn listen_on(&self, socket: &UdpSocket, torrents: &[InfoHash], found: &mut impl FnMut(InfoHash, SocketAddr)) {
         let mut datagram = [0; DATAGRAM];
         for _ in 0..TURN {
             let Ok((length, mut from)) = socket.recv_from(&mut datagram) else { return };
-            // A socket also gets what others on this machine have joined the group for, on other interfaces.
+            // A socket also gets datagrams of groups that others on this machine joined on other interfaces.
             if from.ip().is_loopback() != self.loopback {
                 continue;
             }
@@ -179,12 +176,10 @@ impl Discovery {
             if search.cookie.as_ref() == Some(&self.cookie) {
                 continue;
             }
-            // A link-local address is one together with its interface.
+            // Only the port is replaced: a link-local address needs its interface.
             from.set_port(search.port);
-            let named = |torrent: &&Arc<Torrent>| search.info_hashes.contains(&torrent.info_hash());
-            for torrent in torrents.iter().filter(named).filter(|torrent| !torrent.metainfo().private) {
-                torrent.add_addresses(&[from]);
-            }
+            let named = torrents.iter().filter(|info_hash| search.info_hashes.contains(info_hash));
+            named.for_each(|info_hash| found(*info_hash, from));
         }
     }
 }
@@ -220,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_come_in_any_case_and_order_and_what_is_unknown_is_passed_over() {
+    fn headers_come_in_any_case_and_order_and_unknown_ones_are_skipped() {
         let (one, other) = (hash(1).to_string().to_uppercase(), hash(2));
         let datagram = format!(
             "BT-SEARCH * HTTP/1.1\r\nINFOHASH: {one}\r\nX-Odd: 1\r\nno header\r\nport:6881\ninfohash: ab\r\n\
@@ -231,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_port_or_no_torrent_is_nothing() {
+    fn a_datagram_without_port_or_torrent_is_ignored() {
         let hash = hash(1);
         for datagram in [
             format!("BT-SEARCH * HTTP/1.1\r\nPort: 0\r\nInfohash: {hash}\r\n\r\n"),
@@ -245,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_announced_after_a_minute_at_the_earliest_and_all_of_it_every_five() {
+    fn new_torrents_are_announced_after_a_minute_at_the_earliest_and_all_every_five() {
         let mut schedule = Schedule::default();
         let mut due = |now, torrents: &[InfoHash]| schedule.is_due(Duration::from_secs(now), torrents);
         assert!(!due(0, &[]));

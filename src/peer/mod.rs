@@ -1,42 +1,53 @@
 //! The wire: messages, handshakes, extensions, connections (threads), discovery.
 //!
 //! A [`Session`] has one port and one peer id and any number of [`Torrent`]s. Each connection has a thread that
-//! reads and one that writes; both decide nothing themselves but ask the torrent's [`crate::swarm::Swarm`], whose
-//! mutex is held for microseconds and never across I/O.
+//! reads and one that writes; they decide nothing themselves but ask the torrent's [`crate::swarm::Swarm`].
+//!
+//! Locks are taken in this order: the session's map of torrents; a torrent's state, which holds its swarm; a link's
+//! `gossip`; its `listens`; then its outbox or the queue of pieces to verify. Those of the limiters, the doorway and
+//! the nudge are taken alone. No lock is held across I/O that can wait, and a torrent's state is held for microseconds.
 
 mod connection;
 mod doorway;
 pub mod extension;
+mod gather;
 mod hasher;
 mod limiter;
 mod link;
 pub mod lsd;
 mod nudge;
 pub mod pex;
+mod sender;
 mod session;
+mod shared;
+mod state;
 #[cfg(test)]
 mod tests;
 mod torrent;
 mod web;
 pub mod wire;
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 pub use limiter::Limiter;
-pub use session::{Log, Options, Session};
+pub use session::{Options, Session};
 pub use torrent::{Connected, Status, Torrent};
 pub use web::range;
 
-/// Stack of a connection's threads, bytes: they keep their buffers on the heap.
+/// Receives the lines that a session logs, without a newline. It may be called with a torrent's state locked, so it
+/// must not call the session or its torrents.
+pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Stack size of a connection's threads, bytes; their buffers are on the heap.
 const STACK: usize = 128 << 10;
 
-/// Takes a lock; a thread that panicked holding it has ended its own connection, not everybody's.
+/// Locks `mutex` even if poisoned: a thread that panicked ends its own connection, not all others.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Runs `work` in a thread of its own with a small stack; false when the system gives no more threads.
+/// Runs `work` in its own thread with a small stack; returns false if the system has no more threads.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
     thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work).is_ok()
 }

@@ -1,4 +1,4 @@
-//! Wakes a thread that otherwise looks at the clock.
+//! A pause between two rounds of a thread that another thread can cut short.
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -13,13 +13,13 @@ pub struct Nudge {
 }
 
 impl Nudge {
-    /// Ends the pause that is, or the next one.
+    /// Ends the current pause, or the next one.
     pub fn give(&self) {
         *lock(&self.given) = true;
         self.wake.notify_all();
     }
 
-    /// Pauses for `time`, less when nudged.
+    /// Pauses for `time`, or less if nudged.
     pub fn pause(&self, time: Duration) {
         let given = self.wake.wait_timeout_while(lock(&self.given), time, |given| !*given);
         *given.unwrap_or_else(|poisoned| poisoned.into_inner()).0 = false;

@@ -1,8 +1,8 @@
-//! Telling peers of one another, BEP 11 (`ut_pex`): its messages, bytes ↔ values, and when which is due. No I/O.
+//! Peer exchange (BEP 11, `ut_pex`): its messages, bytes ↔ values, and their schedule. No I/O.
 //!
-//! A peer is told of those that are connected to us and accept connections themselves: soon after the handshake,
-//! then at most once a minute of what changed. That somebody "dropped" is said but not acted upon: it only means
-//! that the teller is no longer connected to it.
+//! A peer is sent the addresses of those that are connected to us and accept connections: soon after the handshake,
+//! then changes at most once a minute. "Dropped" addresses are sent but ignored when received: they only mean that the
+//! sender is no longer connected to them.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,38 +11,38 @@ use std::time::Duration;
 use crate::torrent::bencode::{self, Encoder, Value};
 use crate::torrent::compact;
 
-/// The name of the extension in the handshake's `m`.
+/// Name of the extension in the handshake's `m`.
 pub const NAME: &str = "ut_pex";
-/// The id under which we take its messages.
+/// Id under which we accept its messages.
 pub const ID: u8 = 1;
-/// A peer that has everything or only uploads, in `added.f`.
+/// Flag in `added.f`: the peer has everything or only uploads.
 pub const WHOLE: u8 = 0x02;
-/// A peer that was dialled, so it can be.
+/// Flag in `added.f`: the peer was dialled, so it can be reached.
 pub const REACHABLE: u8 = 0x10;
-/// Addresses told of at once, of those added and of those dropped.
+/// Maximum number of addresses sent at once, added and dropped each.
 const TOLD: usize = 50;
-/// Addresses read of each kind; some clients' first message is longer than BEP 11 likes.
+/// Maximum number of addresses read of each kind; some clients' first message is longer than BEP 11 recommends.
 const READ: usize = 100;
-/// Pause between the peer's handshake and the first message: what it is told then is more than a first few.
+/// Pause between the peer's handshake and the first message, in which more peers connect.
 const FIRST: Duration = Duration::from_secs(1);
 /// Pause between two messages.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Pause until the next look when there was nothing to tell.
+/// Pause before checking again when there was nothing to send.
 const LOOK: Duration = Duration::from_secs(5);
-/// Messages that come sooner after the last one are ignored.
+/// Minimum time between two messages of a peer; earlier ones are ignored.
 const LEAST: Duration = Duration::from_secs(30);
 
-/// What one message says.
+/// The contents of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exchange {
-    /// Peers that the sender is connected to, with what is known of them.
+    /// Peers that the sender is connected to, with their flags.
     pub added: Vec<(SocketAddr, u8)>,
     /// Peers that it is no longer connected to.
     pub dropped: Vec<SocketAddr>,
 }
 
 impl Exchange {
-    /// The message's payload.
+    /// Returns the message's payload.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
         let (mut added, mut flags, mut dropped) = ([vec![], vec![]], [vec![], vec![]], [vec![], vec![]]);
@@ -64,7 +64,7 @@ impl Exchange {
         out.finish()
     }
 
-    /// Reads a payload; what is missing is empty, missing flags are 0, what exceeds the bounds is left out.
+    /// Reads a payload; missing lists are empty, missing flags 0, and addresses beyond the bounds are left out.
     ///
     /// # Errors
     /// It is not bencoded.
@@ -82,7 +82,7 @@ fn bytes<'a>(value: &Value<'a>, key: &[u8]) -> &'a [u8] {
     value.get(key).and_then(|value| value.bytes()).unwrap_or_default()
 }
 
-/// Peers of `SIZE` bytes each under `key`, each with its flags; one that `read` refuses takes its flags along.
+/// Returns the peers of `SIZE` bytes each under `key`, with their flags; those that `read` rejects are left out.
 fn flagged<const SIZE: usize>(
     value: &Value,
     key: &[u8],
@@ -94,17 +94,17 @@ fn flagged<const SIZE: usize>(
     peers.filter_map(|(peer, flags)| Some((read(peer)?, flags))).collect()
 }
 
-/// `address` may be a peer, as told by one at `teller`: nobody elsewhere is to have us dial ourselves.
+/// Whether `address`, sent by a peer at `teller`, may be a peer's: a remote host must not make us dial this machine.
 pub fn is_plausible(address: SocketAddr, teller: IpAddr) -> bool {
     let (ip, teller) = (address.ip().to_canonical(), teller.to_canonical());
     let nobody = ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255; 4]);
     !nobody && (!ip.is_loopback() || teller.is_loopback())
 }
 
-/// What was said with one peer, and when.
+/// The exchange with one peer.
 #[derive(Debug, Default)]
 pub struct Gossip {
-    /// The id under which it takes messages; 0: it takes none.
+    /// Id under which it accepts messages; 0: it accepts none.
     id: u8,
     next: Duration,
     heard: Option<Duration>,
@@ -112,20 +112,20 @@ pub struct Gossip {
 }
 
 impl Gossip {
-    /// The peer's handshake says that it takes messages under `id`; none: it says nothing of it.
+    /// Notes that the peer's handshake gave `id` for its messages; `None` changes nothing.
     pub fn learn(&mut self, now: Duration, id: Option<u8>) {
         let Some(id) = id else { return };
         self.id = id;
         self.next = self.next.max(now + FIRST);
     }
 
-    /// It is time to tell the peer of what is new.
+    /// Whether it is time to send the peer what is new.
     pub fn is_due(&self, now: Duration) -> bool {
         self.id != 0 && self.next <= now
     }
 
-    /// The message to send to the peer at `address` now that `connected` are, and the id that it has there; none
-    /// when there is nothing new.
+    /// Returns the message for the peer at `address` given the `connected` peers, and its id there; `None` if nothing
+    /// is new.
     pub fn tell(
         &mut self,
         now: Duration,
@@ -146,7 +146,7 @@ impl Gossip {
         Some((self.id, Exchange { added, dropped }))
     }
 
-    /// A message came; false when it came too soon to be read.
+    /// Whether a message that came now may be read, or came too soon.
     pub fn may_hear(&mut self, now: Duration) -> bool {
         let may = self.heard.is_none_or(|last| now >= last + LEAST);
         if may {
@@ -176,7 +176,7 @@ mod tests {
             v6 in prop::collection::vec((any::<[u8; 15]>(), 1u16.., any::<u8>()), 0..READ),
         ) {
             let v4 = v4.into_iter().map(|(ip, port, flags)| (SocketAddr::from((ip, port)), flags));
-            // Not a mapped IPv4 address, which would come back as one.
+            // Not an IPv4-mapped address, which would be read back as IPv4.
             let long = |ip: [u8; 15]| std::array::from_fn::<u8, 16, _>(|at| if at == 0 { 0xfd } else { ip[at - 1] });
             let v6 = v6.into_iter().map(|(ip, port, flags)| (SocketAddr::from((long(ip), port)), flags));
             let added: Vec<_> = v4.chain(v6).collect();
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_who_does_not_listen_nor_before_its_time() {
+    fn a_peer_that_accepts_no_messages_gets_none_and_none_come_early() {
         let mut gossip = Gossip::default();
         assert!(!gossip.is_due(seconds(100)));
         gossip.learn(seconds(100), Some(7));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_told_what_is_new_and_never_of_itself() {
+    fn a_peer_is_sent_changes_and_never_its_own_address() {
         let mut gossip = Gossip::default();
         gossip.learn(seconds(0), Some(7));
         let connected = [(address(1), 0), (address(2), WHOLE), (address(3), 0)];
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_is_told_of_in_parts() {
+    fn many_addresses_are_sent_in_parts() {
         let mut gossip = Gossip::default();
         gossip.learn(seconds(0), Some(1));
         let crowd: Vec<_> = (1..=120).map(|last| (address(last), 0)).collect();
@@ -238,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn who_talks_too_often_is_not_heard() {
+    fn messages_that_come_too_often_are_ignored() {
         let mut gossip = Gossip::default();
         let heard = [0, 1, 29, 30, 31, 60].map(|now| gossip.may_hear(seconds(now)));
         assert_eq!(heard, [true, false, false, true, false, true]);
     }
 
     #[test]
-    fn only_a_peer_on_this_machine_may_name_this_machine() {
+    fn only_a_peer_on_this_machine_may_send_an_address_of_it() {
         let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
         let loopback = SocketAddr::from(([127, 0, 0, 9], 22));
         assert!(is_plausible(loopback, here) && !is_plausible(loopback, there));

@@ -1,6 +1,5 @@
-//! One port, one peer id, any number of torrents.
+//! A session: one port, one peer id, any number of torrents.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,50 +7,46 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::doorway::Doorway;
-use super::hasher::Queue;
+use super::gather::Queue;
 use super::limiter::Limiter;
 use super::lsd::Discovery;
-use super::nudge::Nudge;
+use super::shared::Shared;
 use super::torrent::{Setting, Torrent};
-use super::{connection, lock, spawn, web};
+use super::{Log, connection, hasher, lock, spawn, web};
 use crate::base::rng::Rng;
 use crate::storage::Storage;
 use crate::swarm::{Config, Swarm};
 use crate::torrent::{Bitfield, InfoHash, Metainfo, PeerId};
 
-/// Pause between two looks at what goes by time.
+/// Interval of periodic work.
 const TICK: Duration = Duration::from_millis(100);
-/// Pause between two lines about connections that are closed at once.
+/// Minimum time between two lines about refused connections.
 const COMPLAINT: Duration = Duration::from_secs(10);
-/// Web seeds of one torrent that are asked: each takes a thread.
+/// Maximum number of web seeds used for one torrent, as each takes a thread.
 const WEB_SEEDS: usize = 4;
 
-/// Takes lines for whoever looks after the session.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
-
-/// How a session is to be.
+/// Settings of a session.
 pub struct Options {
     /// Local address to listen on and to dial from.
     pub bind: IpAddr,
-    /// Ports to try in this order.
+    /// Ports to try, in this order.
     pub ports: Vec<u16>,
     /// First bytes of the peer id.
     pub prefix: String,
-    /// Connections a torrent may have.
+    /// Maximum number of connections of a torrent.
     pub max_peers: usize,
-    /// Bytes a second that may be sent, and received; 0: no limit.
+    /// Limits for sending and receiving, bytes a second; 0: no limit.
     pub limits: (u64, u64),
-    /// Tell peers of one another, and hear of others from them (BEP 11), but for private torrents.
+    /// Whether peers exchange addresses (BEP 11), except for private torrents.
     pub pex: bool,
-    /// Look for peers on the local network by multicast (BEP 14), but for private torrents.
+    /// Whether to look for peers on the local network by multicast (BEP 14), except for private torrents.
     pub lsd: bool,
-    /// How long a peer may say nothing while it owes us blocks. More than the pause between two keep-alives of our own
-    /// kind: one that only waits for its turn to send is not dropped.
+    /// Time for which a peer may be silent while it owes us blocks. More than the time between two of our keep-alives,
+    /// so that a peer that only waits for its turn to send is not dropped.
     pub stalled: Duration,
-    /// How each swarm behaves.
+    /// Settings of each torrent's swarm.
     pub swarm: Config,
-    /// Told of peers that are dropped, and why.
+    /// Receives the peers that are dropped, and why.
     pub log: Log,
 }
 
@@ -72,36 +67,10 @@ impl Default for Options {
     }
 }
 
-/// What all threads of a session share.
-pub struct Shared {
-    pub id: PeerId,
-    pub port: u16,
-    pub bind: IpAddr,
-    pub up: Limiter,
-    pub down: Limiter,
-    pub stalled: Duration,
-    /// Connections that receive into large buffers.
-    pub fast: AtomicUsize,
-    pub doorway: Arc<Doorway>,
-    /// Told of connections that were refused or dropped, and why.
-    pub log: Log,
-    torrents: Mutex<HashMap<InfoHash, Arc<Torrent>>>,
-    stop: AtomicBool,
-    /// Given when there is somebody new to dial.
-    nudge: Arc<Nudge>,
-}
-
-impl Shared {
-    /// The torrent of this info-hash.
-    pub fn torrent(&self, info_hash: &InfoHash) -> Option<Arc<Torrent>> {
-        lock(&self.torrents).get(info_hash).cloned()
-    }
-}
-
 /// A running peer. Dropping it ends every connection and thread.
 pub struct Session {
     shared: Arc<Shared>,
-    hashing: Arc<Queue>,
+    hashing: Arc<Queue<Torrent>>,
     listener: Arc<TcpListener>,
     threads: Vec<JoinHandle<()>>,
     options: Options,
@@ -109,10 +78,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Listens and starts to run.
+    /// Starts a session that listens on the first free port.
     ///
     /// # Errors
-    /// None of the ports is free, or the system gives no threads.
+    /// None of the ports is free, or no thread can be started.
     pub fn start(options: Options) -> io::Result<Session> {
         let listener = Arc::new(listen(options.bind, &options.ports)?);
         let mut seed = [0; 8];
@@ -138,7 +107,7 @@ impl Session {
         let mut session = Session { shared, hashing, listener, threads: Vec::new(), options, zero: Instant::now() };
         session.run("accept", move || accept(&accepting, &door))?;
         session.run("tick", move || tick(&ticking, seeking))?;
-        session.run("hash", move || queue.run())?;
+        session.run("hash", move || hasher::run(&queue))?;
         Ok(session)
     }
 
@@ -152,7 +121,7 @@ impl Session {
         self.shared.id
     }
 
-    /// The local address that peers connect to, and that connections are made from; unspecified: any.
+    /// The local address that we listen on and dial from; unspecified: any.
     pub fn address(&self) -> IpAddr {
         self.shared.bind
     }
@@ -162,25 +131,25 @@ impl Session {
         self.shared.port
     }
 
-    /// Bytes a second that may be sent, and received; 0: no limit.
+    /// The limits for sending and receiving, bytes a second; 0: no limit.
     pub fn limits(&self) -> (u64, u64) {
         (self.shared.up.rate(), self.shared.down.rate())
     }
 
-    /// Changes how many bytes a second may be sent, and received; 0: no limit.
+    /// Changes the limits for sending and receiving, bytes a second; 0: no limit.
     pub fn set_limits(&self, (up, down): (u64, u64)) {
         self.shared.up.set_rate(up);
         self.shared.down.set_rate(down);
     }
 
-    /// Takes in a torrent of which `have` is verified; what is missing is fetched from its web seeds too.
+    /// Adds a torrent of which the pieces `have` are verified; missing ones are fetched from its web seeds too.
     pub fn add(&self, metainfo: Metainfo, storage: Storage, have: Bitfield) -> Arc<Torrent> {
         let all = Bitfield::full(metainfo.geometry.pieces());
         self.add_some(metainfo, storage, have, &[all])
     }
 
-    /// The same where only the pieces of `groups` are wanted, those of the first group before those of the next. `storage`
-    /// needs to hold no others.
+    /// Adds a torrent like [`add`](Self::add), but only the pieces of `groups` are wanted, those of an earlier group
+    /// first. `storage` needs no room for other pieces.
     pub fn add_some(&self, metainfo: Metainfo, storage: Storage, have: Bitfield, groups: &[Bitfield]) -> Arc<Torrent> {
         let info_hash = metainfo.info_hash;
         let seed = Rng::new(u64::from_be_bytes(*self.shared.id.0.last_chunk().unwrap_or(&[0; 8]))).bits();
@@ -207,7 +176,7 @@ impl Session {
         torrent
     }
 
-    /// Ends a torrent's connections and forgets it.
+    /// Removes a torrent and ends its connections.
     pub fn remove(&self, info_hash: &InfoHash) {
         if let Some(torrent) = lock(&self.shared.torrents).remove(info_hash) {
             torrent.close();
@@ -225,7 +194,7 @@ impl Drop for Session {
             torrent.close();
         }
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so already.
+            // A panic has been reported already.
             let _ = thread.join();
         }
     }
@@ -256,7 +225,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     let mut said = None;
     while !shared.stop.load(Ordering::Relaxed) {
         let Ok((stream, address)) = listener.accept() else {
-            // Out of descriptors, or the session ends: neither is helped by trying again at once.
+            // Out of descriptors, or the session ends: trying again at once helps in neither case.
             thread::sleep(Duration::from_millis(20));
             continue;
         };
@@ -273,7 +242,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
-/// Does what goes by time; `seeking` is told why the local network is of no use, and none when nobody asked for it.
+/// Does periodic work. With `seeking`, looks for peers on the local network and logs there why that fails.
 fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
     let zero = Instant::now();
     let complain = |error: io::Error| {
@@ -287,8 +256,8 @@ fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
     let mut torrents: Vec<Arc<Torrent>> = Vec::new();
     while !shared.stop.load(Ordering::Relaxed) {
         torrents.extend(lock(&shared.torrents).values().cloned());
-        if let Some(Err(error)) = discovery.as_mut().map(|discovery| discovery.turn(zero.elapsed(), &torrents)) {
-            complain(error);
+        if let Some(discovery) = &mut discovery {
+            seek(discovery, zero.elapsed(), &torrents).unwrap_or_else(complain);
         }
         for torrent in torrents.drain(..) {
             while let Some(address) = torrent.tick() {
@@ -298,4 +267,15 @@ fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
         }
         shared.nudge.pause(TICK);
     }
+}
+
+/// Announces the public torrents on the local network and adds peers found there.
+fn seek(discovery: &mut Discovery, now: Duration, torrents: &[Arc<Torrent>]) -> io::Result<()> {
+    let public = || torrents.iter().filter(|torrent| !torrent.metainfo().private);
+    let info_hashes: Vec<InfoHash> = public().map(|torrent| torrent.info_hash()).collect();
+    discovery.turn(now, &info_hashes, |info_hash, address| {
+        if let Some(torrent) = public().find(|torrent| torrent.info_hash() == info_hash) {
+            torrent.add_addresses(&[address]);
+        }
+    })
 }

@@ -1,4 +1,4 @@
-//! Sessions of one process that meet on loopback.
+//! Tests with several sessions of one process, connected over loopback.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use super::session::Log;
 use super::wire::{Handshake, Message};
-use super::{Options, Session, Torrent};
+use super::{Log, Options, Session, Torrent};
 use crate::base::rng::Rng;
 use crate::storage::Storage;
 use crate::swarm::Offence;
@@ -19,10 +18,10 @@ use crate::torrent::create::{self, Source};
 use crate::torrent::{BLOCK, Bitfield, Metainfo, PeerId};
 
 pub(super) const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-/// The longest that a test waits for anything.
+/// Longest time that a test waits for an event.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A directory with `payload` in it, and what describes that.
+/// A directory with a file `payload`, and its metainfo.
 pub(super) struct Scene {
     dir: tempfile::TempDir,
     pub(super) metainfo: Metainfo,
@@ -86,9 +85,9 @@ fn connections(torrent: &Torrent) -> usize {
 }
 
 #[test]
-fn a_peer_hears_of_another_from_a_third_and_downloads_from_it() {
+fn a_peer_learns_of_another_from_a_third_and_downloads_from_it() {
     let scene = Scene::new(1, 6, false);
-    // Slow, so that nobody is whole before they have heard of one another.
+    // Slow, so that the peers learn of one another before any is complete.
     let seeder = session(Options { limits: (1 << 20, 0), ..Options::default() });
     let (middle, end) = (session(Options::default()), session(Options::default()));
     scene.seed(&seeder);
@@ -103,7 +102,7 @@ fn a_peer_hears_of_another_from_a_third_and_downloads_from_it() {
 }
 
 #[test]
-fn of_a_private_torrent_and_without_the_exchange_nobody_hears() {
+fn a_private_torrent_or_a_session_without_exchange_sends_no_addresses() {
     for (private, pex) in [(true, true), (false, false)] {
         let scene = Scene::new(2, 4, private);
         let options = || Options { limits: (256 << 10, 0), pex, ..Options::default() };
@@ -113,7 +112,7 @@ fn of_a_private_torrent_and_without_the_exchange_nobody_hears() {
         passing.add_addresses(&[address(&seeder)]);
         fetching.add_addresses(&[address(&middle)]);
         eventually("the middle is connected to both", || connections(&passing) == 2);
-        // Three times what it takes to hear of somebody and connect.
+        // Three times as long as it takes to learn of a peer and connect.
         std::thread::sleep(Duration::from_secs(4));
         let status = fetching.status();
         assert_eq!((connections(&fetching), status.spare), (1, 0), "private: {private}, exchange: {pex}");
@@ -121,7 +120,7 @@ fn of_a_private_torrent_and_without_the_exchange_nobody_hears() {
 }
 
 #[test]
-fn two_that_know_of_nobody_find_each_other_on_the_local_network() {
+fn two_peers_without_addresses_find_each_other_on_the_local_network() {
     let scene = Scene::new(3, 1, false);
     let options = || Options { pex: false, lsd: true, log: Arc::new(|line| panic!("{line}")), ..Options::default() };
     let (seeder, leecher) = (session(options()), session(options()));
@@ -138,13 +137,13 @@ fn a_private_torrent_is_not_announced_on_the_local_network() {
     let (seeder, leecher) = (session(options()), session(options()));
     scene.seed(&seeder);
     let fetching = scene.fetch(&leecher, "fetched");
-    // Ten times what it takes two that may.
+    // Ten times as long as two peers of a public torrent need.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!((connections(&fetching), fetching.status().spare), (0, 0));
 }
 
 #[test]
-fn who_promises_everything_and_gives_nothing_is_dropped_for_it() {
+fn a_peer_that_promises_everything_and_sends_nothing_is_dropped() {
     let scene = Scene::new(5, 1, false);
     let (lines, told) = channel();
     let log: Log = Arc::new(move |line| drop(lines.send(line.to_owned())));
@@ -168,7 +167,7 @@ fn who_promises_everything_and_gives_nothing_is_dropped_for_it() {
 }
 
 #[test]
-fn we_are_who_a_tracker_sees_unless_it_sees_us_from_this_machine() {
+fn our_address_is_the_one_a_tracker_sees_unless_it_runs_on_this_machine() {
     let scene = Scene::new(6, 1, false);
     let alone = session(Options::default());
     let fetching = scene.fetch(&alone, "fetched");
@@ -180,13 +179,13 @@ fn we_are_who_a_tracker_sees_unless_it_sees_us_from_this_machine() {
     assert_eq!(us(), Some(SocketAddr::from(([10, 0, 0, 9], alone.port()))));
 }
 
-/// Set in the process that [`nothing_is_allocated_for_blocks_on_their_way`] is alone in.
+/// Environment variable of the process in which [`nothing_is_allocated_for_blocks_on_their_way`] runs alone.
 const ALONE: &str = "OGBOX_TEST_ALONE";
 
 #[test]
 fn nothing_is_allocated_for_blocks_on_their_way() {
     if std::env::var_os(ALONE).is_none() {
-        // Tests beside it allocate, too.
+        // Tests that run beside it allocate, too.
         let mut alone = Command::new(std::env::current_exe().expect("find this program"));
         let name = "peer::tests::nothing_is_allocated_for_blocks_on_their_way";
         let ended = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "yes").output().expect("run it alone");
@@ -211,6 +210,6 @@ fn nothing_is_allocated_for_blocks_on_their_way() {
     eventually("the download is whole", || fetching.status().whole);
     scene.assert_is_payload("fetched");
     assert!(blocks >= 2048, "only {blocks} blocks came between the looks");
-    // One a piece for the lanes that verify it, and some for lists that grow.
+    // One for each piece, in the lanes that verify it, and some for lists that grow.
     assert!(allocations <= blocks / 32, "{allocations} allocations for {blocks} blocks");
 }

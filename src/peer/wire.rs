@@ -6,11 +6,11 @@ use std::fmt;
 use crate::swarm::{Block, FRIEND_REQUEST};
 use crate::torrent::{InfoHash, PeerId};
 
-/// Bytes of a handshake.
+/// Length of a handshake, bytes.
 pub const HANDSHAKE: usize = 68;
-/// Bytes before the data of a piece message: length, id, piece, begin.
+/// Number of bytes before the data of a piece message: length, id, piece, begin.
 pub const PIECE_HEADER: usize = 13;
-/// The longest extended message that is read, bytes.
+/// Longest extended message that is read, bytes.
 pub const MAX_EXTENDED: usize = 64 << 10;
 
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
@@ -37,18 +37,18 @@ mod id {
 /// The first 68 bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handshake {
-    /// The torrent it is about.
+    /// The torrent that the connection is for.
     pub info_hash: InfoHash,
-    /// Who speaks.
+    /// The sender's peer id.
     pub peer_id: PeerId,
-    /// Speaks the fast extension (BEP 6).
+    /// Whether the sender speaks the fast extension (BEP 6).
     pub fast: bool,
-    /// Speaks the extension protocol (BEP 10).
+    /// Whether the sender speaks the extension protocol (BEP 10).
     pub extended: bool,
 }
 
 impl Handshake {
-    /// The handshake as it is sent.
+    /// Returns the bytes to send.
     pub fn encode(&self) -> [u8; HANDSHAKE] {
         let mut bytes = [0; HANDSHAKE];
         bytes[..20].copy_from_slice(PROTOCOL);
@@ -63,7 +63,7 @@ impl Handshake {
     /// Reads a handshake.
     ///
     /// # Errors
-    /// Something else than BitTorrent speaks.
+    /// The bytes are of another protocol.
     pub fn decode(bytes: &[u8; HANDSHAKE]) -> Result<Handshake, Error> {
         if &bytes[..20] != PROTOCOL {
             return Err(Error::NotBitTorrent);
@@ -83,7 +83,7 @@ impl Handshake {
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Nothing, so that the connection is not taken for dead.
+    /// Nothing; it only keeps the connection alive.
     KeepAlive,
     /// Requests will not be served.
     Choke,
@@ -97,7 +97,7 @@ pub enum Message<'a> {
     Have(u32),
     /// The sender has these pieces.
     Bitfield(&'a [u8]),
-    /// A block is asked for.
+    /// A request for a block.
     Request(Block),
     /// A block.
     Piece {
@@ -108,7 +108,7 @@ pub enum Message<'a> {
         /// The data.
         data: &'a [u8],
     },
-    /// A request is taken back.
+    /// A request is cancelled.
     Cancel(Block),
     /// The sender has every piece.
     HaveAll,
@@ -118,12 +118,12 @@ pub enum Message<'a> {
     Reject(Block),
     /// A message of the extension protocol; id 0 is its handshake.
     Extended(u8, &'a [u8]),
-    /// A message of an id that we have no use for.
+    /// A message with an id that we do not use.
     Other(u8),
 }
 
 impl Message<'_> {
-    /// Appends the message as it is sent.
+    /// Appends the bytes to send.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut put = |id: u8, parts: &[&[u8]]| {
             let length: usize = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
@@ -159,12 +159,12 @@ impl Message<'_> {
         }
     }
 
-    /// Reads the message at the front of `bytes`: it and the bytes it took; none when it is not whole yet.
+    /// Reads the message at the front of `bytes`; returns it and its length, or `None` if it is incomplete.
     ///
     /// `bitfield` is the length in bytes of the torrent's bitfield.
     ///
     /// # Errors
-    /// A length that no such message has; told before the message is whole, so that nobody waits for it.
+    /// The message has an impossible length; reported before it is complete, so that the rest is not waited for.
     pub fn decode(bytes: &[u8], bitfield: usize) -> Result<Option<(Message<'_>, usize)>, Error> {
         let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
@@ -209,21 +209,21 @@ impl Message<'_> {
     }
 }
 
-/// The longest message of a torrent whose bitfield has `bitfield` bytes, its length prefix not counted.
+/// Length of the longest message for a bitfield of `bitfield` bytes, without the length prefix.
 pub fn max_frame(bitfield: usize) -> usize {
     (9 + FRIEND_REQUEST as usize).max(1 + bitfield).max(2 + MAX_EXTENDED)
 }
 
-/// What a peer sent that is not the protocol.
+/// A violation of the protocol by a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The handshake of something else.
+    /// A handshake of another protocol.
     NotBitTorrent,
-    /// A message of a length that its kind does not have.
+    /// A message of an impossible length for its kind.
     Length {
-        /// Which kind; none when only the length had come.
+        /// Id of the message; `None` if only the length had come.
         id: Option<u8>,
-        /// Bytes announced.
+        /// Announced length, bytes.
         length: usize,
     },
 }
@@ -261,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_message_survives_the_wire_and_is_never_read_before_it_is_whole(
+        fn every_message_survives_the_wire_and_is_never_read_before_it_is_complete(
             piece: u32, begin: u32, block in block(), data in prop::collection::vec(any::<u8>(), 1..40), bits: [u8; BITFIELD], id in 21u8..,
         ) {
             for message in [

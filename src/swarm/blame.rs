@@ -1,31 +1,31 @@
-//! Who gave the bad data: a piece that failed its hash is fetched again, and block by block what came then is
-//! compared with what came before. Only whoever gave a block that differs is to blame.
+//! Finds the giver of bad data: a piece that failed its hash is fetched again, and its blocks are compared with
+//! those that came before. Only the givers of blocks that differ are to blame.
 
 use std::collections::HashMap;
 
 use super::PeerKey;
 
-/// One try at a piece: who gave each block, and the block's digest.
+/// One try at a piece: the giver of each block, and the block's digest.
 type Try = Vec<(PeerKey, [u8; 20])>;
 
-/// Tries that failed and await the right data.
+/// Failed tries that await the right data, by piece.
 #[derive(Debug, Default)]
 pub struct Blame {
     failed: HashMap<u32, Vec<Try>>,
 }
 
-/// Failed tries kept for one piece; more than that many givers at once is no accident.
+/// Failed tries kept for one piece; more than that many sets of givers are no accident.
 const TRIES: usize = 4;
 
 impl Blame {
-    /// The piece failed before, so digests of its blocks decide something.
+    /// Whether the piece failed before, so that digests of its blocks decide something.
     pub fn suspects(&self, piece: u32) -> bool {
         self.failed.contains_key(&piece)
     }
 
-    /// Takes the outcome of a try; gives those who are now known to have given bad data.
+    /// Takes the outcome of a try and returns the peers now known to have given bad data.
     ///
-    /// A piece that one peer gave alone condemns it at once.
+    /// A peer that gave all of a bad piece is condemned at once.
     pub fn judge(&mut self, piece: u32, good: bool, givers: &[PeerKey], digests: &[[u8; 20]]) -> Vec<PeerKey> {
         let mut guilty: Vec<PeerKey> = Vec::new();
         if good {

@@ -1,18 +1,18 @@
-//! What becomes of blocks: those that peers ask for, and those that they give.
+//! Blocks that peers ask for, and blocks that they give.
 
 use std::time::Duration;
 
 use super::peer::{Held, Request};
-use super::{
-    Action, Block, FRIEND_REQUEST, Offence, PeerKey, REQUEST_QUEUE, Swarm, Verdict, Verified, partial, picker,
-};
+use super::state::Swarm;
+use super::types::{Action, Block, FRIEND_REQUEST, Offence, PeerKey, REQUEST_QUEUE, Verdict, Verified};
+use super::{partial, picker};
 use crate::torrent::BLOCK;
 
-/// Blocks that a peer may send although we took the request back, before it is taken for a flood.
+/// Blocks that a peer may send after we cancelled the request, before it counts as a flood.
 pub const UNASKED_ALLOWED: u32 = 2 * REQUEST_QUEUE;
 
 impl Swarm {
-    /// The peer asks for a block.
+    /// Queues a block that the peer requests, or rejects the request.
     pub fn request(&mut self, now: Duration, key: PeerKey, block: Block) -> Result<(), Offence> {
         self.check_range(block)?;
         if block.length > self.config.max_request.max(FRIEND_REQUEST) {
@@ -32,7 +32,7 @@ impl Swarm {
         if peer.uploads.contains(&block) {
             return Ok(());
         }
-        if self.deflects(at, block) {
+        if self.have.is_full() && self.spread.deflects(&self.peers, at, block) {
             self.tell(key, Action::Reject(block));
             return Ok(());
         }
@@ -41,7 +41,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// The peer takes a request back.
+    /// Removes a request that the peer cancels.
     pub fn cancel(&mut self, key: PeerKey, block: Block) -> Result<(), Offence> {
         self.check_range(block)?;
         let Some(at) = self.find(key) else { return Ok(()) };
@@ -55,7 +55,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// The peer will not serve our request (BEP 6).
+    /// Handles the peer's refusal to serve our request (BEP 6).
     pub fn rejected(&mut self, now: Duration, key: PeerKey, block: Block) -> Result<(), Offence> {
         self.check_range(block)?;
         let Some(at) = self.find(key) else { return Ok(()) };
@@ -74,7 +74,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// A block has come whole from the peer.
+    /// Handles a whole block from the peer.
     pub fn arrived(&mut self, now: Duration, key: PeerKey, block: Block) -> Result<Verdict, Offence> {
         self.check_range(block)?;
         let Some(at) = self.find(key) else { return Ok(Verdict::Ignore) };
@@ -88,7 +88,7 @@ impl Swarm {
         self.down.add(now, u64::from(block.length));
         let request = peer.take_request(block);
         if request.is_none() {
-            // A cancel or a choke that crossed it explains some.
+            // Some cross our cancel or choke on the way.
             peer.unasked += 1;
             if peer.unasked > UNASKED_ALLOWED {
                 return Err(Offence::Unasked);
@@ -103,7 +103,7 @@ impl Swarm {
         Ok(stored.map_or(Verdict::Ignore, Verdict::Store))
     }
 
-    /// The part of a block that is still wanted, and is written from now on.
+    /// Returns the part of a block that is still wanted, and marks it as being written.
     fn accept(&mut self, giver: PeerKey, block: Block, request: Option<Request>) -> Option<Block> {
         let request = request?;
         let (first, run) = partial::blocks(block.begin, block.length);
@@ -116,7 +116,7 @@ impl Swarm {
         Some(Block { begin, length: (run * BLOCK).min(block.begin + block.length - begin), ..block })
     }
 
-    /// The block that [`Swarm::arrived`] said to store is written.
+    /// Marks a block that [`Swarm::arrived`] returned for storing as written.
     pub fn stored(&mut self, now: Duration, key: PeerKey, block: Block) {
         let (first, run) = partial::blocks(block.begin, block.length);
         self.totals.downloaded += u64::from(block.length);
@@ -132,7 +132,8 @@ impl Swarm {
         }
     }
 
-    /// A piece was verified. `digests` are hashes of its blocks, wanted when [`Swarm::suspects`] says so.
+    /// Handles the verification of a piece. `digests` are the hashes of its blocks, needed when [`Swarm::suspects`]
+    /// says so.
     pub fn verified(&mut self, now: Duration, piece: u32, verified: Verified, digests: &[[u8; 20]]) {
         let Some(partial) = self.picker.partial(piece) else { return };
         let guilty = self.blame.judge(piece, verified == Verified::Good, partial.givers(), digests);
@@ -163,12 +164,12 @@ impl Swarm {
         self.fill_idle(now);
     }
 
-    /// The hashes of this piece's blocks are wanted with its verification.
+    /// Whether the verification of this piece must come with the hashes of its blocks.
     pub fn suspects(&self, piece: u32) -> bool {
         self.blame.suspects(piece)
     }
 
-    /// A verified piece turned out to be unreadable or lost: it is no longer here.
+    /// Marks a verified piece that turned out to be unreadable or lost as missing.
     pub fn lost(&mut self, now: Duration, piece: u32) {
         if self.have.clear(piece) && self.picker.want(piece, &mut self.rng) {
             self.missing.set(piece);

@@ -1,15 +1,15 @@
-//! When a peer that has everything may go.
+//! The time at which a peer that has everything may leave.
 
 use std::time::Duration;
 
-/// The conditions under which to leave; the first that is met decides, none of them: stay.
+/// The conditions under which to leave; the first that is met decides. Without any, the peer stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Leave {
     /// After this long as a seeder.
     pub after: Option<Duration>,
     /// At this ratio of bytes uploaded to the torrent's length.
     pub ratio: Option<f64>,
-    /// When for this long nobody was seen that lacks anything.
+    /// When no peer that lacks anything was seen for this long.
     pub unneeded: Option<Duration>,
 }
 
@@ -24,12 +24,12 @@ pub enum Reason {
     Unneeded,
 }
 
-/// What the decision rests on.
+/// The state that the decision rests on.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
-    /// How long everything has been here.
+    /// Time for which everything has been here.
     pub whole_for: Duration,
-    /// For how long no peer that lacks something was connected or reported by the tracker.
+    /// Time since a peer that lacks something was last connected or reported by the tracker.
     pub unneeded_for: Duration,
     /// Bytes uploaded.
     pub uploaded: u64,
@@ -38,7 +38,7 @@ pub struct Standing {
 }
 
 impl Leave {
-    /// Whether a seeder of this standing goes, and why.
+    /// Whether a seeder in this state leaves, and why.
     pub fn decide(&self, standing: &Standing) -> Option<Reason> {
         let ratio = standing.uploaded as f64 / standing.length.max(1) as f64;
         if self.after.is_some_and(|after| standing.whole_for >= after) {

@@ -1,12 +1,12 @@
-//! A piece that is being fetched: which of its blocks were asked for, from whom, and what came.
+//! A piece that is being fetched: which of its blocks were requested, from whom, and which arrived.
 
 use super::PeerKey;
 use crate::torrent::{BLOCK, Geometry};
 
-/// What is known of one block.
+/// State of one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Asked of that many peers and not here yet; 0: free to be asked for.
+    /// Requested from that many peers and not here yet; 0: free to be requested.
     Asked(u8),
     /// Received, being written by the peer that gave it.
     Writing,
@@ -19,9 +19,9 @@ enum State {
 pub struct Partial {
     /// The piece.
     pub piece: u32,
-    /// Peers that now ask for its blocks in order.
+    /// Peers that are now asked for its blocks in order.
     pub workers: u32,
-    /// Is being verified: nothing may be written any more.
+    /// Whether it is being verified: nothing may be written any more.
     pub verifying: bool,
     states: Vec<State>,
     givers: Vec<PeerKey>,
@@ -30,7 +30,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Starts on `piece`, with nothing of it here.
+    /// Starts on `piece` with no block of it here.
     pub fn new(geometry: &Geometry, piece: u32) -> Partial {
         let mut partial = Partial {
             piece,
@@ -45,7 +45,7 @@ impl Partial {
         partial
     }
 
-    /// Starts on `piece`, reusing the memory of one that is done.
+    /// Starts on `piece`, reusing the memory of a finished one.
     pub fn restart(&mut self, geometry: &Geometry, piece: u32) {
         let blocks = geometry.blocks(piece);
         self.piece = piece;
@@ -59,27 +59,28 @@ impl Partial {
         self.missing = blocks;
     }
 
-    /// Blocks that nobody was asked for.
+    /// Number of blocks that nobody was asked for.
     pub fn free(&self) -> u32 {
         self.free
     }
 
-    /// All blocks are written.
+    /// Whether all blocks are written.
     pub fn is_complete(&self) -> bool {
         self.missing == 0
     }
 
-    /// Nothing of it is here and nobody is asked for it.
+    /// Whether no block is here or requested.
     pub fn is_untouched(&self) -> bool {
         self.free == self.states.len() as u32
     }
 
-    /// Who gave each block.
+    /// The giver of each block.
     pub fn givers(&self) -> &[PeerKey] {
         &self.givers
     }
 
-    /// Takes the first run of at most `most` free blocks, at least one if there is any: first block and count.
+    /// Takes the first run of at most `most` free blocks; returns its first block and its length, at least 1, or
+    /// `None` if no block is free.
     pub fn take_free(&mut self, most: u32) -> Option<(u32, u32)> {
         if self.free == 0 {
             return None;
@@ -92,7 +93,7 @@ impl Partial {
         Some((first as u32, run as u32))
     }
 
-    /// Takes one block that fewer than `askers` peers were asked for and `mine` does not hold: the endgame.
+    /// Takes one block that fewer than `askers` peers were asked for and that `mine` does not hold: the endgame.
     pub fn take_again(&mut self, askers: u8, mine: impl Fn(u32) -> bool) -> Option<u32> {
         for (block, state) in self.states.iter_mut().enumerate() {
             if let State::Asked(asked) = state
@@ -107,7 +108,7 @@ impl Partial {
         None
     }
 
-    /// A request for the run of blocks was given up.
+    /// Gives up a request for the run of blocks.
     pub fn release(&mut self, first: u32, run: u32) {
         for state in &mut self.states[first as usize..(first + run) as usize] {
             if let State::Asked(asked @ 1..) = state {
@@ -117,7 +118,7 @@ impl Partial {
         }
     }
 
-    /// The run of blocks has come from `giver`: the first part of it that is missing, to be written now.
+    /// Takes the run of blocks from `giver`; returns the first part of it that is missing, to be written now.
     pub fn begin_write(&mut self, first: u32, run: u32, giver: PeerKey) -> Option<(u32, u32)> {
         if self.verifying {
             return None;
@@ -134,13 +135,13 @@ impl Partial {
         Some((first, run))
     }
 
-    /// The run of blocks is written.
+    /// Marks the run of blocks as written.
     pub fn end_write(&mut self, first: u32, run: u32) {
         self.states[first as usize..(first + run) as usize].fill(State::Done);
         self.missing -= run;
     }
 
-    /// Nobody writes any more what `giver` gave and was not written yet: it is missing again.
+    /// Marks the blocks from `giver` that were not written yet as missing again.
     pub fn abandon(&mut self, giver: PeerKey) {
         for (state, _) in self.states.iter_mut().zip(&self.givers).filter(|(_, of)| **of == giver) {
             if *state == State::Writing {
@@ -150,13 +151,13 @@ impl Partial {
         }
     }
 
-    /// A block in the run has not come yet.
+    /// Whether a block in the run has not arrived yet.
     pub fn is_missing(&self, first: u32, run: u32) -> bool {
         self.states[first as usize..(first + run) as usize].iter().any(|state| matches!(state, State::Asked(_)))
     }
 }
 
-/// The first block and the number of blocks that the bytes `begin..begin + length` of a piece are.
+/// The first block and the number of blocks of the bytes `begin..begin + length` of a piece.
 pub fn blocks(begin: u32, length: u32) -> (u32, u32) {
     (begin / BLOCK, length.div_ceil(BLOCK))
 }

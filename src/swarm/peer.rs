@@ -1,20 +1,21 @@
-//! What is known of one connected peer.
+//! The state of one connected peer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::rate::Rate;
 use super::source::Source;
-use super::{Block, Rate, Traits};
+use super::types::{Block, Traits};
 use crate::torrent::Bitfield;
 
-/// What a request that we made still stands for.
+/// State of a request that we made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// Its blocks are waited for.
+    /// Its blocks are awaited.
     Waiting,
-    /// It is late: its blocks may be asked of others, and are welcome if they come.
+    /// It is late: its blocks may be requested from others, and are welcome if they come.
     Doubted,
-    /// It was taken back; a peer with the fast extension still answers it.
+    /// It was cancelled; a peer with the fast extension still answers it.
     Cancelled,
 }
 
@@ -25,29 +26,29 @@ pub struct Request {
     pub held: Held,
 }
 
-/// What is known of one connected peer.
+/// The state of one connected peer.
 #[derive(Debug)]
 pub struct Peer {
     pub traits: Traits,
-    /// It said itself how many requests it takes.
+    /// Whether it said itself how many requests it takes.
     pub told_queue: bool,
-    /// It wants only some pieces, or some before others.
+    /// Whether it wants only some pieces, or some before others.
     pub choosy: bool,
     pub have: Bitfield,
-    /// Announced everything at once, so that it is counted in `Picker::seeds` instead of piece by piece.
+    /// Whether it announced everything at once, so that it is counted in `Picker::seeds` instead of piece by piece.
     pub counted_as_seed: bool,
     pub spoke: bool,
-    /// It chokes us.
+    /// Whether it chokes us.
     pub choking: bool,
-    /// It wants something of us.
+    /// Whether it is interested in us.
     pub interested: bool,
-    /// It says that it wants nothing any more, of anybody (BEP 21).
+    /// Whether it says that it wants nothing any more, of anybody (BEP 21).
     pub upload_only: bool,
-    /// We choke it.
+    /// Whether we choke it.
     pub choked: bool,
-    /// We want something of it.
+    /// Whether we are interested in it.
     pub wanting: bool,
-    /// Pieces that it has and we want.
+    /// Number of pieces that it has and we want.
     pub useful: u32,
     pub requests: VecDeque<Request>,
     pub requested: u64,
@@ -57,23 +58,23 @@ pub struct Peer {
     pub up: Rate,
     pub heard: Duration,
     pub snubbed: bool,
-    /// Blocks that it sent though it was not asked.
+    /// Blocks that it sent without a request of ours.
     pub unasked: u32,
-    /// Times that it told of a piece that it was known to have.
+    /// Times that it announced a piece that it was known to have.
     pub repeated: u32,
     pub uploads: VecDeque<Block>,
     /// The piece of the block that was handed out to it last.
     pub sending: Option<u32>,
     /// Bytes handed out to it since it was unchoked.
     pub served: u64,
-    /// When it was choked, on the swarm's own count of chokes.
+    /// Time of its last choke, on the swarm's own count of chokes.
     pub choked_since: u64,
-    /// It is no peer but a web seed.
+    /// Set if this is a web seed and no peer.
     pub source: Option<Source>,
 }
 
 impl Peer {
-    /// A peer that has joined at `now`; nothing is known of its `pieces`. `choked_since` as in the field.
+    /// Creates a peer that joins at `now`; nothing is known of its `pieces`. `choked_since` is as in the field.
     pub fn new(now: Duration, traits: Traits, pieces: u32, choked_since: u64) -> Peer {
         Peer {
             traits,
@@ -106,24 +107,24 @@ impl Peer {
         }
     }
 
-    /// Takes what is known of the request for `block` out of the list.
+    /// Removes the request for `block` from the list and returns it.
     pub fn take_request(&mut self, block: Block) -> Option<Request> {
         let at = self.requests.iter().position(|request| request.block == block)?;
         self.requested -= u64::from(block.length);
         self.requests.remove(at)
     }
 
-    /// It has been sent a part of a piece and awaits more of it.
+    /// Whether it was sent a part of a piece and awaits the rest.
     pub fn is_amid(&self) -> bool {
         self.uploads.front().is_some_and(|next| Some(next.piece) == self.sending)
     }
 
-    /// It has everything, or all that it wants: it lacks nothing.
+    /// Whether it lacks nothing: it has everything, or all that it wants.
     pub fn is_sated(&self) -> bool {
         self.upload_only || self.have.is_full()
     }
 
-    /// It rejected a block of the piece not long ago.
+    /// Whether it rejected a block of the piece not long ago.
     pub fn refuses(&self, piece: u32) -> bool {
         self.refused.iter().any(|(refused, _)| *refused == piece)
     }

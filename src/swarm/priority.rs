@@ -1,6 +1,6 @@
-//! Canonical peer priority (BEP 40): a number that both ends of a connection compute alike. Where not all connections
-//! can be kept, those of the highest priority are: both ends agree on which that are, nobody is preferred by all, and a
-//! stranger cannot choose the addresses that push everybody else out.
+//! Canonical peer priority (BEP 40): a number that both ends of a connection compute alike. Where not all
+//! connections can be kept, those of the highest priority are: both ends agree which, no peer is preferred by all,
+//! and a stranger cannot choose an address that pushes everybody else out.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,8 +15,8 @@ pub fn priority(a: SocketAddr, b: SocketAddr) -> u32 {
     }
 }
 
-/// Of addresses that differ early only that part counts in full, and every other bit of the rest: the `network` bytes
-/// that name a site, then as many more as are equal and the first that is not.
+/// CRC-32C of two masked addresses. Each counts in full up to and including the first byte that differs, at least
+/// the `network` bytes that name a site; of the rest, every other bit.
 fn masked<const N: usize>(a: [u8; N], b: [u8; N], network: usize) -> u32 {
     let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
     let whole = if same < network { network } else { same + 1 };
@@ -29,7 +29,7 @@ fn sorted<const N: usize>(a: [u8; N], b: [u8; N]) -> u32 {
     crc32c(a.min(b).into_iter().chain(a.max(b)))
 }
 
-/// Castagnoli's CRC, bit by bit: it is for few and short inputs.
+/// CRC-32C (Castagnoli), bit by bit: its inputs are few and short.
 fn crc32c(bytes: impl Iterator<Item = u8>) -> u32 {
     const POLYNOMIAL: u32 = 0x82f6_3b78;
     let step = |crc: u32, _| (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg());

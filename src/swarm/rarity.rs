@@ -1,8 +1,8 @@
-//! Which piece is the rarest: pieces nobody fetches yet, ordered by how many peers have them, ties random.
+//! The rarest pieces: those that nobody fetches yet, ordered by how many peers have them, ties random.
 //!
-//! The order is one array cut into buckets of equal availability. A peer that announces a piece moves it
-//! into the next bucket by one swap, so 60 peers with 5,000 pieces each cost nothing to follow. There is one such
-//! order for each group of pieces that are wanted before others; as a rule there is one group.
+//! The order is one array cut into buckets of equal availability. An announced piece moves into the next bucket by
+//! one swap, so 60 peers with 5,000 pieces each cost little to follow. Each group of pieces that are wanted before
+//! others has its own order; usually there is one group.
 
 use crate::base::rng::Rng;
 use crate::torrent::Bitfield;
@@ -15,9 +15,9 @@ pub struct Rarity {
     groups: Vec<Group>,
     /// The group that a piece belongs to; [`OUT`] when it is never wanted.
     group: Vec<u32>,
-    /// Where a piece stands in its group's order; [`OUT`] when it is not to be picked.
+    /// Place of a piece in its group's order; [`OUT`] when it is not to be picked.
     place: Vec<u32>,
-    /// How many peers have a piece, peers that have all of them not counted.
+    /// Number of peers that have a piece, without peers that have all of them.
     count: Vec<u16>,
 }
 
@@ -25,13 +25,13 @@ pub struct Rarity {
 struct Group {
     /// Pieces to pick, those of bucket 0 first.
     order: Vec<u32>,
-    /// `ends[c]` is where bucket `c` ends in `order`; the last one is `order.len()`.
+    /// `ends[c]` is the end of bucket `c` in `order`; the last one is `order.len()`.
     ends: Vec<u32>,
 }
 
 impl Rarity {
-    /// None of the pieces is held by a peer; each group, first those that are wanted first, are those pieces that are
-    /// in none before it. Of all that, what is in `have` is not to be picked.
+    /// Creates the order with no piece held by any peer. `groups` come in the order in which they are wanted; a
+    /// piece in several counts for the first. Pieces in `have` are not to be picked.
     pub fn new(have: &Bitfield, groups: &[Bitfield], rng: &mut Rng) -> Rarity {
         let pieces = have.len() as usize;
         let mut rarity =
@@ -56,7 +56,7 @@ impl Rarity {
         rarity
     }
 
-    /// No piece is left that nobody fetches.
+    /// Whether every wanted piece is here or being fetched.
     pub fn is_empty(&self) -> bool {
         self.groups.iter().all(|group| group.order.is_empty())
     }
@@ -66,7 +66,7 @@ impl Rarity {
         self.group[piece as usize]
     }
 
-    /// How many peers have `piece`, those not counted that have everything.
+    /// Number of peers that have `piece`, without those that have everything.
     pub fn count(&self, piece: u32) -> u16 {
         self.count[piece as usize]
     }
@@ -76,7 +76,7 @@ impl Rarity {
         self.groups.iter().flat_map(|group| group.order.iter().copied())
     }
 
-    /// One more peer has `piece`.
+    /// Counts one more peer that has `piece`.
     pub fn gained(&mut self, piece: u32, rng: &mut Rng) {
         let bucket = self.count[piece as usize] as usize;
         self.count[piece as usize] += 1;
@@ -94,7 +94,7 @@ impl Rarity {
         self.mix(piece, rng);
     }
 
-    /// One peer fewer has `piece`.
+    /// Counts one peer fewer that has `piece`.
     pub fn lost(&mut self, piece: u32, rng: &mut Rng) {
         let bucket = self.count[piece as usize] as usize;
         if bucket == 0 {
@@ -112,7 +112,7 @@ impl Rarity {
         self.mix(piece, rng);
     }
 
-    /// `piece` is being fetched, or is there: no longer to be picked.
+    /// Removes `piece`, which is here or being fetched.
     pub fn remove(&mut self, piece: u32) {
         let mut hole = self.place[piece as usize];
         if hole == OUT {
@@ -130,7 +130,7 @@ impl Rarity {
         self.place[piece as usize] = OUT;
     }
 
-    /// `piece` is to be picked (again), if it is ever wanted.
+    /// Makes `piece` one to be picked (again), if it is wanted at all.
     pub fn insert(&mut self, piece: u32, rng: &mut Rng) {
         if self.place[piece as usize] != OUT || self.group[piece as usize] == OUT {
             return;
@@ -153,7 +153,7 @@ impl Rarity {
         self.mix(piece, rng);
     }
 
-    /// Puts `piece` at a random place of its bucket.
+    /// Moves `piece` to a random place in its bucket.
     fn mix(&mut self, piece: u32, rng: &mut Rng) {
         let bucket = self.count[piece as usize] as usize;
         let Group { order, ends } = &mut self.groups[self.group[piece as usize] as usize];

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The average forgets at this pace: long enough to bridge the pause between two turns at an uploader,
-/// short enough that a queue follows a link that changes.
+/// Time constant of the average, seconds: long enough to bridge the pause between two turns at an uploader, short
+/// enough for a queue to follow a link that changes.
 const WINDOW: f64 = 2.0;
 
 /// Bytes a second, averaged over about the last two seconds.

@@ -1,11 +1,13 @@
-//! Whom to connect to: the addresses that trackers, peers and the local network told of.
+//! The choice of peers to connect to, among the addresses that trackers, peers and the local network gave.
 //!
 //! Each peer dials six random ones whoever dials it, so the connections of a room make a well mixed graph in which
-//! all have about twelve. (Who stops dialling when enough others have dialled it leaves the first ones with fifty
-//! and the last ones with ten, and those with ten are served less.) Who fails is tried again later and later.
+//! every peer has about twelve. (If peers stopped dialling once enough others had dialled them, the first would have
+//! fifty and the last ten, and those with ten would be served less.) Failed addresses are tried again at growing
+//! intervals.
 //!
-//! Our own address is for ranking connections by canonical priority (BEP 40) when there are too many. Whom to dial is
-//! not ranked: two that each other's six best are would dial each other, and all would have fewer connections.
+//! Our own address serves to rank connections by canonical priority (BEP 40) when there are too many. Addresses to
+//! dial are not ranked: peers that are among each other's six best would dial each other, and all would have fewer
+//! connections.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +17,7 @@ use crate::base::rng::Rng;
 
 /// Connections that we dial, however many others dial us.
 const DIALLED: usize = 6;
-/// With fewer connections than this we dial more, one in a while: others may yet dial us.
+/// With fewer connections than this we dial more, one at a time: others may yet dial us.
 const WANTED: usize = 9;
 const WHILE: Duration = Duration::from_secs(1);
 /// Addresses kept; more than any lab has.
@@ -33,7 +35,7 @@ enum State {
         not_before: Duration,
     },
     Dialling,
-    /// True: we dialled it.
+    /// Connected; true if we dialled.
     Connected(bool),
 }
 
@@ -41,11 +43,11 @@ enum State {
 struct Entry {
     state: State,
     failures: u32,
-    /// It was whole when last seen.
+    /// Whether it had everything when last seen.
     whole: bool,
 }
 
-/// Known addresses of a swarm and what became of them.
+/// Known addresses of a swarm and their states.
 #[derive(Debug)]
 pub struct Roster {
     entries: HashMap<SocketAddr, Entry>,
@@ -56,7 +58,7 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// Knows nobody yet.
+    /// Creates a roster without addresses.
     pub fn new(seed: u64) -> Roster {
         Roster {
             entries: HashMap::new(),
@@ -72,12 +74,12 @@ impl Roster {
         self.us
     }
 
-    /// Others know us by `address`.
+    /// Notes `address` as the one others know us by.
     pub fn we_are(&mut self, address: SocketAddr) {
         self.us = Some(address);
     }
 
-    /// Somebody told of `address`. Gives true when it is news.
+    /// Adds `address`; true if it is new.
     pub fn add(&mut self, address: SocketAddr) -> bool {
         if address.port() == 0 || address.ip().is_unspecified() || self.banned.contains(&address.ip()) {
             return false;
@@ -90,7 +92,8 @@ impl Roster {
         true
     }
 
-    /// An address to dial now, given that there are `connections` and whether everything is here already.
+    /// Returns an address to dial now, if any, given the number of `connections` and whether everything is here
+    /// (`whole`).
     pub fn next_dial(&mut self, now: Duration, connections: usize, whole: bool) -> Option<SocketAddr> {
         let dialling = self.dialling();
         let ours = self.entries.values().filter(|entry| entry.state == State::Connected(true)).count();
@@ -109,7 +112,7 @@ impl Roster {
         Some(address)
     }
 
-    /// A connection to `address` is up, whoever dialled it.
+    /// Notes that a connection to `address` is up, whoever dialled.
     pub fn connected(&mut self, address: SocketAddr) {
         self.add(address);
         if let Some(entry) = self.entries.get_mut(&address) {
@@ -118,7 +121,8 @@ impl Roster {
         }
     }
 
-    /// The connection to `address` ended, or never came up (`failed`). `whole`: it had everything.
+    /// Notes that the connection to `address` ended or never came up (`failed`), and whether the peer had everything
+    /// (`whole`).
     pub fn gone(&mut self, now: Duration, address: SocketAddr, failed: bool, whole: bool) {
         let Some(entry) = self.entries.get_mut(&address) else { return };
         entry.whole |= whole;
@@ -130,28 +134,28 @@ impl Roster {
         }
     }
 
-    /// `address` is ourselves, or nothing is to be had there: forget it.
+    /// Forgets `address`: our own, or one that gives nothing.
     pub fn forget(&mut self, address: SocketAddr) {
         self.entries.remove(&address);
     }
 
-    /// Refuses everything from this address from now on.
+    /// Refuses this address from now on.
     pub fn ban(&mut self, ip: IpAddr) {
         self.banned.insert(ip);
         self.entries.retain(|address, _| address.ip() != ip);
     }
 
-    /// The address is refused.
+    /// Whether the address is refused.
     pub fn is_banned(&self, ip: IpAddr) -> bool {
         self.banned.contains(&ip)
     }
 
-    /// Connections that are being made.
+    /// Number of connections that are being made.
     pub fn dialling(&self) -> usize {
         self.entries.values().filter(|entry| entry.state == State::Dialling).count()
     }
 
-    /// Addresses known and not connected.
+    /// Number of known addresses without a connection.
     pub fn spare(&self) -> usize {
         self.entries.values().filter(|entry| !matches!(entry.state, State::Connected(_))).count()
     }

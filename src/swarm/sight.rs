@@ -1,27 +1,28 @@
-//! What whoever watches a swarm may see of it, and the one thing they may tell it: to pause.
+//! The view of a swarm for observers, and their one command: to pause it.
 
 use std::time::Duration;
 
-use super::{PeerKey, Swarm};
+use super::state::Swarm;
+use super::types::PeerKey;
 use crate::torrent::Bitfield;
 
-/// How things stand with one peer.
+/// The state of one peer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sight {
-    /// It chokes us, and we want something of it.
+    /// Whether it chokes us, and whether we are interested in it.
     pub down: (bool, bool),
-    /// We choke it, and it wants something of us.
+    /// Whether we choke it, and whether it is interested in us.
     pub up: (bool, bool),
     /// Bytes a second, in and out.
     pub rates: (f64, f64),
     /// Bytes so far, in and out.
     pub totals: (u64, u64),
-    /// Pieces that it has.
+    /// Number of pieces that it has.
     pub pieces: u32,
 }
 
 impl Swarm {
-    /// How things stand with the peer.
+    /// The state of a peer; `None` if it is not connected.
     pub fn sight(&self, now: Duration, key: PeerKey) -> Option<Sight> {
         let peer = &self.peers[self.find(key)?].1;
         Some(Sight {
@@ -33,7 +34,7 @@ impl Swarm {
         })
     }
 
-    /// The pieces that are here, or that somebody has who is connected.
+    /// Pieces that are here or at a connected peer.
     pub fn reach(&self) -> Bitfield {
         if self.peers.iter().any(|(_, peer)| peer.have.is_full()) {
             return Bitfield::full(self.geometry.pieces());
@@ -45,12 +46,13 @@ impl Swarm {
         reach
     }
 
-    /// Nothing is asked for and nothing is served.
+    /// Whether the swarm is paused: it requests nothing and serves nothing.
     pub fn is_paused(&self) -> bool {
         self.paused
     }
 
-    /// Pauses: chokes everybody, asks for nothing more, and takes what was asked for already. Or goes on.
+    /// Pauses or goes on. A paused swarm chokes everybody and requests nothing more, but takes blocks that were
+    /// requested.
     pub fn pause(&mut self, now: Duration, pause: bool) {
         self.paused = pause;
         if pause {

@@ -1,25 +1,26 @@
-//! How a seeder spreads distinct pieces first: while there are pieces that nobody has or is being given, a piece
-//! that somebody has or is being given is not given again; whoever asks for it can have it from there a moment
-//! later, and every byte that we send twice is one that the swarm gets later.
+//! How a seeder spreads distinct pieces first: while there are pieces that no peer has or is being given, all others
+//! are not given again. A peer that asks for one of those can have it from another peer a moment later, and every
+//! byte that we send twice delays one that we have not sent yet.
 //!
 //! The request is rejected (BEP 6), which makes the peer choose another piece. Only our own kind is treated so:
-//! others may ask for the same piece again at once. Nor who is choosy: it may want nothing else, or that first, and who
-//! had it may have left.
+//! others may ask for the same piece again at once. Choosy peers are exempt too: they may want nothing else, or that
+//! piece first, and the peer that had it may have left.
 
-use super::{Block, PeerKey, Swarm};
+use super::peer::Peer;
+use super::types::{Block, PeerKey};
 use crate::torrent::Bitfield;
 
-/// Which pieces are out, and who is being given those that are not yet.
+/// The pieces that are out, and the receivers of those that are not yet.
 #[derive(Debug, Default)]
 pub struct Spread {
-    /// Pieces that no peer has announced and none is being given; none until the first request.
+    /// Pieces that no peer has announced and none is being given; `None` until the first request.
     fresh: Option<Bitfield>,
-    /// Pieces that are being given, and to whom.
+    /// Pieces that are being given, and their receivers.
     given: Vec<(u32, PeerKey)>,
 }
 
 impl Spread {
-    /// A peer has announced the piece.
+    /// Notes that a peer has announced the piece.
     pub fn seen(&mut self, piece: u32) {
         if let Some(fresh) = &mut self.fresh {
             fresh.clear(piece);
@@ -27,12 +28,12 @@ impl Spread {
         }
     }
 
-    /// The peer is gone: what it was being given is out nowhere.
+    /// Takes back what a peer that is gone was being given: it is out nowhere.
     pub fn forget(&mut self, key: PeerKey) {
         self.take_back(key, |_| true);
     }
 
-    /// The peer is not going to be given those pieces of `which` that it does not have yet.
+    /// Takes back those pieces of `which` that the peer does not have yet and will not be given.
     pub fn take_back(&mut self, key: PeerKey, which: impl Fn(u32) -> bool) {
         let Some(fresh) = &mut self.fresh else { return };
         self.given.retain(|&(piece, to)| {
@@ -43,27 +44,23 @@ impl Spread {
             !back
         });
     }
-}
 
-impl Swarm {
-    /// The request is better made for another piece.
-    pub(super) fn deflects(&mut self, at: usize, block: Block) -> bool {
-        if !self.have.is_full() {
-            return false;
-        }
-        let (key, peer) = &self.peers[at];
-        let fresh = self.spread.fresh.get_or_insert_with(|| {
-            let mut fresh = Bitfield::full(self.geometry.pieces());
-            self.peers.iter().flat_map(|(_, peer)| peer.have.iter_ones()).for_each(|piece| {
+    /// Whether the peer at `at` had better request another piece than that of `block`; if not, it counts as being given
+    /// this one.
+    pub fn deflects(&mut self, peers: &[(PeerKey, Peer)], at: usize, block: Block) -> bool {
+        let (key, peer) = &peers[at];
+        let fresh = self.fresh.get_or_insert_with(|| {
+            let mut fresh = Bitfield::full(peer.have.len());
+            peers.iter().flat_map(|(_, peer)| peer.have.iter_ones()).for_each(|piece| {
                 fresh.clear(piece);
             });
             fresh
         });
         if fresh.clear(block.piece) {
-            self.spread.given.push((block.piece, *key));
+            self.given.push((block.piece, *key));
             return false;
         }
-        !self.spread.given.contains(&(block.piece, *key))
+        !self.given.contains(&(block.piece, *key))
             && peer.traits.fast
             && peer.traits.is_friend()
             && !peer.choosy

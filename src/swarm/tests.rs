@@ -1,5 +1,5 @@
-//! Whole swarms in one thread: every message is delivered in the order of its connection, connections in random
-//! order, and what must hold is checked at every step.
+//! Whole swarms in one thread: messages are delivered in the order of their connection, connections in random order,
+//! and the invariants are checked at every step.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,11 +7,12 @@ use std::time::Duration;
 use proptest::prelude::{ProptestConfig, prop, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
-use crate::torrent::BLOCK;
+use crate::base::rng::Rng;
+use crate::torrent::{BLOCK, Bitfield, Geometry};
 
 mod groups;
 
-/// What travels on a connection.
+/// A message or a wake-up on a connection.
 #[derive(Clone, Debug)]
 enum Wire {
     Told(Action),
@@ -21,7 +22,7 @@ enum Wire {
 
 struct Link {
     to: usize,
-    /// The key under which the other end knows us, and we know it.
+    /// The key by which the other end knows us, and the one by which we know it.
     our_key: PeerKey,
     their_key: PeerKey,
     /// On its way to us.
@@ -32,9 +33,9 @@ struct Link {
 struct Node {
     swarm: Swarm,
     links: Vec<Link>,
-    /// Gives wrong data.
+    /// Whether it gives wrong data.
     liar: bool,
-    /// Per piece, who gave each block that was written (true: a liar).
+    /// Per piece, whether each block that was written came from a liar.
     written: Vec<Vec<bool>>,
     banned: Vec<PeerKey>,
 }
@@ -46,7 +47,7 @@ struct World {
 }
 
 impl World {
-    /// `seeds` nodes that have everything, `leechers` that have nothing, all connected.
+    /// A world of `seeds` nodes that have everything and `leechers` that have nothing, all connected.
     fn new(geometry: Geometry, seeds: usize, leechers: usize, config: &Config, fast: bool, seed: u64) -> World {
         let swarm = |index| {
             let have = if index < seeds { Bitfield::full(geometry.pieces()) } else { Bitfield::new(geometry.pieces()) };
@@ -55,7 +56,7 @@ impl World {
         World::of((0..seeds + leechers).map(swarm), fast, seed)
     }
 
-    /// A node for each of the swarms, all connected.
+    /// A world of one node for each of the swarms, all connected.
     fn of(swarms: impl Iterator<Item = Swarm>, fast: bool, seed: u64) -> World {
         let mut world = World { nodes: Vec::new(), rng: Rng::new(seed), now: Duration::ZERO };
         for swarm in swarms {
@@ -130,7 +131,7 @@ impl World {
         self.carry_out(b);
     }
 
-    /// One random thing happens; false when nothing can.
+    /// Makes one random thing happen; false when nothing can.
     fn step(&mut self) -> bool {
         self.now += Duration::from_micros(200);
         let busy: Vec<(usize, usize)> = (0..self.nodes.len())
@@ -198,7 +199,7 @@ impl World {
         assert_eq!(honest, Ok(()), "our own kind commits no offence");
     }
 
-    /// Runs until everybody has all that it wants.
+    /// Runs until every node has all that it wants.
     fn run(&mut self) {
         for round in 0.. {
             let mut steps = 0;
@@ -372,7 +373,7 @@ fn a_block_whose_writer_is_gone_is_fetched_from_somebody_else() {
     assert!(asks(&mut swarm).1, "nobody else is asked");
 }
 
-/// What was decided for the peer `key` since somebody last looked.
+/// Takes the decisions in the queue and returns those for the peer `key`.
 fn told(swarm: &mut Swarm, key: PeerKey) -> Vec<Action> {
     std::iter::from_fn(|| swarm.next_action()).filter(|(to, _)| *to == key).map(|(_, action)| action).collect()
 }
@@ -421,7 +422,7 @@ fn two_that_only_upload_part_whoever_says_it_first() {
     assert!(told(&mut leecher, idle).ends_with(&useless));
 }
 
-/// Blocks that the swarm asks `key` for now.
+/// Takes the decisions in the queue and returns the blocks requested from `key`.
 fn asked(swarm: &mut Swarm, key: PeerKey) -> Vec<Block> {
     let request = |action| if let Action::Request(block) = action { Some(block) } else { None };
     told(swarm, key).into_iter().filter_map(request).collect()
@@ -440,7 +441,7 @@ fn a_web_seed_is_asked_for_what_nobody_has_and_for_all_when_nobody_gives() {
     swarm.tick(at(500));
     assert_eq!(asked(&mut swarm, source), [], "peers come first");
     assert_eq!(swarm.population(), (0, 1));
-    // What the peer lacks.
+    // Pieces that the peer lacks.
     swarm.tick(at(1100));
     let lacked = asked(&mut swarm, source);
     assert_eq!(lacked, [Block { piece: 4, begin: 0, length: 8 * BLOCK }]);
@@ -466,7 +467,7 @@ fn a_web_seed_is_asked_for_what_nobody_has_and_for_all_when_nobody_gives() {
     for piece in whole.chain([4, some[0].piece]) {
         swarm.verified(at(2900), piece, Verified::Good, &[]);
     }
-    // It has gone: what it was asked for is asked of the web seed, and is needed to the last.
+    // It has gone: its blocks are requested from the web seed, and are needed to the last.
     swarm.leave(at(3000), peer);
     for round in 0..40 {
         let now = at(3000 + 100 * round);

@@ -1,20 +1,20 @@
-//! The words that a swarm and whoever runs it speak to one another.
+//! The types that a swarm and its driver exchange.
 
 use crate::torrent::BLOCK;
 
 /// The longest request that a stranger accepts, bytes (BEP 3).
 pub const STRANGER_REQUEST: u32 = BLOCK;
-/// The longest request that we accept and, of our own kind, ask for, bytes.
+/// The longest request that we accept from any peer, and make of our own kind, bytes.
 pub const FRIEND_REQUEST: u32 = 8 * BLOCK;
-/// Requests that one peer may leave with us unanswered (`reqq` of BEP 10).
+/// Requests that one peer may have open with us (`reqq` of BEP 10).
 pub const REQUEST_QUEUE: u32 = 512;
 
-/// One connected peer. Keys are not used twice while a swarm lives.
+/// One connected peer. No key is used twice while a swarm lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey(pub u32);
 
 impl PeerKey {
-    /// Stands where no peer is meant.
+    /// Stands for no peer.
     pub const NOBODY: PeerKey = PeerKey(u32::MAX);
 }
 
@@ -29,42 +29,42 @@ pub struct Block {
     pub length: u32,
 }
 
-/// What a peer can do, from its handshakes.
+/// Abilities of a peer, from its handshakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
-    /// Speaks the fast extension (BEP 6).
+    /// Whether it speaks the fast extension (BEP 6).
     pub fast: bool,
     /// The longest request it takes, bytes.
     pub max_request: u32,
-    /// Requests it lets us leave unanswered.
+    /// Requests that we may have open with it.
     pub queue: u32,
 }
 
 impl Traits {
-    /// What a peer is taken for until it says more.
+    /// Assumed abilities of a peer until it says more.
     pub fn stranger(fast: bool) -> Traits {
         Traits { fast, max_request: STRANGER_REQUEST, queue: 250 }
     }
 
-    /// It is of our own kind.
+    /// Whether it is of our own kind.
     pub fn is_friend(&self) -> bool {
         self.max_request > STRANGER_REQUEST
     }
 }
 
-/// How a swarm is to behave.
+/// Behaviour of a swarm.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Peers unchoked at once; none: from the measured upload rate.
+    /// Peers unchoked at once; `None`: derived from the measured upload rate.
     pub slots: Option<usize>,
     /// Peers sent to at the same time, each one piece a turn.
     pub turns: usize,
-    /// Serve others at all.
+    /// Whether to serve others at all.
     pub upload: bool,
     /// The longest request to make of our own kind, bytes.
     pub max_request: u32,
-    /// How long one request may last at the rate of whom it is made of, seconds, so that other messages do not
-    /// wait behind it.
+    /// Longest time that one request may take at the peer's rate, seconds, so that other messages do not wait behind
+    /// it.
     pub request_time: f64,
 }
 
@@ -74,30 +74,30 @@ impl Default for Config {
     }
 }
 
-/// What is to be done for a peer.
+/// An action to be taken for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Tell it which pieces are here, as the first message.
+    /// Send it the pieces that are here, as the first message.
     Bitfield,
-    /// Tell it that a piece is here.
+    /// Announce to it a piece that is here.
     Have(u32),
     /// Serve it no longer; its queued requests are void.
     Choke,
     /// Serve it.
     Unchoke,
-    /// It has something that we lack.
+    /// Tell it that we are interested: it has something that we lack.
     Interested,
-    /// It has nothing that we lack.
+    /// Tell it that we are no longer interested.
     NotInterested,
-    /// Ask it for a block.
+    /// Request a block from it.
     Request(Block),
-    /// Take a request back.
+    /// Cancel a request.
     Cancel(Block),
-    /// Tell it that its request will not be served (BEP 6).
+    /// Reject its request (BEP 6).
     Reject(Block),
-    /// There is something to send: ask [`super::Swarm::next_upload`].
+    /// Send something: ask [`super::Swarm::next_upload`] for it.
     Wake,
-    /// Verify this piece and report with [`super::Swarm::verified`]; the peer is nobody.
+    /// Verify this piece and report with [`super::Swarm::verified`]; the peer is [`PeerKey::NOBODY`].
     Verify(u32),
     /// End the connection.
     Drop(Offence),
@@ -105,7 +105,7 @@ pub enum Action {
     Ban(Offence),
 }
 
-/// What a peer did that ends its connection.
+/// A peer's act that ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offence {
     /// Named a piece or a range that the torrent does not have.
@@ -114,17 +114,17 @@ pub enum Offence {
     BadBitfield,
     /// Asked for a longer block than we serve.
     RequestTooLong,
-    /// Left more requests unanswered than we allow.
+    /// Left more requests open than we allow.
     RequestFlood,
-    /// Sent blocks that nobody asked it for.
+    /// Sent blocks that were not requested.
     Unasked,
-    /// Told again and again of pieces that it was known to have.
+    /// Announced again and again pieces that it was known to have.
     Repeated,
     /// Sent nothing at all while it owed us blocks.
     Stalled,
     /// Gave data that fail the piece's hash.
     BadData,
-    /// Lacks nothing, and neither do we.
+    /// Lacks nothing, as do we.
     Useless,
 }
 
@@ -144,7 +144,7 @@ impl std::fmt::Display for Offence {
     }
 }
 
-/// Whether a block that came is to be written.
+/// Whether a block that arrived is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Write this part of it, then call [`super::Swarm::stored`] with the part.
@@ -153,7 +153,7 @@ pub enum Verdict {
     Ignore,
 }
 
-/// What verifying a piece gave.
+/// Outcome of verifying a piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verified {
     /// The hash is right.
@@ -162,14 +162,14 @@ pub enum Verified {
     Bad,
 }
 
-/// Numbers to show.
+/// Totals for display.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
     /// Bytes of blocks that were written.
     pub downloaded: u64,
     /// Bytes of blocks that were handed out.
     pub uploaded: u64,
-    /// Bytes that came and were thrown away.
+    /// Bytes that arrived and were thrown away.
     pub wasted: u64,
     /// Bytes of pieces that failed their hash.
     pub corrupt: u64,

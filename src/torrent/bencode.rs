@@ -225,7 +225,7 @@ fn check(bytes: &[u8]) -> Checked<usize> {
             b'i' => at = integer(bytes, at)?.1,
             b'0'..=b'9' => at = string(bytes, at)?.end,
             b'l' | b'd' => {
-                let open = stack.get_mut(depth).ok_or((at, Fault::Deep))?;
+                let open = stack.get_mut(depth).ok_or((at, Fault::Deep(MAX_DEPTH)))?;
                 *open = Open { begin: at, dict: byte == b'd', ..Open::default() };
                 depth += 1;
                 at += 1;

@@ -101,8 +101,8 @@ pub enum Fault {
     KeyWithoutValue,
     /// A key that is in its dictionary twice; the offset is the dictionary's.
     Twice,
-    /// Lists and dictionaries inside each other deeper than any torrent has.
-    Deep,
+    /// Lists and dictionaries inside each other, more than this many.
+    Deep(usize),
     /// Bytes after the value's end.
     Trailing,
 }
@@ -122,7 +122,7 @@ impl fmt::Display for Fault {
             Fault::Key => write!(f, "a dictionary's key is not a string"),
             Fault::KeyWithoutValue => write!(f, "a dictionary's key has no value"),
             Fault::Twice => write!(f, "a dictionary has a key twice"),
-            Fault::Deep => write!(f, "lists and dictionaries are nested deeper than {}", super::bencode::MAX_DEPTH),
+            Fault::Deep(most) => write!(f, "lists and dictionaries are nested deeper than {most}"),
             Fault::Trailing => write!(f, "bytes follow the value's end"),
         }
     }

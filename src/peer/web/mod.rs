@@ -1,8 +1,8 @@
-//! Web seeds (BEP 19): a thread each that carries the swarm's requests to an HTTP server and what it answers back.
+//! Web seeds (BEP 19): for each a thread that carries the swarm's requests to an HTTP server and its answers back.
 //!
-//! Requests of blocks that follow one another go out as one range; a block is handed on as soon as it is here, so that
-//! a buffer of one block is all it takes. A server that is away is tried again later and later, without end, for it may
-//! be all there is. One that answers wrongly is given up, with the reason in the log.
+//! Consecutive blocks are requested as one range; a block is handed on as soon as it is complete, so a buffer of one
+//! block is enough. A server that is unavailable is retried for ever, ever more slowly, as it may be the only source.
+//! One that answers wrongly is given up, with the reason in the log.
 
 pub mod range;
 
@@ -17,41 +17,41 @@ use ureq::Agent;
 use ureq::http::Response;
 use ureq::unversioned::resolver::DefaultResolver;
 
-use super::session::Shared;
+use super::shared::Shared;
 use super::torrent::Torrent;
 use crate::base::http::Dialer;
 use crate::swarm::{Action, Block, FRIEND_REQUEST, PeerKey, Verdict};
 use range::Part;
 
-/// Time to find, to reach and to be answered by a server.
+/// Time allowed for each of resolving, connecting, asking and the answer's head.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Time for all of an answer's data.
+/// Time allowed for an answer's data.
 const BODY: Duration = Duration::from_secs(60);
-/// Bytes asked for at once at the most.
+/// Maximum number of bytes requested at once.
 const MOST: u32 = 4 << 20;
-/// Redirections followed within the same site.
+/// Maximum number of redirections followed for one request.
 const REDIRECTIONS: u32 = 3;
-/// Answers that were cut short one after the other, after which a server is given up.
+/// Number of consecutive answers cut short after which a server is given up.
 const CUT: u32 = 3;
-/// The first pause after a failure, doubled with each further one up to the longest.
+/// First and longest pause after a failure; it doubles each time.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Why an answer is none.
+/// The reason why an answer is unusable.
 enum Trouble {
-    /// It is not what was asked for: the server is given up.
+    /// It is not what was requested: the server is given up.
     Wrong(String),
     /// It ended too soon.
     Cut(String),
-    /// There is none, or the server is in a state that passes.
+    /// There is none, or the server has a temporary problem.
     Away(String),
-    /// It was not the server: our own files failed, or the swarm has no use for it any more.
+    /// The server is not at fault: our own files failed, or the swarm no longer needs it.
     Over,
 }
 
-/// Fetches from the web seed `url` what the swarm asks for, until the torrent is whole or ends.
+/// Fetches the blocks that the swarm requests from the web seed `url`, until the torrent is complete or ends.
 pub fn run(shared: &Arc<Shared>, torrent: &Arc<Torrent>, url: &str) {
     if !url.starts_with("http://") {
-        return (shared.log)(&format!("{url}: given up: only http:// web seeds can be asked"));
+        return (shared.log)(&format!("{url}: given up: only http:// web seeds are supported"));
     }
     let seed = Web { shared, torrent, url, agent: agent(shared.bind) };
     let (mut cut, mut pause) = (0, PAUSE.0);
@@ -70,7 +70,7 @@ pub fn run(shared: &Arc<Shared>, torrent: &Arc<Torrent>, url: &str) {
         if last {
             return (shared.log)(&format!("{url}: given up: {why}"));
         }
-        (shared.log)(&format!("{url}: {why}; it is tried again in {} s", pause.as_secs()));
+        (shared.log)(&format!("{url}: {why}; trying again in {} s", pause.as_secs()));
         torrent.sleep(pause);
         pause = (pause * 2).min(PAUSE.1);
     }
@@ -106,7 +106,7 @@ struct Web<'a> {
 }
 
 impl Web<'_> {
-    /// Carries requests until something ends it; calls `well` after each that was answered.
+    /// Carries requests until there is trouble; calls `well` after each that was answered.
     fn serve(&self, key: PeerKey, orders: &Receiver<Action>, mut well: impl FnMut()) -> Trouble {
         let mut requests = VecDeque::new();
         let mut buffer = vec![0; FRIEND_REQUEST as usize];
@@ -140,7 +140,7 @@ impl Web<'_> {
             Action::Cancel(block) => {
                 if let Some(at) = requests.iter().position(|request| *request == block) {
                     requests.remove(at);
-                    // Nothing is wrong with a block that the swarm itself has asked for.
+                    // Cannot fail: the swarm itself requested the block.
                     let _ = self.torrent.with(|state, now| state.swarm.rejected(now, key, block));
                 }
             }
@@ -151,7 +151,7 @@ impl Web<'_> {
         Ok(())
     }
 
-    /// Fetches blocks that follow one another in one piece and hands each on.
+    /// Fetches consecutive blocks of one piece and hands each on.
     fn fetch(&self, key: PeerKey, row: Vec<Block>, buffer: &mut [u8]) -> Result<(), Trouble> {
         let geometry = self.torrent.geometry();
         let begin = geometry.piece_offset(row[0].piece) + u64::from(row[0].begin);
@@ -179,17 +179,17 @@ impl Web<'_> {
                     (block, filled) = (blocks.next(), 0);
                 }
             }
-            // Reading to the very end lets the connection be used again.
+            // The connection can be reused only if the answer is read to its end.
             if let Some(body) = &mut body
                 && !matches!(body.read(&mut [0]), Ok(0))
             {
-                return Err(Trouble::Wrong("sends more than it was asked for".to_owned()));
+                return Err(Trouble::Wrong("sends more than was requested".to_owned()));
             }
         }
         Ok(())
     }
 
-    /// Asks for one part, following redirections within the site.
+    /// Requests one part, following redirections within the site.
     fn ask(&self, url: &str, part: &Part) -> Result<Response<ureq::Body>, Trouble> {
         let mut url = url.to_owned();
         let range = format!("bytes={}", range::asked(&part.range));
@@ -201,20 +201,20 @@ impl Web<'_> {
                     range::check(header("content-range"), part).map_err(Trouble::Wrong)?;
                     return Ok(answer);
                 }
-                200 => return Err(Trouble::Wrong("sends whole files, not the ranges it is asked for".to_owned())),
+                200 => return Err(Trouble::Wrong("sends whole files instead of the requested ranges".to_owned())),
                 301 | 302 | 303 | 307 | 308 => {
                     let location = header("location");
-                    let elsewhere = || Trouble::Wrong(format!("redirects off its site, to `{location}`"));
+                    let elsewhere = || Trouble::Wrong(format!("redirects to another site, `{location}`"));
                     url = range::redirected(&url, location).ok_or_else(elsewhere)?;
                 }
                 code @ (408 | 429 | 500..=599) => return Err(Trouble::Away(format!("answers with status {code}"))),
                 code => return Err(Trouble::Wrong(format!("answers with status {code}"))),
             }
         }
-        Err(Trouble::Wrong("redirects without end".to_owned()))
+        Err(Trouble::Wrong("redirects endlessly".to_owned()))
     }
 
-    /// The block is here.
+    /// Hands a complete block to the swarm and writes what it wants of it.
     fn give(&self, key: PeerKey, block: Block, data: &[u8]) -> Result<(), Trouble> {
         let verdict = self.torrent.with(|state, now| state.swarm.arrived(now, key, block));
         let part = match verdict {
@@ -234,7 +234,7 @@ impl Web<'_> {
     }
 }
 
-/// The requests at the front that ask for bytes in a row of one piece.
+/// Takes the requests at the front that are for consecutive bytes of one piece.
 fn take_row(requests: &mut VecDeque<Block>) -> Option<Vec<Block>> {
     let mut row = vec![requests.pop_front()?];
     let mut length = row[0].length;

@@ -1,26 +1,26 @@
-//! Where a torrent's bytes are at a web seed, and whether an answer is the one that was asked for: BEP 19's URLs and
-//! HTTP's ranges (RFC 9110, 14 and 15.3.7). No I/O.
+//! The location of a torrent's bytes at a web seed, and the check of its answers: BEP 19's URLs and HTTP's ranges (RFC
+//! 9110, 14 and 15.3.7). No I/O.
 
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::torrent::Metainfo;
 
-/// Bytes in a row of the torrent that are in one place.
+/// Consecutive bytes of the torrent within one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Of which file; none: zeroes that only fill up a piece, which are nowhere (BEP 47).
+    /// URL of the file; `None` for zeroes that only fill up a piece, which no server has (BEP 47).
     pub url: Option<String>,
-    /// Which bytes of it.
+    /// Range within the file, bytes.
     pub range: Range<u64>,
-    /// The file's length.
+    /// Length of the file, bytes.
     pub of: u64,
 }
 
-/// Where the bytes `range` of the torrent are at the web seed `url`.
+/// Returns the parts of files at the web seed `url` that make up the bytes `range` of the torrent.
 ///
-/// The URL of a torrent of one file is that file's, or with a slash at its end the place of it; of a torrent of many
-/// files it is where their directory is.
+/// For a torrent of one file, `url` is that of the file or, if it ends in a slash, of its directory; for a torrent of
+/// many files, it is that of the directory which contains theirs.
 pub fn parts(metainfo: &Metainfo, url: &str, range: Range<u64>) -> Vec<Part> {
     let mut begin = 0;
     let overlaps = metainfo.files.iter().filter_map(|file| {
@@ -62,12 +62,12 @@ fn escape(path: &[u8], url: &mut String) {
     }
 }
 
-/// Checks the `Content-Range` of an answer: these bytes `of` a file of that many.
+/// Checks that the `Content-Range` of an answer is the range of `part`, of a file of the same length.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The mismatch, as the end of a sentence about the server.
 pub fn check(content_range: &str, part: &Part) -> Result<(), String> {
-    let wrong = || Err(format!("sent `{content_range}` when bytes {} were asked for", asked(&part.range)));
+    let wrong = || Err(format!("sent `{content_range}` when bytes {} were requested", asked(&part.range)));
     let Some((bytes, length)) = content_range.trim().strip_prefix("bytes ").and_then(|rest| rest.split_once('/'))
     else {
         return wrong();
@@ -76,19 +76,17 @@ pub fn check(content_range: &str, part: &Part) -> Result<(), String> {
         return wrong();
     }
     match length.trim().parse::<u64>() {
-        Ok(length) if length != part.of => {
-            Err(format!("has a file of {length} bytes where there are to be {}", part.of))
-        }
+        Ok(length) if length != part.of => Err(format!("has a file of {length} bytes instead of {}", part.of)),
         _ => Ok(()),
     }
 }
 
-/// A range as HTTP writes it: the last byte is one of it.
+/// Formats a range as in HTTP: the last byte is included.
 pub fn asked(range: &Range<u64>) -> String {
     format!("{}-{}", range.start, range.end.saturating_sub(1))
 }
 
-/// Where `location` leads from `url`, if it stays at the same server.
+/// Returns the URL to which `location` redirects from `url`; `None` if it is at another server.
 pub fn redirected(url: &str, location: &str) -> Option<String> {
     let host_end = |url: &str| {
         let start = url.find("://")? + 3;
@@ -108,7 +106,7 @@ mod tests {
     use crate::torrent::bencode::Encoder;
     use proptest::prelude::*;
 
-    /// A torrent of `files` (name, length, pad); a lone one without a directory.
+    /// Returns a torrent of `files` (name, length, pad); a single one has no directory.
     fn torrent(files: &[(&str, i64, bool)]) -> Metainfo {
         let length: i64 = files.iter().map(|(_, length, _)| length).sum();
         let mut out = Encoder::new();
@@ -139,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn one_file_is_at_the_url_or_beneath_it() {
+    fn one_file_is_at_the_url_or_below_it() {
         let one = torrent(&[("a b%.img", 40, false)]);
         assert_eq!(parts(&one, "http://h/x?y", 8..24), [part(Some("http://h/x?y"), 8..24, 40)]);
         assert_eq!(parts(&one, "http://h/d/", 0..40), [part(Some("http://h/d/a%20b%25.img"), 0..40, 40)]);
     }
 
     #[test]
-    fn many_files_are_beneath_their_directory_and_padding_is_nowhere() {
+    fn many_files_are_below_their_directory_and_padding_is_nowhere() {
         let many = torrent(&[("one", 10, false), (".pad/6", 6, true), ("sub/zwei ü", 20, false), ("empty", 0, false)]);
         for url in ["http://h", "http://h/"] {
             let expected = [
@@ -159,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_for_other_bytes_or_of_another_file_is_seen() {
+    fn an_answer_with_other_bytes_or_of_another_file_is_detected() {
         let part = part(None, 16..32, 100);
         assert_eq!(check("bytes 16-31/100", &part), Ok(()));
         assert_eq!(check(" bytes 16-31/*", &part), Ok(()));
         for wrong in
             ["", "bytes", "bytes 16-31", "bytes 0-31/100", "bytes 16-32/100", "octets 16-31/100", "bytes */100"]
         {
-            assert!(check(wrong, &part).unwrap_err().contains("when bytes 16-31 were asked for"), "{wrong}");
+            assert!(check(wrong, &part).unwrap_err().contains("when bytes 16-31 were requested"), "{wrong}");
         }
         assert!(check("bytes 16-31/99", &part).unwrap_err().contains("a file of 99 bytes"));
     }

@@ -1,4 +1,4 @@
-//! A session that fetches from HTTP servers of the test's own, of good and of bad manners.
+//! Tests of a session that fetches from well- and ill-behaved HTTP servers.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,27 +8,27 @@ use std::sync::{Arc, Mutex};
 use super::super::Options;
 use super::super::tests::{LOOPBACK, Scene, address, eventually, session};
 
-/// How a server answers.
+/// The behaviour of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {
     Right,
-    /// The whole file, whatever range was asked for.
+    /// Sends the whole file, whatever range is requested.
     Whole,
-    /// Ends in the middle.
+    /// Ends its answers in the middle.
     Short,
-    /// Other bytes.
+    /// Sends other bytes.
     Wrong,
-    /// Another range.
+    /// Sends another range.
     Shifted,
     Missing,
-    /// Is elsewhere, on this site or on another.
+    /// Redirects, to its own site or to another.
     Moved,
     OffSite,
-    /// Has no time, the first time.
+    /// Is busy at first.
     Busy,
 }
 
-/// An HTTP server on a port of its own, and what it was asked for.
+/// An HTTP server with its own port, and counts of what it served.
 struct Server {
     url: String,
     sent: Arc<AtomicU64>,
@@ -42,7 +42,7 @@ impl Server {
         let url = format!("http://{}/payload", listener.local_addr().expect("an address"));
         let (sent, connections) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let server = Server { url, sent: sent.clone(), connections: connections.clone() };
-        // Both kinds of threads end with the process, or with the connection.
+        // Both kinds of threads end with the process or the connection.
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let busy = connections.fetch_add(1, Ordering::Relaxed) == 0;
@@ -55,7 +55,7 @@ impl Server {
     }
 }
 
-/// Answers until the other end has enough.
+/// Answers requests until the other end closes the connection.
 fn serve(stream: TcpStream, manner: Manner, data: &[u8], sent: &AtomicU64) -> Option<()> {
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines().map_while(Result::ok);
     loop {
@@ -90,14 +90,14 @@ fn serve(stream: TcpStream, manner: Manner, data: &[u8], sent: &AtomicU64) -> Op
         let most = if manner == Manner::Short { length / 2 } else { length };
         stream.write_all(&body[..most]).ok()?;
         sent.fetch_add(most as u64, Ordering::Relaxed);
-        // One that has no time does not wait for more on that connection either.
+        // A busy server closes the connection, too.
         if most < length || manner == Manner::Busy {
             return None;
         }
     }
 }
 
-/// Options of a session that keeps what it says, and that.
+/// Returns the options of a session that collects its log, and the log.
 fn talking() -> (Options, Arc<Mutex<String>>) {
     let said = Arc::new(Mutex::new(String::new()));
     let log = said.clone();
@@ -121,19 +121,19 @@ fn a_web_seed_alone_gives_everything_over_one_connection() {
         let busy = u64::from(manner == Manner::Busy);
         assert_eq!(server.connections.load(Ordering::Relaxed), 1 + busy, "{manner:?}");
         let said = said.lock().expect("nobody writes");
-        assert_eq!(said.contains("answers with status 503; it is tried again in 1 s"), busy == 1, "{said}");
+        assert_eq!(said.contains("answers with status 503; trying again in 1 s"), busy == 1, "{said}");
     }
 }
 
 #[test]
-fn one_that_answers_wrongly_is_given_up_for_a_reason_and_peers_give_the_rest() {
+fn a_server_that_answers_wrongly_is_given_up_with_a_reason_and_peers_give_the_rest() {
     for (manner, reason) in [
-        (Manner::Whole, "sends whole files, not the ranges it is asked for"),
+        (Manner::Whole, "sends whole files instead of the requested ranges"),
         (Manner::Short, "its answer is cut short"),
         (Manner::Wrong, "sent data that fail the hash of their piece"),
-        (Manner::Shifted, "were asked for"),
+        (Manner::Shifted, "were requested"),
         (Manner::Missing, "answers with status 404"),
-        (Manner::OffSite, "redirects off its site, to `http://127.0.0.2:9/payload`"),
+        (Manner::OffSite, "redirects to another site, `http://127.0.0.2:9/payload`"),
     ] {
         let mut scene = Scene::new(12, 2, false);
         let server = Server::start(&scene, manner);
@@ -153,7 +153,7 @@ fn one_that_answers_wrongly_is_given_up_for_a_reason_and_peers_give_the_rest() {
 }
 
 #[test]
-fn where_peers_give_well_a_web_seed_is_hardly_asked() {
+fn a_web_seed_is_hardly_used_while_peers_give_enough() {
     let mut scene = Scene::new(13, 24, false);
     let server = Server::start(&scene, Manner::Right);
     scene.metainfo.web_seeds.push(server.url.clone());

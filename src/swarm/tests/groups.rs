@@ -1,4 +1,4 @@
-//! Swarms of which only a part is wanted, some of it before the rest.
+//! Swarms in which only some pieces are wanted, some of them before the rest.
 
 use proptest::prelude::{any, prop};
 
@@ -21,15 +21,15 @@ fn fields(groups: &[Vec<u32>]) -> Vec<Bitfield> {
     groups.iter().map(|pieces| field(pieces.iter().copied())).collect()
 }
 
-/// A swarm of which a test plays all peers, none of which rejects, stalls or lies.
+/// A swarm whose peers the test plays; none of them rejects, stalls or lies.
 struct Played {
     swarm: Swarm,
     groups: Vec<Bitfield>,
     peers: Vec<(PeerKey, Bitfield)>,
-    /// Blocks that are asked of a peer: of 16 KiB, as strangers are.
+    /// Open requests: blocks of 16 KiB, as strangers are asked for.
     open: Vec<(PeerKey, Block)>,
     done: Vec<Block>,
-    /// The piece that a peer was asked for last.
+    /// The piece that each peer was asked for last.
     at: Vec<(PeerKey, u32)>,
 }
 
@@ -38,7 +38,7 @@ impl Played {
         self.groups.iter().position(|group| group.get(piece))
     }
 
-    /// What was decided: verifies pieces, and checks each request.
+    /// Takes the decisions: verifies pieces, and checks each request.
     fn look(&mut self) {
         while let Some((key, action)) = self.swarm.next_action() {
             match action {
@@ -80,7 +80,7 @@ impl Played {
         self.look();
     }
 
-    /// An open request is answered, the `which`th.
+    /// Answers the open request number `which`.
     fn answer(&mut self, which: usize) {
         if !self.open.is_empty() {
             let (key, block) = self.open.swap_remove(which % self.open.len());
@@ -132,7 +132,7 @@ proptest! {
                 prop_assert_eq!(played.swarm.peers[at].1.wanting, useful > 0);
             }
         }
-        // Somebody who has everything brings the rest, and no more.
+        // A peer that has everything brings the rest, and no more.
         played.join(Bitfield::full(PIECES));
         while !played.open.is_empty() {
             played.answer(0);

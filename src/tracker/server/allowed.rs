@@ -158,7 +158,7 @@ impl Allowed {
                     .insert(format!("**warning** unable to read allowed torrent list {}: {error}", path.display()));
             }
         }
-        change.directories.push(super::directory_of(path));
+        change.directories.push(directory_of(path));
         self.complain(complaints, &mut change);
         change
     }
@@ -188,6 +188,14 @@ fn read(path: &Path, controls: bool) -> Result<(InfoHash, Arc<Listing>), String>
         }
     }
     Ok((metainfo.info_hash, Arc::new(listing)))
+}
+
+/// The directory that a file is in.
+pub fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 #[cfg(test)]

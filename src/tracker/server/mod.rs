@@ -11,7 +11,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -35,7 +35,7 @@ pub mod store;
 pub mod swarm;
 pub mod worker;
 
-use self::allowed::Allowed;
+use self::allowed::{Allowed, directory_of};
 use self::config::Config;
 use self::dfile::Loaded;
 use self::ranges::ListFile;
@@ -287,14 +287,6 @@ fn look_at_lists(lists: &mut [(Which, ListFile)], service: &Service) {
         if let Some(ranges) = file.look(&|line| service.log.note(line)) {
             service.set_list(*which, ranges);
         }
-    }
-}
-
-/// The directory that a file is in.
-fn directory_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
     }
 }
 

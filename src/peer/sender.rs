@@ -1,0 +1,77 @@
+//! The sending half of a connection: the thread that sends messages and blocks.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use super::link::Link;
+use super::shared::Shared;
+use super::torrent::Torrent;
+use super::wire::{Message, PIECE_HEADER};
+use crate::swarm::{Block, PeerKey};
+use crate::sys;
+
+/// Sends what the swarm decides until the connection ends.
+///
+/// # Errors
+/// Sending or reading a block failed. A file that is shorter than the torrent says also ends the torrent.
+pub fn run(shared: &Shared, torrent: &Arc<Torrent>, link: &Link, key: PeerKey) -> io::Result<()> {
+    let mut messages = Vec::with_capacity(4096);
+    while let Some(upload) = link.next(&mut messages) {
+        while upload && let Some(block) = torrent.next_upload(key) {
+            if !link.take_queued(&mut messages) {
+                return Ok(());
+            }
+            put_header(block, &mut messages);
+            shared.up.pass(&torrent.shares.0, u64::from(block.length));
+            if torrent.storage().is_guarded() {
+                put_block(torrent, block, &mut messages)?;
+                (&link.stream).write_all(&messages)?;
+            } else {
+                sys::io::send_more(&link.stream, &messages)?;
+                send_block(torrent, link, block)?;
+            }
+            messages.clear();
+        }
+        if !messages.is_empty() {
+            (&link.stream).write_all(&messages)?;
+        }
+    }
+    Ok(())
+}
+
+fn put_header(block: Block, out: &mut Vec<u8>) {
+    let at = out.len();
+    Message::Piece { piece: block.piece, begin: block.begin, data: &[] }.encode(out);
+    out[at..at + 4].copy_from_slice(&(block.length + PIECE_HEADER as u32 - 4).to_be_bytes());
+}
+
+/// Appends the block's data, checked to be unchanged since it was verified. Sent from the page cache instead, it could
+/// still change on its way.
+fn put_block(torrent: &Torrent, block: Block, out: &mut Vec<u8>) -> io::Result<()> {
+    let offset = torrent.geometry().piece_offset(block.piece) + u64::from(block.begin);
+    let at = out.len();
+    out.resize(at + block.length as usize, 0);
+    torrent.storage().read(offset, &mut out[at..]).inspect_err(|error| {
+        torrent.fail(format!("seed {}: its data has changed since it was verified: {error}", torrent.name()));
+    })
+}
+
+fn send_block(torrent: &Arc<Torrent>, link: &Link, block: Block) -> io::Result<()> {
+    let offset = torrent.geometry().piece_offset(block.piece) + u64::from(block.begin);
+    for segment in torrent.storage().segments(offset, u64::from(block.length)) {
+        match segment.file {
+            Some(file) => {
+                sys::io::send_file(&link.stream, file, segment.offset, segment.length).inspect_err(|error| {
+                    if error.kind() == io::ErrorKind::UnexpectedEof {
+                        torrent.fail(format!("seed {}: shorter than its torrent says", torrent.name()));
+                    }
+                })?
+            }
+            None => {
+                let zeros = vec![0; segment.length as usize];
+                sys::io::send_more(&link.stream, &zeros)?;
+            }
+        }
+    }
+    Ok(())
+}
