@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crate::image::fs::Fields;
+use crate::image::fields::Fields;
 
 /// A partition as its table tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use super::bitmap::Bitmap;
 use super::checksum::Between;
 use super::codec::{self, Codec, Input, Piece, read_full};
 use super::container::{self, Header};
+use super::fields::is_zero;
 use super::fs::{Used, raw};
 use super::save::{Format, header, pack, untyped};
 use super::unpack::{self, Event};
@@ -126,7 +127,7 @@ impl Scan {
     fn take(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(Self::SECTOR - self.part));
-            self.used |= !raw::is_zero(now);
+            self.used |= !is_zero(now);
             self.part += now.len();
             if self.part == Self::SECTOR {
                 if self.sectors.is_multiple_of(8) {

@@ -8,7 +8,8 @@
 
 use super::bitmap::Bitmap;
 use super::container::Header;
-use super::fs::{self, Fields, Used, raw};
+use super::fields::{Fields, is_zero};
+use super::fs::{self, Used, raw};
 use super::source::Source;
 use super::target::Target;
 use super::{Error, checksum};
@@ -149,7 +150,7 @@ impl Table {
             }
             let ebr = source.read(at * sector, 512)?;
             let Some(entries) = entries(&ebr) else {
-                if raw::is_zero(&ebr) && at == start {
+                if is_zero(&ebr) && at == start {
                     return Ok(());
                 }
                 let why = "no list of logical partitions: save it with --raw, in which all that is not zero is kept";
@@ -238,7 +239,7 @@ impl Gpt {
         let bytes = |lba: u64| lba.saturating_mul(sector);
         for (index, entry) in self.entries.chunks_exact(Fields(&self.header).u32(84) as usize).enumerate() {
             let (first, last) = (Fields(entry).u64(32), Fields(entry).u64(40));
-            if !raw::is_zero(&entry[..16]) {
+            if !is_zero(&entry[..16]) {
                 let size = bytes(last.saturating_add(1).saturating_sub(first));
                 partitions.push(Partition { number: index + 1, start: bytes(first), size });
             }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use nanoserde::SerJson;
 
 use super::codec::{self, Input};
-use super::fs::Fields;
+use super::fields::Fields;
 use super::{Error, Watch, save};
 
 /// What made an image, and what its first bytes say.

@@ -4,9 +4,10 @@
 //! what is before the first of them, and, where a log tree was not replayed, its own blocks and the extents that it
 //! names. A block of the map is a sector, where partclone takes a whole tree node: ours are a part of theirs.
 
-use super::{Fields, Used};
+use super::used::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
 /// partclone's word for it.

@@ -1,8 +1,9 @@
 //! exFAT: its allocation bitmap, after Microsoft's "exFAT file system specification" (2019).
 
-use super::{Fields, Used};
+use super::used::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
 /// partclone's word for it.

@@ -2,9 +2,10 @@
 //!
 //! The first copy of the table counts. Clusters that are marked bad are not used: they could not be read.
 
-use super::{Fields, Used};
+use super::used::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
 /// Bytes of the table that are read at once; a multiple of 12, which no entry of any width straddles.

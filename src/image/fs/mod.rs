@@ -1,7 +1,6 @@
 //! File systems: which of their blocks are used. A file system is a line of [`FILE_SYSTEMS`] and a file.
 
 use super::Error;
-use super::bitmap::Bitmap;
 use super::source::Source;
 
 pub mod btrfs;
@@ -12,24 +11,10 @@ pub mod fat;
 pub mod ntfs;
 pub mod raw;
 pub mod swap;
+mod used;
 pub mod xfs;
 
-/// The used blocks of a file system.
-#[derive(Debug)]
-pub struct Used {
-    /// partclone's word for the file system.
-    pub name: &'static str,
-    /// Bytes of a block.
-    pub block_size: u32,
-    /// Size of the file system, bytes: what a target must have.
-    pub device_size: u64,
-    /// Used blocks as the file system's own counters say.
-    pub used_by_super: u64,
-    /// Which blocks are used.
-    pub map: Bitmap,
-    /// Why it should not be taken as it is, and what to do about it; only `--force` takes it anyway.
-    pub dirty: Option<String>,
-}
+pub use used::Used;
 
 /// How one kind of file system is read.
 pub struct FileSystem {
@@ -86,49 +71,5 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     match recognise(source)? {
         Some(fs) => (fs.used)(source),
         None => Err(Error::Refused(format!("{}: {}", source.name(), unknown(source)?))),
-    }
-}
-
-/// A structure of a file system, read field by field at checked offsets; a field past its end is zero.
-pub struct Fields<'a>(pub &'a [u8]);
-
-impl Fields<'_> {
-    fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
-        self.0.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
-    }
-
-    /// One byte.
-    pub fn u8(&self, at: usize) -> u8 {
-        u8::from_le_bytes(self.bytes(at))
-    }
-
-    /// A little-endian number of two bytes.
-    pub fn u16(&self, at: usize) -> u16 {
-        u16::from_le_bytes(self.bytes(at))
-    }
-
-    /// A little-endian number of four bytes.
-    pub fn u32(&self, at: usize) -> u32 {
-        u32::from_le_bytes(self.bytes(at))
-    }
-
-    /// A little-endian number of eight bytes.
-    pub fn u64(&self, at: usize) -> u64 {
-        u64::from_le_bytes(self.bytes(at))
-    }
-
-    /// A big-endian number of two bytes.
-    pub fn be16(&self, at: usize) -> u16 {
-        self.u16(at).swap_bytes()
-    }
-
-    /// A big-endian number of four bytes.
-    pub fn be32(&self, at: usize) -> u32 {
-        self.u32(at).swap_bytes()
-    }
-
-    /// A big-endian number of eight bytes.
-    pub fn be64(&self, at: usize) -> u64 {
-        self.u64(at).swap_bytes()
     }
 }

@@ -3,9 +3,10 @@
 //! What an image of this kind leaves out is zero, so restoring one writes zeroes there: LUKS, LVM and the like must
 //! come back bit by bit. An image of partclone.imager, which leaves out nothing, has the same name in small letters.
 
-use super::{Fields, Used};
+use super::used::Used;
 use crate::image::bitmap::Bitmap;
 use crate::image::container::Header;
+use crate::image::fields::is_zero;
 use crate::image::source::Source;
 use crate::image::{Error, Watch};
 
@@ -85,11 +86,4 @@ pub fn scan(source: &Source, used: &mut Used, watch: &Watch) -> Result<(), Error
     }
     used.used_by_super = used.map.used();
     Ok(())
-}
-
-/// Whether all bytes are zero; by words, for whole devices pass through here.
-pub fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<64>();
-    words.iter().all(|word| (0..8).fold(0, |all, at| all | Fields(word).u64(at * 8)) == 0)
-        && rest.iter().all(|byte| *byte == 0)
 }

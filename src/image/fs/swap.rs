@@ -2,9 +2,10 @@
 //!
 //! The layout is that of `union swap_header` in the kernel's include/linux/swap.h.
 
-use super::{Fields, Used};
+use super::used::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
 const PAGE_SIZES: [u64; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];

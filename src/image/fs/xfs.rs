@@ -4,9 +4,10 @@
 //! free as well, as partclone takes them. The log is kept whole. An external log or a real-time section, which are
 //! on other devices, are refused.
 
-use super::{Fields, Used};
+use super::used::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
 /// partclone's word for it.
