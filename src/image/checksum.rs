@@ -4,8 +4,6 @@
 //! the bitwise NOT of zlib's. Version 1's (`CRC32_0001`) has a defect that its readers must share: of each block
 //! it feeds the first byte, over and over, as many times as the block has bytes, and never begins anew.
 
-use super::container::Header;
-
 /// How a container's blocks are summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -115,13 +113,10 @@ pub struct Between {
 }
 
 impl Between {
-    /// For the image with this header; version 1's mode has a checksum a block.
-    pub fn new(header: &Header) -> Between {
-        let chunk = match header.checksum {
-            Mode::None => u64::MAX,
-            _ => u64::from(header.blocks_per_checksum) * u64::from(header.block_size),
-        };
-        Between { mode: header.checksum, reseed: header.reseed, chunk, left: chunk, first: 0, sum: Running::default() }
+    /// Sums `chunk` bytes at a time: one block in version 1's mode, any number without checksums.
+    pub fn new(mode: Mode, reseed: bool, chunk: u64) -> Between {
+        let chunk = if mode == Mode::None { u64::MAX } else { chunk };
+        Between { mode, reseed, chunk, left: chunk, first: 0, sum: Running::default() }
     }
 
     /// How many bytes may be added before the next checksum.

@@ -6,8 +6,7 @@
 //! byte a block, the mark `BiTmAgIc`, and a checksum after each block. Only little-endian images are read.
 
 use super::bitmap::Bitmap;
-use super::checksum::{self, Mode};
-use super::legacy;
+use super::checksum::{self, Between, Mode};
 
 /// Bytes of a version 2 header.
 pub const HEADER_V2: usize = 110;
@@ -17,6 +16,8 @@ pub const HEADER_V1: usize = 4160;
 pub const MAP_MARK: &[u8; 8] = b"BiTmAgIc";
 
 const MAGIC: &[u8; 15] = b"partclone-image";
+/// Names of the file system in the images of whole disks, and the sector size that their partition tables count in, bytes.
+pub const DISKS: [(&str, u32); 2] = [("DISK", 512), ("DISK4K", 4096)];
 /// Bytes that tell the version.
 pub const HEAD: usize = 36;
 
@@ -101,10 +102,7 @@ fn fault<T>(at: usize, why: impl Into<String>) -> Result<T, Fault> {
 /// No partclone image, or of a version or byte order that is not known.
 pub fn header_size(head: &[u8]) -> Result<usize, Fault> {
     if head.len() < HEAD || !head.starts_with(MAGIC) {
-        return match legacy::of(head) {
-            Some(legacy) => fault(0, format!("an image of {}, not of partclone", legacy.program)),
-            None => fault(0, "not a partclone image"),
-        };
+        return fault(0, "not a partclone image");
     }
     match &head[30..34] {
         b"0001" => Ok(HEADER_V1),
@@ -187,6 +185,16 @@ impl Header {
     pub fn front_size(&self) -> u64 {
         let header = if self.version == Version::One { HEADER_V1 } else { HEADER_V2 };
         header as u64 + self.map_size() + self.map_check()
+    }
+
+    /// Returns the sector size that a disk's partition table counts in, bytes; `None` if the image is not of a whole disk.
+    pub fn disk_sector(&self) -> Option<u32> {
+        DISKS.iter().find(|(name, _)| *name == self.fs).map(|(_, sector)| *sector)
+    }
+
+    /// Returns the checksums that go between the blocks of an image with this header.
+    pub fn sums(&self) -> Between {
+        Between::new(self.checksum, self.reseed, u64::from(self.blocks_per_checksum) * u64::from(self.block_size))
     }
 
     /// The header's bytes, as partclone writes them.

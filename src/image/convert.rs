@@ -9,8 +9,9 @@ use super::checksum::Between;
 use super::codec::{self, Codec, Input, Piece, read_full};
 use super::container::{self, Header};
 use super::fields::is_zero;
+use super::format::{Format, header, untyped};
 use super::fs::{Used, raw};
-use super::save::{Format, header, pack, untyped};
+use super::save::pack;
 use super::unpack::{self, Event};
 use super::{Error, Watch};
 
@@ -35,7 +36,7 @@ pub fn convert(
             Event::Begin(map) => {
                 let mut header = Header { used_by_map: map.used(), ..header.clone() };
                 format.put(&mut header);
-                sums = Some(Between::new(&header));
+                sums = Some(header.sums());
                 send(&mut &pipe, &container::front(&header, map))
             }
             Event::Blocks(_, bytes) => match &mut sums {
@@ -87,7 +88,7 @@ pub fn convert_raw(
     through_pipe(out, name, codec, watch, |pipe| {
         let pipe = &mut &pipe;
         send(pipe, &container::front(&header, &used.map))?;
-        let mut sums = Between::new(&header);
+        let mut sums = header.sums();
         let (block, mut at) = (u64::from(header.block_size), 0);
         codec::unpack(packed, &mut input, watch, &mut |mut bytes| {
             while !bytes.is_empty() {

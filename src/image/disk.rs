@@ -7,14 +7,12 @@
 //! something could be. GPT after the UEFI specification 2.10, section 5.3.
 
 use super::bitmap::Bitmap;
-use super::container::Header;
+use super::container::{DISKS, Header};
 use super::fields::{Fields, is_zero};
 use super::fs::{self, Used, raw};
 use super::source::Source;
 use super::target::Target;
 use super::{Error, checksum};
-
-const NAMES: [(&str, u32); 2] = [("DISK", 512), ("DISK4K", 4096)];
 
 /// Where the four entries of an MBR stand, and its mark.
 const ENTRIES: usize = 446;
@@ -46,11 +44,6 @@ pub struct Table {
     partitions: Vec<Partition>,
     /// Start and length of what must be kept wherever it lies, bytes.
     kept: Vec<(u64, u64)>,
-}
-
-/// The sectors that the numbers in a disk's image count, bytes; none when it is no image of a disk.
-pub fn sector_of(header: &Header) -> Option<u32> {
-    NAMES.iter().find(|(name, _)| *name == header.fs).map(|(_, sector)| *sector)
 }
 
 /// Partition `number` of a disk, as Linux numbers them.
@@ -332,7 +325,7 @@ pub fn used(source: &Source, table: &Table, force: bool, notes: &mut Vec<String>
     for (start, len) in &table.kept {
         keep(*start, *len);
     }
-    let name = NAMES[usize::from(table.sector != 512)].0;
+    let name = DISKS[usize::from(table.sector != 512)].0;
     let dirty = (!dirty.is_empty()).then(|| dirty.join("; "));
     Ok(Used { name, block_size, device_size: size, used_by_super: map.used(), map, dirty })
 }
@@ -353,7 +346,7 @@ fn keep_gap(start: u64, end: u64, keep: &mut dyn FnMut(u64, u64)) {
 /// # Errors
 /// The target cannot be read or written.
 pub fn fit(target: &mut Target, header: &Header) -> Result<(), Error> {
-    let (Some(sector), Some(size)) = (sector_of(header), target.size()) else { return Ok(()) };
+    let (Some(sector), Some(size)) = (header.disk_sector(), target.size()) else { return Ok(()) };
     let bytes = u64::from(sector);
     let (old_last, last) = (header.device_size / bytes - 1, size / bytes - 1);
     if last <= old_last {

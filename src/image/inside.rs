@@ -16,7 +16,7 @@ use super::codec::Input;
 use super::codec::seek::Pieces;
 use super::container::Header;
 use super::source::Source;
-use super::{Error, disk, unpack};
+use super::{Error, unpack};
 
 /// Most bytes that one checksum may cover, and how many such are kept.
 const MOST: u64 = 16 << 20;
@@ -58,7 +58,7 @@ pub fn open(path: &Path, ignore_checksums: bool, say: fn(&str)) -> Result<Source
     // a file of pieces of 256 KiB: up to there no index can be wrong without the checksums telling.
     let trust = !ignore_checksums && header.checksum == Mode::Crc32 && group % 8 == 0 && whole < (group + sum) << 16;
     let pieces = Pieces::open(open()?, path, whole, trust, say)?;
-    let (size, sector) = (header.target_size(), disk::sector_of(&header).unwrap_or(512));
+    let (size, sector) = (header.target_size(), header.disk_sector().unwrap_or(512));
     let inside = Inside {
         name: name.clone(),
         header,

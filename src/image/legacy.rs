@@ -9,7 +9,8 @@ use nanoserde::SerJson;
 
 use super::codec::{self, Input};
 use super::fields::Fields;
-use super::{Error, Watch, save};
+use super::format::untyped;
+use super::{Error, Watch};
 
 /// What made an image, and what its first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +107,7 @@ pub fn restore(legacy: &Legacy, mut input: Input, target: &Path, watch: &Watch) 
             )),
             _ => Error::io(format!("run {program}"), error),
         })?;
-    (watch.begin)(&save::untyped(0));
+    (watch.begin)(&untyped(0));
     let codec = codec::recognise(input.peek(16)?);
     let sent = match child.stdin.take() {
         Some(mut stdin) => codec::unpack(codec, &mut input, watch, &mut |bytes| {

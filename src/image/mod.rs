@@ -8,6 +8,7 @@
 //! | [`bitmap`] | the map of used blocks |
 //! | [`container`] | partclone's image: header, map and checksums ↔ bytes |
 //! | [`checksum`] | the checksums in it |
+//! | [`format`](mod@format) | the format of a new image, and its header |
 //! | [`codec`] | the compressors around it |
 //! | [`pipeline`] | pieces in order through several threads |
 //! | [`unpack`] | an image taken apart, its checksums verified |
@@ -27,6 +28,7 @@ pub mod convert;
 pub mod disk;
 mod error;
 pub mod fields;
+pub mod format;
 pub mod fs;
 pub mod info;
 pub mod inside;

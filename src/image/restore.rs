@@ -42,7 +42,7 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
                 written.map = map.clone();
             }
             // What an image of everything that is not zero leaves out must be zero, whatever is to become of the rest.
-            let unused = if raw::is_raw(header) { Unused::Zero } else { options.unused };
+            let unused = if raw::is_raw(&header.fs) { Unused::Zero } else { options.unused };
             clear_unused(target, header, map, unused, watch)
         }
         Event::Blocks(first, bytes) => {
@@ -70,7 +70,7 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             if options.verify {
                 written.compare(target, &header, watch)?;
             }
-            if disk::sector_of(&header).is_some() {
+            if header.disk_sector().is_some() {
                 disk::fit(target, &header)?;
                 target.sync()?;
             }
@@ -94,8 +94,8 @@ fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options) -> Result
     };
     let target = Target::open(path, header, least)?;
     let name = target.name();
-    let Some(sector) = disk::sector_of(header) else {
-        let spared = raw::is_raw(header) || options.force;
+    let Some(sector) = header.disk_sector() else {
+        let spared = raw::is_raw(&header.fs) || options.force;
         if !spared && target.source()?.is_some_and(|source| !matches!(Table::read(&source), Ok(None))) {
             return Err(Error::Refused(format!(
                 "{name} has a partition table and the image holds {}: nothing was written; name a partition, or clear \

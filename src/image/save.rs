@@ -5,89 +5,14 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::bitmap::Bitmap;
-use super::checksum::{Between, Mode};
+use super::checksum::Between;
 use super::codec::{self, Codec, Piece};
-use super::container::{self, Header, MapMode, Version};
+use super::container::{self, Header};
 use super::disk::{self, Table};
+use super::format::{self, Format};
 use super::fs::{self, Used, raw};
 use super::source::Source;
 use super::{Error, Watch};
-
-/// In the header, where partclone puts its version: the version of the format, and who.
-const MADE_BY: &str = "0.3+ogbox";
-
-/// Bytes that one checksum covers unless it is said otherwise: partclone's buffer.
-const BYTES_PER_CHECKSUM: u32 = 1 << 20;
-
-/// Of which version an image is, and how its blocks are summed.
-#[derive(Clone, Copy)]
-pub struct Format {
-    /// Of the container.
-    pub version: Version,
-    /// How blocks are summed, in version 2.
-    pub checksum: Mode,
-    /// Blocks a checksum; none for as many as make 1 MiB.
-    pub blocks_per_checksum: Option<u32>,
-    /// Each checksum begins anew.
-    pub reseed: bool,
-}
-
-impl Default for Format {
-    /// As partclone 0.3 does it.
-    fn default() -> Format {
-        Format { version: Version::Two, checksum: Mode::Crc32, blocks_per_checksum: None, reseed: true }
-    }
-}
-
-impl Format {
-    /// Writes itself into a header whose fields of the file system are right.
-    pub fn put(&self, header: &mut Header) {
-        header.version = self.version;
-        if self.version == Version::One {
-            // It has room for one of the two, by which readers count.
-            header.used_by_super = header.used_by_map;
-        }
-        (header.checksum, header.reseed, header.map) = match self.version {
-            Version::One => (Mode::Crc32V1, false, MapMode::Byte),
-            Version::Two => (self.checksum, self.reseed, MapMode::Bit),
-        };
-        let usual = BYTES_PER_CHECKSUM / header.block_size;
-        header.blocks_per_checksum = match header.checksum {
-            Mode::None => 0,
-            Mode::Crc32 => self.blocks_per_checksum.unwrap_or(usual).max(1),
-            Mode::Crc32V1 => 1,
-        };
-    }
-}
-
-/// The header of an image of these blocks.
-pub fn header(used: &Used, format: &Format) -> Header {
-    let mut header = Header {
-        version: Version::Two,
-        made_by: MADE_BY.to_owned(),
-        fs: used.name.to_owned(),
-        device_size: used.device_size,
-        blocks: used.map.blocks(),
-        used_by_super: used.used_by_super,
-        used_by_map: used.map.used(),
-        block_size: used.block_size,
-        cpu_bits: 64,
-        checksum: Mode::None,
-        blocks_per_checksum: 0,
-        reseed: false,
-        map: MapMode::Bit,
-    };
-    format.put(&mut header);
-    header
-}
-
-/// What is told of a job of `bytes` that is about no file system; 0 when nobody knows how many there are.
-pub fn untyped(bytes: u64) -> Header {
-    let (map, dirty) = (Bitmap::default(), None);
-    let used = Used { name: "", block_size: 1, device_size: bytes, used_by_super: bytes, map, dirty };
-    Header { used_by_map: bytes, ..header(&used, &Format::default()) }
-}
 
 /// How an image is to be made.
 #[derive(Clone, Copy, Default)]
@@ -150,7 +75,7 @@ impl Save {
         if let Some(why) = &used.dirty {
             notes.push(format!("{why}; taken as it is"));
         }
-        let header = header(&used, &options.format);
+        let header = format::header(&used, &options.format);
         Ok(Save { source, used, header, notes })
     }
 
@@ -180,7 +105,10 @@ impl Save {
     /// The source cannot be read, or an end was asked for.
     pub fn scan(&mut self, watch: &Watch) -> Result<(), Error> {
         (watch.begin)(&self.header);
-        raw::scan(&self.source, &mut self.used, watch)?;
+        raw::scan(&self.source, &mut self.used, &mut |done| {
+            (watch.progress)(done);
+            if (watch.stop)() { Err(Error::Interrupted) } else { Ok(()) }
+        })?;
         self.header.used_by_map = self.used.map.used();
         self.header.used_by_super = self.header.used_by_map;
         Ok(())
@@ -244,7 +172,7 @@ struct Packer<'a> {
 impl<'a> Packer<'a> {
     fn new(save: &'a Save) -> Packer<'a> {
         let ready = container::front(&save.header, &save.used.map);
-        Packer { save, ready, ready_from: 0, run: (0, 0), next_block: 0, sums: Between::new(&save.header) }
+        Packer { save, ready, ready_from: 0, run: (0, 0), next_block: 0, sums: save.header.sums() }
     }
 
     /// Fills `to` with the next bytes; gives how many there were, 0 at the end.

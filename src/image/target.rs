@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 
+use super::Error;
 use super::container::Header;
 use super::source::Source;
-use super::{Error, disk};
 use crate::sys::block;
 
 /// What becomes of blocks that the file system does not use.
@@ -70,7 +70,7 @@ impl Target {
         let size = block::size(&file).map_err(|error| Error::io(format!("ask {name} for its size"), error))?;
         let sector =
             block::sector_size(&file).map_err(|error| Error::io(format!("ask {name} for its sector size"), error))?;
-        if disk::sector_of(header).is_some() && block::is_partition(&file) {
+        if header.disk_sector().is_some() && block::is_partition(&file) {
             return Err(Error::Refused(format!(
                 "{name} is a partition and the image a whole disk's: nothing was written; name the disk"
             )));

@@ -4,7 +4,7 @@ use super::bitmap::Bitmap;
 use super::checksum::{Mode, Running};
 use super::codec::{self, Input};
 use super::container::{self, Header, MAP_MARK, MapMode, Version};
-use super::{Error, Watch, checksum};
+use super::{Error, Watch, checksum, legacy};
 
 /// What a reader of an image is told, in order.
 pub enum Event<'a> {
@@ -173,7 +173,10 @@ impl Unpacker<'_> {
         if !self.collect(bytes, container::HEAD) {
             return Ok(());
         }
-        let fault = |fault: container::Fault| self.damaged(fault.at as u64, fault.why);
+        let fault = |fault: container::Fault| match legacy::of(&self.part) {
+            Some(legacy) => self.damaged(0, format!("an image of {}, not of partclone", legacy.program)),
+            None => self.damaged(fault.at as u64, fault.why),
+        };
         let size = container::header_size(&self.part).map_err(fault)?;
         if !self.collect(bytes, size) {
             return Ok(());

@@ -13,7 +13,8 @@ use super::{Exit, Failure, Io, Outcome};
 use crate::image::checksum::Mode;
 use crate::image::codec::{CODECS, Codec, Input, Piece, named, seek};
 use crate::image::container::{Header, Version};
-use crate::image::save::{Format, ImageFile, Options, Save};
+use crate::image::format::Format;
+use crate::image::save::{ImageFile, Options, Save};
 use crate::image::{Error, Watch, disk, inside};
 use crate::sys::signal::Signals;
 

@@ -7,9 +7,9 @@ use argh::FromArgs;
 use super::{GRAMMAR, input, partition, style, through, watched};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
+use crate::image::format::Format;
 use crate::image::legacy;
 use crate::image::restore::{Options, restore};
-use crate::image::save::Format;
 use crate::image::target::Unused;
 
 /// Restore an image, compressed or not, to an unmounted partition or to a file: a new one is made sparse, of the

@@ -16,6 +16,7 @@ use super::{Exit, Failure, Io, Outcome};
 use crate::image::checksum;
 use crate::image::codec::{self, Input};
 use crate::image::container::Header;
+use crate::image::format::{Format, untyped};
 use crate::image::restore::{self, restore};
 use crate::image::save::{self, ImageFile, Save};
 use crate::image::source::Source;
@@ -154,11 +155,11 @@ fn open(program: Program, source: &str, options: &Options, io: &mut Io, voice: &
         unclean: options.unclean,
         whole: program == Program::Imager,
         raw: false,
-        format: save::Format {
+        format: Format {
             checksum,
             blocks_per_checksum: options.blocks_per_checksum,
             reseed: !options.no_reseed,
-            ..save::Format::default()
+            ..Format::default()
         },
     };
     let save = Save::open(Path::new(source), &how)?;
@@ -234,7 +235,7 @@ fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style)
     let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
     let source = Source::open(Path::new(source), options.force)?;
     watched("copy", 1, style, |watch| {
-        (watch.begin)(&save::untyped(source.size()));
+        (watch.begin)(&untyped(source.size()));
         let mut at = 0;
         let mut fill = |to: &mut [u8]| {
             let part = (source.size() - at).min(to.len() as u64) as usize;

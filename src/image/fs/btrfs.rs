@@ -4,7 +4,7 @@
 //! what is before the first of them, and, where a log tree was not replayed, its own blocks and the extents that it
 //! names. A block of the map is a sector, where partclone takes a whole tree node: ours are a part of theirs.
 
-use super::used::Used;
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;

@@ -1,6 +1,6 @@
 //! exFAT: its allocation bitmap, after Microsoft's "exFAT file system specification" (2019).
 
-use super::used::Used;
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;

@@ -3,7 +3,7 @@
 //! Understood: 64bit, flex_bg, meta_bg, sparse_super(2), uninit_bg and metadata_csum (groups whose bitmap was
 //! never written), bigalloc (one bit a cluster), blocks of 1–64 KiB. An external journal device is refused.
 
-use super::used::Used;
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;

@@ -3,7 +3,7 @@
 //! Layouts after the kernel's Documentation/filesystems/f2fs.rst and its on-disk structures. All that is before the
 //! main area (checkpoints, SIT, NAT, SSA) is kept, as partclone does. Several devices are refused.
 
-use super::used::Used;
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;

@@ -2,7 +2,7 @@
 //!
 //! The first copy of the table counts. Clusters that are marked bad are not used: they could not be read.
 
-use super::used::Used;
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;

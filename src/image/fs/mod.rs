@@ -8,23 +8,13 @@ pub mod exfat;
 pub mod extfs;
 pub mod f2fs;
 pub mod fat;
+mod kind;
 pub mod ntfs;
 pub mod raw;
 pub mod swap;
-mod used;
 pub mod xfs;
 
-pub use used::Used;
-
-/// How one kind of file system is read.
-pub struct FileSystem {
-    /// partclone's word for it.
-    pub name: &'static str,
-    /// Whether the source holds one; damage beyond the signature is for `used` to tell.
-    pub detect: fn(&Source) -> Result<bool, Error>,
-    /// Its used blocks.
-    pub used: fn(&Source) -> Result<Used, Error>,
-}
+pub use kind::{FileSystem, Used};
 
 /// All file systems that are known.
 pub const FILE_SYSTEMS: &[FileSystem] = &[

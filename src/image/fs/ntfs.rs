@@ -4,7 +4,7 @@
 //! boot sector, MFT records with their fixups, attributes (lists of them too), mapping pairs, the restart pages of
 //! `$LogFile`, the index of the root directory. Nothing is decompressed or decrypted: `$Bitmap` never is either.
 
-use super::used::Used;
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;

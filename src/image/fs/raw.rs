@@ -3,12 +3,11 @@
 //! What an image of this kind leaves out is zero, so restoring one writes zeroes there: LUKS, LVM and the like must
 //! come back bit by bit. An image of partclone.imager, which leaves out nothing, has the same name in small letters.
 
-use super::used::Used;
+use super::kind::Used;
+use crate::image::Error;
 use crate::image::bitmap::Bitmap;
-use crate::image::container::Header;
 use crate::image::fields::is_zero;
 use crate::image::source::Source;
-use crate::image::{Error, Watch};
 
 /// The name of such an image.
 pub const NAME: &str = "RAW";
@@ -17,9 +16,9 @@ const SECTOR: u32 = 512;
 /// Bytes that are looked at between two looks at the clock; a multiple of all block sizes.
 const STEP: usize = 1 << 20;
 
-/// Whether what an image leaves out is zero.
-pub fn is_raw(header: &Header) -> bool {
-    header.fs.eq_ignore_ascii_case(NAME)
+/// Whether all that an image leaves out is zero, by the name of its file system.
+pub fn is_raw(fs: &str) -> bool {
+    fs.eq_ignore_ascii_case(NAME)
 }
 
 /// What holds other volumes or encrypted ones, by its mark: traces of an older file system may still stand beside it.
@@ -64,26 +63,26 @@ fn all(source: &Source, name: &'static str, block_size: u32) -> Used {
     Used { name, block_size, device_size: source.size(), used_by_super: blocks, map, dirty: None }
 }
 
-/// Marks the blocks that are all zeroes as unused. The whole source is read.
+/// Marks the blocks that are all zeroes as unused, reading the whole source. `step` receives the bytes read since its
+/// last call, 0 at first, and ends the scan by an error.
 ///
 /// # Errors
-/// It cannot be read, or an end was asked for.
-pub fn scan(source: &Source, used: &mut Used, watch: &Watch) -> Result<(), Error> {
+/// The source cannot be read, or the error of `step`.
+pub fn scan(source: &Source, used: &mut Used, step: &mut dyn FnMut(u64) -> Result<(), Error>) -> Result<(), Error> {
     let block = used.block_size as usize;
     let mut buffer = vec![0; STEP];
-    let mut at = 0;
+    let (mut at, mut done) = (0, 0);
     while at < source.size() {
-        if (watch.stop)() {
-            return Err(Error::Interrupted);
-        }
+        step(done)?;
         let bytes = &mut buffer[..(source.size() - at).min(STEP as u64) as usize];
         source.read_at(bytes, at)?;
         for (index, _) in bytes.chunks(block).enumerate().filter(|(_, block)| is_zero(block)) {
             used.map.clear(at / block as u64 + index as u64, 1);
         }
-        at += bytes.len() as u64;
-        (watch.progress)(bytes.len() as u64);
+        done = bytes.len() as u64;
+        at += done;
     }
+    step(done)?;
     used.used_by_super = used.map.used();
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! The layout is that of `union swap_header` in the kernel's include/linux/swap.h.
 
-use super::used::Used;
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;

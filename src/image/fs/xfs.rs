@@ -4,7 +4,7 @@
 //! free as well, as partclone takes them. The log is kept whole. An external log or a real-time section, which are
 //! on other devices, are refused.
 
-use super::used::Used;
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;

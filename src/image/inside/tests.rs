@@ -7,7 +7,8 @@ use super::*;
 use crate::image::Watch;
 use crate::image::codec::{CODECS, named, seek};
 use crate::image::container::Version;
-use crate::image::save::{Format, Options, Save};
+use crate::image::format::Format;
+use crate::image::save::{Options, Save};
 
 const SIZE: usize = 6 << 20;
 

@@ -1,6 +1,18 @@
-//! What every reader of a file system returns.
+//! What a reader of a file system is: two functions, and what they return.
 
+use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::source::Source;
+
+/// How one kind of file system is read.
+pub struct FileSystem {
+    /// partclone's word for it.
+    pub name: &'static str,
+    /// Whether the source holds one; damage beyond the signature is for `used` to tell.
+    pub detect: fn(&Source) -> Result<bool, Error>,
+    /// Its used blocks.
+    pub used: fn(&Source) -> Result<Used, Error>,
+}
 
 /// The used blocks of a file system.
 #[derive(Debug)]
