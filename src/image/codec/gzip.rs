@@ -42,16 +42,13 @@ const COMMENT: u8 = 16;
 const HEAD: usize = 20;
 const TAIL: usize = 8;
 
-/// A compressor, made once a thread: it holds 300 KB of tables.
-pub struct Deflate(Box<CompressorOxide>);
-
 fn recognise(head: &[u8]) -> bool {
     head.starts_with(&MAGIC)
 }
 
 fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
-    let make = || Deflate(Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(LEVEL, -15, 0))));
-    let Deflate(deflate) = scratch.deflate.get_or_insert_with(make);
+    let make = || Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(LEVEL, -15, 0)));
+    let deflate = scratch.deflate.get_or_insert_with(make);
     let mut room = plain.len() + plain.len() / 8 + 1024;
     let packed = loop {
         if out.len() < HEAD + room + TAIL {

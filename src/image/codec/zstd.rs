@@ -51,13 +51,6 @@ const SEEK_FOOTER: usize = 9;
 /// Most bytes of a frame's header.
 const MAX_HEADER: usize = 18;
 
-/// The library's contexts, made once a thread.
-#[derive(Default)]
-pub struct Contexts {
-    pack: Option<CCtx<'static>>,
-    expand: Option<DCtx<'static>>,
-}
-
 fn recognise(head: &[u8]) -> bool {
     // pzstd begins with a skippable frame of four bytes.
     let skipped = u32_le(head) & !15 == SKIPPABLE && u32_le(head.get(4..).unwrap_or(&[])) == 4;
