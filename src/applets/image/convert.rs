@@ -4,7 +4,8 @@ use std::io;
 
 use argh::FromArgs;
 
-use super::{FAILED, GRAMMAR, codec, format, input, output, partition, style, watched, write_image};
+use super::job::{partition, watched, write_image};
+use super::words::{FAILED, GRAMMAR, codec, format, input, output, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::image::codec::Piece;

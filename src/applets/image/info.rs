@@ -2,7 +2,7 @@
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, input};
+use super::words::{self, GRAMMAR, input};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
 use crate::image::{codec, info, legacy, unpack};
@@ -32,7 +32,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Ok((header, _)) => header,
         Err(error) if args.image == "-" => return Err(error.into()),
         Err(error) => {
-            let legacy = legacy::recognise(self::input(&args.image)?)?.ok_or(error)?;
+            let legacy = legacy::recognise(words::input(&args.image)?)?.ok_or(error)?;
             writeln!(io.out, "{}", if args.json { legacy.json(codec.name) } else { legacy.to_string() })?;
             return Ok(Exit::OK);
         }

@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use argh::FromArgs;
 use nanoserde::SerJson;
 
-use super::{FAILED, GRAMMAR, input};
+use super::words::{FAILED, GRAMMAR, input};
 use crate::applets::options::{self, Parsed};
 use crate::applets::progress::bytes;
 use crate::applets::{Exit, Failure, Io, Outcome};

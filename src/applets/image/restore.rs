@@ -4,7 +4,8 @@ use std::path::Path;
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, input, partition, style, through, watched};
+use super::job::{partition, through, watched};
+use super::words::{GRAMMAR, input, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::image::format::Format;

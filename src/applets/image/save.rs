@@ -4,7 +4,8 @@ use std::path::Path;
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, codec, format, output, scanned, style, watched, write_image};
+use super::job::{scanned, watched, write_image};
+use super::words::{GRAMMAR, codec, format, output, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
 use crate::image::save::{Options, Save};

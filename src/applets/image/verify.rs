@@ -2,7 +2,8 @@
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, input, style, watched};
+use super::job::watched;
+use super::words::{GRAMMAR, input, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
 use crate::image::unpack;

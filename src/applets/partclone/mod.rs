@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
+pub use self::options::Program;
 use self::options::{HELP, Mode, Options};
 use super::image::{input, through, watched};
 use super::progress::Style;
@@ -24,23 +25,6 @@ use crate::image::{Error, Watch, info, unpack};
 
 /// The version whose ways these are.
 const VERSION: &str = "v0.3.23";
-
-/// Which of the programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// One for a file system, by the beginning of partclone's word for it.
-    Fs(&'static str),
-    /// partclone.imager: a whole device, into an image.
-    Imager,
-    /// partclone.dd: a whole device, as it is.
-    Raw,
-    /// partclone.restore.
-    Restore,
-    /// partclone.chkimg.
-    Check,
-    /// partclone.info.
-    Info,
-}
 
 /// Runs one of them.
 pub fn run(program: Program, args: &[String], io: &mut Io) -> Outcome {

@@ -1,8 +1,24 @@
 //! The command line that all of partclone's programs share, as partclone 0.3.23 reads it.
 
-use super::Program;
 use crate::applets::options::{Grammar, normalise};
 use crate::applets::progress::Style;
+
+/// Which of the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// One for a file system, by the beginning of partclone's word for it.
+    Fs(&'static str),
+    /// partclone.imager: a whole device, into an image.
+    Imager,
+    /// partclone.dd: a whole device, as it is.
+    Raw,
+    /// partclone.restore.
+    Restore,
+    /// partclone.chkimg.
+    Check,
+    /// partclone.info.
+    Info,
+}
 
 /// `-d`, whose digit may be left out, is no valued option here: `-d0` becomes `-d -0`, which is passed over.
 const GRAMMAR: Grammar = Grammar {
