@@ -50,7 +50,6 @@ pub mod messages;
 pub mod mount;
 pub mod multicast;
 pub mod necessary;
-pub mod partition;
 pub mod path;
 pub mod space;
 pub mod syntax;

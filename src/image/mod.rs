@@ -12,7 +12,8 @@
 //! | [`codec`] | the compressors around it |
 //! | [`pipeline`] | pieces in order through several threads |
 //! | [`unpack`] | an image taken apart, its checksums verified |
-//! | [`disk`] | the used blocks of a whole disk, by its partition table |
+//! | [`table`] | partition tables: MBR, GPT |
+//! | [`disk`], [`fit`] | the used blocks of a whole disk, by its partition table; the table on a larger disk |
 //! | [`convert`] | an image into another format, as it passes |
 //! | [`inside`] | an image as the device it was made of, read from anywhere |
 //! | [`info`] | what an image's header says, in partclone.info's words |
@@ -28,6 +29,7 @@ pub mod convert;
 pub mod disk;
 mod error;
 pub mod fields;
+pub mod fit;
 pub mod format;
 pub mod fs;
 pub mod info;
@@ -37,6 +39,7 @@ pub mod pipeline;
 pub mod restore;
 pub mod save;
 pub mod source;
+pub mod table;
 pub mod target;
 pub mod unpack;
 mod watch;

@@ -5,11 +5,11 @@ use std::path::Path;
 use super::bitmap::Bitmap;
 use super::codec::Input;
 use super::container::Header;
-use super::disk::{self, Table};
+use super::fit::fit;
 use super::fs::{ntfs, raw};
 use super::target::{Target, Unused};
 use super::unpack::{self, Event};
-use super::{Error, Watch};
+use super::{Error, Watch, table};
 
 /// How an image is to be restored.
 #[derive(Clone, Copy, Default)]
@@ -71,7 +71,7 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
                 written.compare(target, &header, watch)?;
             }
             if header.disk_sector().is_some() {
-                disk::fit(target, &header)?;
+                fit(target, &header)?;
                 target.sync()?;
             }
             target.finish();
@@ -96,7 +96,7 @@ fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options) -> Result
     let name = target.name();
     let Some(sector) = header.disk_sector() else {
         let spared = raw::is_raw(&header.fs) || options.force;
-        if !spared && target.source()?.is_some_and(|source| !matches!(Table::read(&source), Ok(None))) {
+        if !spared && target.source()?.is_some_and(|source| !matches!(table::sound(&source), Ok(None))) {
             return Err(Error::Refused(format!(
                 "{name} has a partition table and the image holds {}: nothing was written; name a partition, or clear \
                  the table first (wipefs -a)",

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use super::checksum::Between;
 use super::codec::{self, Codec, Piece};
 use super::container::{self, Header};
-use super::disk::{self, Table};
 use super::format::{self, Format};
 use super::fs::{self, Used, raw};
 use super::source::Source;
-use super::{Error, Watch};
+use super::{Error, Watch, disk, table};
 
 /// How an image is to be made.
 #[derive(Clone, Copy, Default)]
@@ -60,7 +59,7 @@ impl Save {
             raw::whole(&source)
         } else if options.raw {
             raw::used(&source)?
-        } else if let Some(table) = Table::read(&source)? {
+        } else if let Some(table) = table::sound(&source)? {
             disk::used(&source, &table, options.force, &mut notes)?
         } else if let Some(fs) = fs::recognise(&source)? {
             (fs.used)(&source)?
