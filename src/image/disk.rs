@@ -1,10 +1,10 @@
-//! The used blocks of all partitions of a whole disk in one map.
+//! The used blocks of a whole disk: those of all partitions in one map.
 //!
-//! The image is one of partclone's, of the whole device, so that partclone.restore takes it too; its file system is
-//! called `DISK` (`DISK4K` for sectors of 4 KiB, which all numbers of a partition table count in). Kept are what each
-//! partition's own reader says, partitions that none knows in full, and what lies between: boot loaders, the tables
-//! themselves, the EBR of each logical partition. Of a gap that is longer than 16 MiB only the ends are kept, where
-//! something could be.
+//! The image is a partclone image of the whole device, so that partclone.restore takes it too; its file system is
+//! called `DISK`, or `DISK4K` where the partition table counts in sectors of 4 KiB. It holds the used blocks of each
+//! known file system, the other partitions in full, and everything between partitions: boot loaders, the tables
+//! themselves, the EBR of each logical partition. Gaps longer than 16 MiB are kept only at their ends, where something
+//! could be.
 
 use super::Error;
 use super::bitmap::Bitmap;
@@ -13,14 +13,14 @@ use super::fs::{self, Used, raw};
 use super::source::Source;
 use super::table::{self, Table};
 
-/// A gap that is not longer is kept whole, of others this much at either end.
+/// Longest gap that is kept whole, and the part kept at either end of a longer one, bytes.
 const SHORT_GAP: u64 = 16 << 20;
 const GAP_END: u64 = 1 << 20;
 
-/// Partition `number` of a disk, as Linux numbers them.
+/// Returns partition `number` of a disk, as Linux numbers them.
 ///
 /// # Errors
-/// There is none, or the disk's table is damaged or cannot be read.
+/// There is no such partition, or the disk's table is damaged or cannot be read.
 pub fn partition(disk: &Source, number: usize) -> Result<Source, Error> {
     let partitions = table::sound(disk)?.map_or(Vec::new(), |table| table.partitions);
     let Some(found) = partitions.iter().find(|partition| partition.number as usize == number) else {
@@ -34,17 +34,17 @@ pub fn partition(disk: &Source, number: usize) -> Result<Source, Error> {
     disk.part(format!("{}, partition {number}", disk.name()), found.start, found.size)
 }
 
-/// The used blocks of a whole disk. `notes` gets what is worth telling of single partitions.
+/// Returns the used blocks of a whole disk, and adds remarks on single partitions to `notes`.
 ///
 /// # Errors
-/// A partition's file system is damaged; with `force` the whole partition is taken then.
+/// A partition's file system is damaged; with `force` the whole partition is saved instead.
 pub fn used(source: &Source, table: &Table, force: bool, notes: &mut Vec<String>) -> Result<Used, Error> {
     let size = source.size();
     let block_size = raw::block_size(size)
         .ok_or_else(|| Error::Refused(format!("{}: {size} bytes are no whole number of sectors", source.name())))?;
     let block = u64::from(block_size);
     let mut map = Bitmap::new(size / block);
-    // Outwards to whole blocks: partitions may begin anywhere.
+    // Rounded outwards to whole blocks: partitions may begin anywhere.
     let mut keep = |start: u64, len: u64| map.set(start / block, (start + len).div_ceil(block) - start / block);
     let mut dirty = Vec::new();
     let mut end = 0;
@@ -68,11 +68,11 @@ pub fn used(source: &Source, table: &Table, force: bool, notes: &mut Vec<String>
                     keep(partition.start + first * size, count * size);
                     from = first + count;
                 }
-                // A copy of NTFS' boot sector, which no map reaches to.
+                // The copy of NTFS's boot sector, which is beyond its map.
                 keep(end - u64::from(table.sector), u64::from(table.sector));
                 dirty.extend(used.dirty);
             }
-            // One of several devices, encrypted, or not known.
+            // One of several devices, encrypted, or unknown.
             Err(Error::Refused(why)) => {
                 notes.push(format!("{why}; it is saved whole"));
                 keep(partition.start, partition.size);

@@ -3,33 +3,33 @@
 use std::fmt;
 use std::io;
 
-/// Why an image could not be made, read or restored.
+/// The reason why an image could not be made, read or restored.
 #[derive(Debug)]
 pub enum Error {
-    /// The operating system failed: what was being done, to what, and its error.
+    /// A system call failed.
     Io {
-        /// "read /dev/sda1 at byte 4096".
+        /// The action that failed and its object: "read /dev/sda1 at byte 4096".
         doing: String,
-        /// Why it failed.
+        /// The system's error.
         error: io::Error,
     },
-    /// An image or file system is not what it should be.
+    /// An image or file system is damaged.
     Damaged {
         /// Its name.
         what: String,
-        /// Offset in it, bytes.
+        /// Offset of the damage, bytes.
         at: u64,
-        /// What is wrong there.
+        /// The fault found there.
         why: String,
     },
-    /// It could be done but must not, and what to do about it.
+    /// A refusal, with its reason and the way out.
     Refused(String),
-    /// An end was asked for.
+    /// The user asked for an end.
     Interrupted,
 }
 
 impl Error {
-    /// `doing` failed with `error`.
+    /// Returns the error of a system call that failed with `error` while `doing`.
     pub fn io(doing: impl Into<String>, error: impl Into<io::Error>) -> Error {
         Error::Io { doing: doing.into(), error: error.into() }
     }

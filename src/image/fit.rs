@@ -1,4 +1,4 @@
-//! A disk that was restored to a larger one: its GPT reaches to the new end.
+//! A disk's image restored to a larger disk: the GPT is made to fit the new size.
 
 use super::Error;
 use super::container::Header;
@@ -6,8 +6,8 @@ use super::table::gpt::{self, Gpt};
 use super::table::mbr::{self, Entry};
 use super::target::Target;
 
-/// Makes a disk that was just restored fit its target, where that is larger: the copy of the GPT goes to its end, and
-/// one that an older table left there goes.
+/// Fits the table of a disk that was just restored to a larger target: moves the second copy of the GPT to the end, and
+/// removes the one that an older table left there.
 ///
 /// # Errors
 /// The target cannot be read or written.
@@ -42,7 +42,7 @@ pub fn fit(target: &mut Target, header: &Header) -> Result<(), Error> {
         target.write_at(&vec![0; sector as usize], old_last * bytes)?;
     }
     for entry in entries.iter().filter(|entry| entry.is_protective()) {
-        // A hybrid table's protective entry covers only the front.
+        // In a hybrid MBR the protective entry covers only the front.
         if entry.start + entry.count > old_last {
             mbr::set_count(&mut first, entry.slot, last);
         }

@@ -5,38 +5,38 @@ use super::checksum::Mode;
 use super::container::{Header, MapMode, Version};
 use super::fs::Used;
 
-/// In the header, where partclone puts its version: the version of the format, and who.
+/// The program in the header, where partclone puts its version: version of the format and name.
 const MADE_BY: &str = "0.3+ogbox";
 
-/// Bytes that one checksum covers unless it is said otherwise: partclone's buffer.
+/// Bytes that one checksum covers by default: partclone's buffer.
 const BYTES_PER_CHECKSUM: u32 = 1 << 20;
 
-/// Of which version an image is, and how its blocks are summed.
+/// The format of a new image: version and checksums.
 #[derive(Clone, Copy)]
 pub struct Format {
-    /// Of the container.
+    /// Version of the container.
     pub version: Version,
-    /// How blocks are summed, in version 2.
+    /// Kind of the checksums, in version 2.
     pub checksum: Mode,
-    /// Blocks a checksum; none for as many as make 1 MiB.
+    /// Blocks that one checksum covers; `None` for as many as make 1 MiB.
     pub blocks_per_checksum: Option<u32>,
-    /// Each checksum begins anew.
+    /// Whether each checksum begins anew.
     pub reseed: bool,
 }
 
 impl Default for Format {
-    /// As partclone 0.3 does it.
+    /// The format of partclone 0.3.
     fn default() -> Format {
         Format { version: Version::Two, checksum: Mode::Crc32, blocks_per_checksum: None, reseed: true }
     }
 }
 
 impl Format {
-    /// Writes itself into a header whose fields of the file system are right.
+    /// Sets the fields of the format in a header whose fields of the file system are right.
     pub fn put(&self, header: &mut Header) {
         header.version = self.version;
         if self.version == Version::One {
-            // It has room for one of the two, by which readers count.
+            // It has room for one of the two, and readers need this one.
             header.used_by_super = header.used_by_map;
         }
         (header.checksum, header.reseed, header.map) = match self.version {
@@ -52,7 +52,7 @@ impl Format {
     }
 }
 
-/// The header of an image of these blocks.
+/// Returns the header of an image of these blocks.
 pub fn header(used: &Used, format: &Format) -> Header {
     let mut header = Header {
         version: Version::Two,
@@ -73,7 +73,7 @@ pub fn header(used: &Used, format: &Format) -> Header {
     header
 }
 
-/// What is told of a job of `bytes` that is about no file system; 0 when nobody knows how many there are.
+/// Returns a header that stands for a job of `bytes` bytes without a file system; 0 if their number is unknown.
 pub fn untyped(bytes: u64) -> Header {
     let (map, dirty) = (Bitmap::default(), None);
     let used = Used { name: "", block_size: 1, device_size: bytes, used_by_super: bytes, map, dirty };

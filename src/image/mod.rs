@@ -2,24 +2,24 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`source`] | what is saved: a device or file, opened read-only |
+//! | [`source`] | the device or file that is saved, opened read-only |
 //! | [`fields`] | raw bytes as numbers |
-//! | [`fs`] | which of its blocks are used: one reader a file system |
+//! | [`fs`] | the used blocks of a file system; one file for each kind |
 //! | [`bitmap`] | the map of used blocks |
-//! | [`container`] | partclone's image: header, map and checksums ↔ bytes |
-//! | [`checksum`] | the checksums in it |
+//! | [`container`] | partclone's image: header and map ↔ bytes |
+//! | [`checksum`] | the checksums between an image's blocks |
 //! | [`format`](mod@format) | the format of a new image, and its header |
 //! | [`codec`] | the compressors around it |
 //! | [`pipeline`] | pieces in order through several threads |
-//! | [`unpack`] | an image taken apart, its checksums verified |
+//! | [`unpack`] | reading an image: header, map, blocks, with all checksums verified |
 //! | [`table`] | partition tables: MBR, GPT |
 //! | [`disk`], [`fit`] | the used blocks of a whole disk, by its partition table; the table on a larger disk |
-//! | [`convert`] | an image into another format, as it passes |
-//! | [`inside`] | an image as the device it was made of, read from anywhere |
-//! | [`info`] | what an image's header says, in partclone.info's words |
+//! | [`convert`] | an image into another format, in one pass |
+//! | [`inside`] | random access to the device that an image was made of |
+//! | [`info`] | an image's header in partclone.info's words |
 //! | [`legacy`] | images of other programs |
-//! | [`save`], [`restore`] | the two ways through all of the above |
-//! | [`target`] | what is restored to: a device or a sparse file |
+//! | [`save`], [`restore`] | the two directions, through all of the above |
+//! | [`target`] | the device or sparse file that is restored to |
 
 pub mod bitmap;
 pub mod checksum;

@@ -1,5 +1,5 @@
-//! A file system's used blocks into an image: read once in large runs, summed, compressed side by side, written
-//! in order.
+//! Saving a file system's used blocks as an image: read once in large runs, checksummed, compressed on all cores,
+//! written in order.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -13,22 +13,22 @@ use super::fs::{self, Used, raw};
 use super::source::Source;
 use super::{Error, Watch, disk, table};
 
-/// How an image is to be made.
+/// Options for making an image.
 #[derive(Clone, Copy, Default)]
 pub struct Options {
-    /// Take a source that is in use or not clean.
+    /// Accept a source that is in use or not clean.
     pub force: bool,
-    /// Take a source that is not clean.
+    /// Accept a source that is not clean.
     pub unclean: bool,
     /// Save every block, as partclone.imager does.
     pub whole: bool,
-    /// Save every block that is not zero, whatever the source may hold.
+    /// Save every block that is not zero, whatever the source holds.
     pub raw: bool,
-    /// The image's format.
+    /// Format of the image.
     pub format: Format,
 }
 
-/// A source whose used blocks are known.
+/// A source with its used blocks, ready to be saved.
 pub struct Save {
     source: Source,
     used: Used,
@@ -37,16 +37,17 @@ pub struct Save {
 }
 
 impl Save {
-    /// Opens a source and reads which of its blocks are used: those of its file system or, if it is a whole disk, of
-    /// all in its partitions. What holds neither must be scanned ([`Save::scan`]) for blocks that are not zero.
+    /// Opens a source and determines its used blocks: those of its file system or, on a whole disk, of all its
+    /// partitions. A source that holds neither must be scanned ([`Save::scan`]) for blocks that are not zero.
     ///
     /// # Errors
-    /// It cannot be read, is in use or not clean (without force), or its file system or partition table is damaged.
+    /// The source cannot be read, is in use or not clean (without force), or its file system or partition table is
+    /// damaged.
     pub fn open(path: &Path, options: &Options) -> Result<Save, Error> {
         Save::of(Source::open(path, options.force)?, options)
     }
 
-    /// The same of a source that is open.
+    /// Does the same with a source that is open.
     ///
     /// # Errors
     /// See [`Save::open`].
@@ -78,22 +79,22 @@ impl Save {
         Ok(Save { source, used, header, notes })
     }
 
-    /// What errors call the source.
+    /// Returns the name of the source in errors.
     pub fn name(&self) -> &str {
         self.source.name()
     }
 
-    /// What the image's header will say.
+    /// Returns the header that the image will have.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What is worth telling: what is not clean and taken by force, what is not known and saved whole.
+    /// Returns remarks for the user: what is not clean and taken by force, what is unknown and saved whole.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Whether the source is to be scanned before it is written.
+    /// Whether the source must be scanned before it is written.
     pub fn wants_scan(&self) -> bool {
         self.header.fs == raw::NAME
     }
@@ -113,10 +114,10 @@ impl Save {
         Ok(())
     }
 
-    /// Writes the image to `out`, which errors call `name`; gives its pieces, as [`codec::pack`] does.
+    /// Writes the image to `out`, called `name` in errors; returns the pieces as [`codec::pack`] does.
     ///
     /// # Errors
-    /// The source cannot be read, `out` not be written, or an end was asked for.
+    /// The source cannot be read, `out` cannot be written, or an end was asked for.
     pub fn write(
         &self,
         out: &mut (dyn Write + Send),
@@ -130,10 +131,10 @@ impl Save {
     }
 }
 
-/// Compresses what `fill` gives into `out`, which errors call `name`; gives the pieces.
+/// Compresses everything that `fill` reads into `out`, called `name` in errors; returns the pieces.
 ///
 /// # Errors
-/// What `fill` gave, `out` cannot be written, or an end was asked for.
+/// That of `fill`; `out` cannot be written, or an end was asked for.
 pub fn pack(
     out: &mut (dyn Write + Send),
     name: &str,
@@ -154,16 +155,16 @@ pub fn pack(
     codec::pack(codec, &head, &mut fill, &mut send)
 }
 
-/// The image's bytes, from the first to the last.
+/// The image's bytes before compression, from the first to the last.
 struct Packer<'a> {
     save: &'a Save,
-    /// Header, map and the map's checksum, then each checksum between the blocks: what is not read from the
-    /// source, as far as it was not given out yet (from `ready_from` on).
+    /// Bytes that do not come from the source (header, map and the map's check, then each checksum between blocks);
+    /// those from `ready_from` on are still to be passed on.
     ready: Vec<u8>,
     ready_from: usize,
-    /// Offset in the source and bytes left of the run of used blocks that is being read.
+    /// Current run of used blocks: offset in the source of the next byte, and bytes left.
     run: (u64, u64),
-    /// First block behind that run.
+    /// First block after that run.
     next_block: u64,
     sums: Between,
 }
@@ -174,7 +175,7 @@ impl<'a> Packer<'a> {
         Packer { save, ready, ready_from: 0, run: (0, 0), next_block: 0, sums: save.header.sums() }
     }
 
-    /// Fills `to` with the next bytes; gives how many there were, 0 at the end.
+    /// Fills `to` with the next bytes; returns how many, 0 at the end.
     fn fill(&mut self, to: &mut [u8], progress: &dyn Fn(u64)) -> Result<usize, Error> {
         let mut filled = 0;
         let mut read = 0;
@@ -203,7 +204,7 @@ impl<'a> Packer<'a> {
         Ok(filled)
     }
 
-    /// Goes to the next run of used blocks; at the end false, once the checksum of the last blocks is out too.
+    /// Goes to the next run of used blocks or makes the last checksum ready; false once there is neither.
     fn next_run(&mut self) -> bool {
         let size = u64::from(self.save.header.block_size);
         let Some((start, count)) = self.save.used.map.next_run(self.next_block) else {
@@ -215,7 +216,7 @@ impl<'a> Packer<'a> {
         true
     }
 
-    /// Makes a checksum ready, if one is due.
+    /// Makes a checksum ready if one is due; returns whether it is.
     fn put(&mut self, sum: Option<[u8; 4]>) -> bool {
         let Some(sum) = sum else { return false };
         self.ready.clear();
@@ -225,7 +226,7 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// An image file under way: beside its final name until it is complete, and gone if it never is.
+/// An image file in progress: under a temporary name until it is complete, and deleted if it never is.
 pub struct ImageFile {
     file: File,
     name: PathBuf,
@@ -233,10 +234,10 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// Begins the image `name`.
+    /// Creates the temporary file for the image `name`.
     ///
     /// # Errors
-    /// The directory cannot be written to.
+    /// The directory is not writable.
     pub fn create(name: &Path) -> Result<ImageFile, Error> {
         let base = name.file_name().ok_or_else(|| Error::Refused(format!("{} is no file name", name.display())))?;
         let part = name.with_file_name(format!(".{}.{}.part", base.to_string_lossy(), std::process::id()));
@@ -248,15 +249,15 @@ impl ImageFile {
         Ok(ImageFile { file, name: name.to_owned(), part: Some(part) })
     }
 
-    /// Where the image's bytes go.
+    /// Returns the file that the image's bytes go to.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// Brings the image to the disk and under its name, in place of what had that name.
+    /// Syncs the image and renames it, replacing any file of its name.
     ///
     /// # Errors
-    /// The disk failed, or the name cannot be taken; nothing is left then.
+    /// The disk failed, or renaming did; nothing is left then.
     pub fn finish(mut self) -> Result<(), Error> {
         self.file.sync_all().map_err(|error| Error::io(format!("write {}", self.name.display()), error))?;
         if let Some(part) = &self.part {
@@ -271,7 +272,7 @@ impl ImageFile {
 impl Drop for ImageFile {
     fn drop(&mut self) {
         if let Some(part) = &self.part {
-            // Nobody is left to tell when it fails.
+            // A failure cannot be reported from here.
             let _ = std::fs::remove_file(part);
         }
     }
