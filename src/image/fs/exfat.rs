@@ -6,14 +6,14 @@ use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;
 use crate::image::source::Source;
 
-/// partclone's word for it.
+/// partclone's name for it.
 pub const NAME: &str = "EXFAT";
 
 /// Entry types of the root directory.
 const END_OF_DIRECTORY: u8 = 0;
 const ALLOCATION_BITMAP: u8 = 0x81;
 
-/// Whether a boot sector of exFAT is where it should be.
+/// Whether the source has a boot sector of exFAT.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(source.size() >= 512 && source.read(0, 512)?[3..11] == *b"EXFAT   ")
 }

@@ -1,32 +1,32 @@
-//! What a reader of a file system is: two functions, and what they return.
+//! The interface of a reader of a file system: two functions, and the used blocks that one returns.
 
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::source::Source;
 
-/// How one kind of file system is read.
+/// The reader of one kind of file system.
 pub struct FileSystem {
-    /// partclone's word for it.
+    /// partclone's name for it.
     pub name: &'static str,
-    /// Whether the source holds one; damage beyond the signature is for `used` to tell.
+    /// Whether the source holds one, by its signature alone; `used` reports any other damage.
     pub detect: fn(&Source) -> Result<bool, Error>,
-    /// Its used blocks.
+    /// Returns its used blocks.
     pub used: fn(&Source) -> Result<Used, Error>,
 }
 
 /// The used blocks of a file system.
 #[derive(Debug)]
 pub struct Used {
-    /// partclone's word for the file system.
+    /// partclone's name for the file system.
     pub name: &'static str,
-    /// Bytes of a block.
+    /// Size of a block, bytes.
     pub block_size: u32,
-    /// Size of the file system, bytes: what a target must have.
+    /// Size of the file system, bytes, and so of any target.
     pub device_size: u64,
-    /// Used blocks as the file system's own counters say.
+    /// Used blocks by the file system's own counters.
     pub used_by_super: u64,
-    /// Which blocks are used.
+    /// The used blocks.
     pub map: Bitmap,
-    /// Why it should not be taken as it is, and what to do about it; only `--force` takes it anyway.
+    /// The reason not to save it as it is, and the remedy; only `--force` overrides it.
     pub dirty: Option<String>,
 }

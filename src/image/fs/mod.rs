@@ -1,4 +1,4 @@
-//! File systems: which of their blocks are used. A file system is a line of [`FILE_SYSTEMS`] and a file.
+//! The used blocks of file systems. Each kind is a file here and a line of [`FILE_SYSTEMS`].
 
 use super::Error;
 use super::source::Source;
@@ -16,7 +16,7 @@ pub mod xfs;
 
 pub use kind::{FileSystem, Used};
 
-/// All file systems that are known.
+/// All known file systems.
 pub const FILE_SYSTEMS: &[FileSystem] = &[
     FileSystem { name: extfs::NAME, detect: extfs::detect, used: extfs::used },
     FileSystem { name: ntfs::NAME, detect: ntfs::detect, used: ntfs::used },
@@ -29,7 +29,7 @@ pub const FILE_SYSTEMS: &[FileSystem] = &[
     FileSystem { name: "FAT", detect: fat::detect, used: fat::used },
 ];
 
-/// What reads the file system that the source holds; none when it is not known.
+/// Returns the reader of the file system on the source; `None` if it is unknown.
 ///
 /// # Errors
 /// The source cannot be read.
@@ -45,7 +45,7 @@ pub fn recognise(source: &Source) -> Result<Option<&'static FileSystem>, Error> 
     Ok(None)
 }
 
-/// Says what the source holds that [`recognise`] does not know.
+/// Returns a description of what the source holds, for a source that [`recognise`] does not know.
 pub fn unknown(source: &Source) -> Result<String, Error> {
     Ok(match raw::enclosing(source)? {
         Some(name) => format!("{name}, which is not looked into"),
@@ -53,10 +53,10 @@ pub fn unknown(source: &Source) -> Result<String, Error> {
     })
 }
 
-/// The used blocks of whatever file system the source holds.
+/// Returns the used blocks of the file system on the source.
 ///
 /// # Errors
-/// None is recognised, or what is recognised is damaged.
+/// It is unknown or damaged.
 pub fn used(source: &Source) -> Result<Used, Error> {
     match recognise(source)? {
         Some(fs) => (fs.used)(source),

@@ -1,7 +1,8 @@
-//! Partition tables: MBR with its logical partitions, and GPT. One reader for all, which numbers partitions as Linux does.
+//! Partition tables: MBR with its logical partitions, and GPT. One reader for all, which numbers partitions as Linux
+//! does.
 //!
-//! [`read`] takes a table as it is, as the search for one partition does; [`sound`] wants one by which a whole disk can be
-//! saved or overwritten.
+//! [`read`] takes a table as it is, as the search for one partition does; [`sound`] wants one by which a whole disk
+//! can be saved or overwritten.
 
 use super::Error;
 use super::fields::is_zero;
@@ -53,8 +54,9 @@ pub fn read(source: &Source) -> Result<Option<Table>, Error> {
     Table::mbr(source, &entries).map(Some)
 }
 
-/// Reads the partition table of `source` for a job on the whole disk: partitions in the order of the disk, without extended
-/// ones. `None` if there is no table, or partitions that overlap or do not fit: boot sectors look much like a table.
+/// Reads the partition table of `source` for a job on the whole disk: partitions in the order of the disk, without
+/// extended ones. `None` if there is no table, or partitions that overlap or do not fit: boot sectors look much like a
+/// table.
 ///
 /// # Errors
 /// The source cannot be read; both copies of a GPT are damaged, or the list of logical partitions is.
