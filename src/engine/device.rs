@@ -1,4 +1,4 @@
-//! Disks and partitions, and whether two names are of the same one.
+//! Disks and partitions as devices, and the identity that two names of one device share.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -10,18 +10,18 @@ use crate::sys::block;
 /// A disk or partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Its number, from 1 on.
+    /// Number of the disk, from 1 on.
     pub disk: usize,
-    /// Its partition's number; none for the whole disk.
+    /// Number of the partition; `None` for the whole disk.
     pub partition: Option<u32>,
-    /// The kernel's name: `sda1`, `nvme0n1p3`.
+    /// Name in the kernel: `sda1`, `nvme0n1p3`.
     pub name: String,
-    /// Its node.
+    /// Path of the device node.
     pub path: PathBuf,
 }
 
 impl Device {
-    /// Its size, bytes.
+    /// Returns its size, bytes.
     ///
     /// # Errors
     /// [`Code::NotFound`]: it cannot be opened.
@@ -32,22 +32,22 @@ impl Device {
         if kind.file_type().is_block_device() { block::size(&file).map_err(unseen) } else { Ok(kind.len()) }
     }
 
-    /// What tells one device, or the file that stands for one, from all others.
+    /// Returns its identity; `None` if its node does not exist.
     pub fn identity(&self) -> Option<Identity> {
         identity(&self.path)
     }
 }
 
-/// What two names of one device have in common.
+/// The identity of a device, or of a file that stands for one: equal for all its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// A block device's number.
+    /// Number of a block device.
     Device(u64),
-    /// A file's file system and inode.
+    /// File system and inode of a file.
     File(u64, u64),
 }
 
-/// The identity of what `path` leads to, if there is such a thing.
+/// Returns the identity of the device or file at `path`; `None` if there is none.
 pub fn identity(path: &Path) -> Option<Identity> {
     let of = |metadata: Metadata| match metadata.file_type().is_block_device() {
         true => Identity::Device(metadata.rdev()),

@@ -1,5 +1,5 @@
-//! Disk numbers and devices: disk 1 is the first by device number (as `lsblk -x MAJ:MIN` lists them), partition 2
-//! of it is what the kernel calls its second (OpenGnsys' ogDiskToDev and ogDevToDisk).
+//! Disk numbers and devices: disk 1 is the first by device number (in the order of `lsblk -x MAJ:MIN`), and its
+//! partition 2 is the one that the kernel numbers 2 (OpenGnsys' ogDiskToDev and ogDevToDisk).
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::device::identity;
 use super::{Code, Device, Engine, Error};
 
 impl Engine {
-    /// All disks in order, each with its partitions.
+    /// Returns all disks in order, each followed by its partitions.
     ///
     /// # Errors
     /// [`Code::NotFound`]: /proc/partitions cannot be read.
@@ -28,10 +28,10 @@ impl Engine {
         Ok(sort(&text, self.env.is_moved()).into_iter().enumerate().map(numbered).collect())
     }
 
-    /// The device of a disk's number and, if there is one, its partition's, as scripts give them.
+    /// Returns the device with these numbers of disk and, if given, partition, as scripts write them.
     ///
     /// # Errors
-    /// [`Code::Format`]: no numbers. [`Code::NotFound`]: there is no such device.
+    /// [`Code::Format`]: they are not numbers. [`Code::NotFound`]: there is no such device.
     pub fn device(&self, disk: &str, partition: Option<&str>) -> Result<Device, Error> {
         let number = |word: &str, what| {
             let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
@@ -50,10 +50,10 @@ impl Engine {
         })
     }
 
-    /// The disk or partition that `path` is a name of.
+    /// Returns the disk or partition that `path` refers to.
     ///
     /// # Errors
-    /// [`Code::NotFound`]: no disk is called so.
+    /// [`Code::NotFound`]: it refers to no disk.
     pub fn device_of(&self, path: &Path) -> Result<Device, Error> {
         let wanted = identity(&self.env.rooted(path));
         let same = |device: &Device| wanted.is_some() && device.identity() == wanted;
@@ -62,11 +62,11 @@ impl Engine {
     }
 }
 
-/// Kernel names that are no disks: RAM, floppies, CD drives, loops, what stands on other disks.
+/// Kernel names of devices that are not disks: RAM, floppies, CD drives, devices on top of others.
 const NO_DISKS: &[&str] = &["ram", "zram", "fd", "sr", "dm-", "nbd"];
 
-/// The names in /proc/partitions, by disk and in the order of device numbers; `loops` are disks where the list
-/// is a made-up one.
+/// Returns the names in /proc/partitions by disk, in the order of device numbers. With `loops`, for made-up lists, loop
+/// devices are disks too.
 fn sort(text: &str, loops: bool) -> Vec<Vec<(Option<u32>, String)>> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
@@ -92,8 +92,8 @@ fn sort(text: &str, loops: bool) -> Vec<Vec<(Option<u32>, String)>> {
         .collect()
 }
 
-/// The number of the partition `name` if it is one of `disk`: `sda1`, but `nvme0n1p1` where the disk ends in a
-/// digit.
+/// Returns the number of the partition `name` if it belongs to `disk`: `sda1`, but `nvme0n1p1` if the disk's name ends
+/// in a digit.
 fn partition_number(disk: &str, name: &str) -> Option<u32> {
     let rest = name.strip_prefix(disk)?;
     let digits = if disk.ends_with(|last: char| last.is_ascii_digit()) { rest.strip_prefix('p')? } else { rest };

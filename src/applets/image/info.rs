@@ -1,4 +1,4 @@
-//! `ogbox image info`: what an image holds.
+//! `ogbox image info`: the contents of an image.
 
 use argh::FromArgs;
 
@@ -7,7 +7,7 @@ use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
 use crate::image::{codec, info, legacy, unpack};
 
-/// Tell what an image holds, as partclone.info does; the image may be compressed.
+/// Show what an image holds, as partclone.info does; the image may be compressed.
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
@@ -20,7 +20,7 @@ struct Args {
     image: String,
 }
 
-/// Tells.
+/// Runs the subcommand.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let args: Args = match options::parse("ogbox image info", &GRAMMAR, args, io)? {
         Parsed::Run(args) => args,

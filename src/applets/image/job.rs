@@ -1,4 +1,4 @@
-//! Jobs on images: watched by a person, and with their output where it belongs.
+//! Running the subcommands' jobs: with progress and Ctrl-C, with a disk's partition as the source, into a file.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -17,15 +17,15 @@ use crate::sys::signal::Signals;
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match error {
-            // As a shell says of a command that SIGINT ended.
+            // A shell's code for a command ended by SIGINT.
             Error::Interrupted => Failure::new(130, error),
             error => Failure::new(FAILED, error),
         }
     }
 }
 
-/// Runs `job`, which goes over the used blocks `passes` times, with progress told as `style` says and with Ctrl-C
-/// taken as a request to end in order.
+/// Runs `job`, which goes over the used blocks `passes` times, showing progress in this style and taking Ctrl-C as a
+/// request to end in order.
 pub fn watched<T>(
     step: &str,
     passes: u64,
@@ -39,10 +39,10 @@ pub fn watched<T>(
     Ok(done.ok_or(Error::Interrupted)?)
 }
 
-/// What is done while it is watched.
+/// A job that reports to a watch.
 type Job<'a, E> = Box<dyn FnOnce(&Watch) -> Result<(), E> + 'a>;
 
-/// The same with `signals` that are caught; gives the bytes that there were to do. Once for all, and not for each job anew.
+/// Does the same with signals that the caller catches once for several jobs; returns the number of bytes to do.
 ///
 /// # Errors
 /// Those of `job`.
@@ -65,7 +65,7 @@ pub fn watch_over<E>(step: &str, passes: u64, style: Style, signals: &Signals, j
     Ok(progress.get().map_or(0, |(total, _)| *total))
 }
 
-/// Has `read` read an image that is never written, but passes as it is made.
+/// Passes an image to `read` while it is made, without storing it.
 pub fn through(save: Save, read: impl FnOnce(Input) -> Result<(), Failure>) -> Result<(), Failure> {
     let (reader, mut writer) =
         std::io::pipe().map_err(|error| Failure::new(FAILED, format!("make a pipe: {error}")))?;
@@ -74,9 +74,9 @@ pub fn through(save: Save, read: impl FnOnce(Input) -> Result<(), Failure>) -> R
         let plain = named("none").unwrap_or(&CODECS[0]);
         let sender = scope.spawn(move || save.write(&mut writer, "a pipe", plain, &Watch::idle()));
         match (read(input), sender.join()) {
-            // That the pipe broke says less than why the other side let go of it.
+            // A broken pipe says less than the reader's error.
             (Err(failure), Ok(Err(Error::Io { error, .. }))) if error.kind() == ErrorKind::BrokenPipe => Err(failure),
-            // What was read is cut short, which is not why.
+            // The reader only saw an image cut short, which is not the cause.
             (Err(failure), Ok(Err(error))) => Err(Failure::new(failure.code, format!("{error}; {}", failure.message))),
             (Ok(()), Ok(Err(error))) => Err(error.into()),
             (done, _) => done,
@@ -84,7 +84,7 @@ pub fn through(save: Save, read: impl FnOnce(Input) -> Result<(), Failure>) -> R
     })
 }
 
-/// Partition `number` out of the image of a disk, as if it were saved by itself.
+/// Returns partition `number` in the image of a disk, ready to be saved by itself.
 pub fn partition(
     io: &mut Io,
     image: &str,
@@ -98,7 +98,7 @@ pub fn partition(
     }
     let say = |text: &str| eprintln!("ogbox image: {text}");
     let disk = inside::open(Path::new(image), ignore_checksums, say)?;
-    // It was looked at when the disk was saved.
+    // Its state was checked when the disk was saved.
     let options = Options { unclean: true, format, ..Options::default() };
     let mut save = Save::of(disk::partition(&disk, number)?, &options)?;
     for note in save.notes() {
@@ -108,7 +108,7 @@ pub fn partition(
     Ok(save)
 }
 
-/// Scans a source that must be.
+/// Scans a source that requires it.
 pub fn scanned(save: &mut Save, style: Style) -> Result<(), Failure> {
     if save.wants_scan() {
         watched("scan", 1, style, |watch| save.scan(watch))?;
@@ -116,11 +116,11 @@ pub fn scanned(save: &mut Save, style: Style) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes an image to where it is told, which errors call as they are told, and gives its pieces.
+/// Writes an image to a stream with this name in errors, and returns its pieces.
 type WriteImage<'a> = Box<dyn FnOnce(&mut (dyn Write + Send), &str) -> Result<Vec<Piece>, Error> + 'a>;
 
-/// Has `write` write an image to the file of that name, with an index beside it where `codec` wants one, or to standard
-/// output.
+/// Writes an image by `write` to the file `name`, with an index beside it if `codec` has one; to standard output if
+/// `name` is `None`.
 pub fn write_image(io: &mut Io, name: Option<&str>, codec: &Codec, write: WriteImage) -> Result<(), Error> {
     let Some(name) = name else { return write(io.out, "standard output").map(drop) };
     let mut file = ImageFile::create(Path::new(name))?;
@@ -133,7 +133,7 @@ pub fn write_image(io: &mut Io, name: Option<&str>, codec: &Codec, write: WriteI
         None => Ok(()),
     };
     if let Err(error) = kept {
-        // The image is whole without one.
+        // The image is complete without an index.
         eprintln!("ogbox image: write {}: {error}", index.display());
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! `ogbox image`: partitions to images and back.
 //!
-//! One file a subcommand: its options, then `run`, then what it alone needs.
+//! One file for each subcommand: its options, then `run`, then its own helpers.
 
 use super::{Exit, Failure, Io, Outcome};
 
@@ -16,7 +16,7 @@ mod words;
 pub use job::{through, watch_over, watched};
 pub use words::input;
 
-/// A subcommand: name, summary, and what runs it.
+/// A subcommand: name, summary, and function.
 type Subcommand = (&'static str, &'static str, fn(&[String], &mut Io) -> Outcome);
 
 const SUBCOMMANDS: &[Subcommand] = &[
@@ -28,7 +28,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("verify", "whether an image is sound", verify::run),
 ];
 
-/// Runs the subcommand that the first word names.
+/// Runs the subcommand named by the first word.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let (word, rest) = args.split_first().map_or(("", args), |(word, rest)| (word.as_str(), rest));
     if let Some((_, _, run)) = SUBCOMMANDS.iter().find(|(name, _, _)| *name == word) {

@@ -1,4 +1,4 @@
-//! The words that the subcommands share: options, and names of images.
+//! The options that subcommands share, and opening images by name.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, stdout};
@@ -11,7 +11,7 @@ use crate::image::codec::{CODECS, Codec, Input, named};
 use crate::image::container::Version;
 use crate::image::format::Format;
 
-/// How the subcommands' words are read.
+/// The grammar of the subcommands' options.
 pub const GRAMMAR: Grammar = Grammar {
     valued: "oc",
     valued_long: &["output", "compress", "progress", "format", "checksum", "blocks-per-checksum", "partition"],
@@ -19,7 +19,7 @@ pub const GRAMMAR: Grammar = Grammar {
     usage_code: 1,
 };
 
-/// Exit code of everything that went wrong, as partclone's.
+/// Exit code of every failure, as partclone's.
 pub const FAILED: u8 = 1;
 
 /// Opens an image; `-` is standard input.
@@ -34,12 +34,12 @@ pub fn input(name: &str) -> Result<Input, Failure> {
     Ok(Input::new(read, if name == "-" { "standard input" } else { name }))
 }
 
-/// Reads `--progress`.
+/// Parses `--progress`.
 pub fn style(word: Option<&str>) -> Result<Style, Failure> {
     word.map_or(Ok(Style::Auto), str::parse).map_err(|why| Failure::new(FAILED, why))
 }
 
-/// Reads `-c`: the codec of that name, lzop when there is none.
+/// Parses `-c`: the codec of that name, lzop by default.
 pub fn codec(name: Option<&str>) -> Result<&'static Codec, Failure> {
     let name = name.unwrap_or(CODECS[0].name);
     named(name).ok_or_else(|| {
@@ -48,7 +48,7 @@ pub fn codec(name: Option<&str>) -> Result<&'static Codec, Failure> {
     })
 }
 
-/// Reads `--format`, `--checksum` and `--blocks-per-checksum`.
+/// Parses `--format`, `--checksum` and `--blocks-per-checksum`.
 pub fn format(version: Option<&str>, checksum: Option<&str>, blocks: Option<u32>) -> Result<Format, Failure> {
     let version = match version {
         None | Some("2") => Version::Two,
@@ -64,7 +64,7 @@ pub fn format(version: Option<&str>, checksum: Option<&str>, blocks: Option<u32>
     Ok(Format { version, checksum, blocks_per_checksum: blocks, ..Format::default() })
 }
 
-/// Reads `-o`: a file's name, or none for standard output.
+/// Parses `-o`: the name of a file, or `None` for standard output.
 pub fn output(name: Option<&str>) -> Result<Option<&str>, Failure> {
     let name = name.filter(|name| *name != "-");
     if name.is_none() && stdout().is_terminal() {
