@@ -125,7 +125,7 @@ fn mount_as(source: &Path, point: &Path, kind: &str) -> io::Result<()> {
     let program = Command::new("mount").arg(source).arg(point).stdin(Stdio::null()).output();
     match program {
         Ok(output) if output.status.success() => Ok(()),
-        _ if kind.is_empty() => Err(io::Error::other("no file system that is known")),
+        _ if kind.is_empty() => Err(io::Error::other("no known file system")),
         _ => Err(error.into()),
     }
 }

@@ -146,7 +146,7 @@ impl Header {
             return fault(at_blocks, "a file system without blocks");
         }
         if self.map == MapMode::None && self.blocks > MAX_UNMAPPED {
-            return fault(at_blocks, format!("{} blocks without a map of which are used are too many", self.blocks));
+            return fault(at_blocks, format!("{} blocks are too many without a map of the used ones", self.blocks));
         }
         if self.device_size > i64::MAX as u64 {
             return fault(at_size, format!("a device of {} bytes is impossible", self.device_size));

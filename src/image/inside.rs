@@ -42,8 +42,8 @@ pub fn open(path: &Path, ignore_checksums: bool, say: fn(&str)) -> Result<Source
     let group = blocks.max(1).saturating_mul(block);
     if group > MOST {
         return Err(Error::Refused(format!(
-            "{name}: its checksums cover {group} bytes each, too many for a part of it to be read: make one with usual \
-             ones, by `ogbox image convert {name} -o OTHER`"
+            "{name}: its checksums cover {group} bytes each, too many for reading a part: make one with the usual ones by \
+             `ogbox image convert {name} -o OTHER`"
         )));
     }
     let sum = header.checksum.size() as u64;
@@ -136,7 +136,7 @@ impl Inside {
                         return Err(error);
                     }
                     (self.say)(&format!(
-                        "{error}; in case its index is wrong, it is read once for where its blocks stand"
+                        "{error}; in case its index is wrong, it is read once to find its blocks"
                     ));
                     self.groups.clear();
                     self.pieces.scan()?;

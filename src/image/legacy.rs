@@ -95,7 +95,7 @@ pub fn restore(legacy: &Legacy, mut input: Input, target: &Path, watch: &Watch) 
         PARTIMAGE => command.args(["-f3", "-B", "gui=no", "restore"]).arg(target).arg("stdin"),
         _ => {
             return Err(Error::Refused(format!(
-                "{name} is no image but a copy byte by byte: nothing was written; make it one with `ogbox image \
+                "{name} is not an image but a byte-by-byte copy: nothing was written; make it one with `ogbox image \
                  convert --raw`"
             )));
         }

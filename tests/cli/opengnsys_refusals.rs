@@ -171,7 +171,7 @@ fn a_cache_that_is_missing_or_cannot_be_mounted_is_told() {
     write_payload(&broken.images("x.img"), 1, 1);
     sh(&format!("wipefs -qa {}", broken.partition(4).display()));
     for line in ["updateCache REPO /x.img UNICAST", "restoreImage CACHE x 1 1", "createImage 1 1 CACHE x"] {
-        assert_refused(&broken.run(line), 3, "no file system that is known");
+        assert_refused(&broken.run(line), 3, "no known file system");
     }
     assert_eq!(refusal(&broken.run("ogMountCache")).0, Some(3));
 }

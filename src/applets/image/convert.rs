@@ -69,7 +69,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Box::new(move |out, name, watch| save.write(out, name, codec, watch))
     } else if args.raw {
         if args.image == "-" {
-            return Err(Failure::new(FAILED, "a copy byte by byte is read twice: name its file"));
+            return Err(Failure::new(FAILED, "a byte-by-byte copy is read twice: name its file"));
         }
         let (first, second) = (input(&args.image)?, input(&args.image)?);
         let used = watched("scan", 1, style, |watch| scan_raw(first, watch))?;

@@ -94,7 +94,7 @@ pub fn partition(
     style: Style,
 ) -> Result<Save, Failure> {
     if image == "-" {
-        return Err(Failure::new(FAILED, "a partition is looked for all over an image: name its file"));
+        return Err(Failure::new(FAILED, "a partition needs random access to the image: name its file"));
     }
     let say = |text: &str| eprintln!("ogbox image: {text}");
     let disk = inside::open(Path::new(image), ignore_checksums, say)?;

@@ -20,7 +20,7 @@ pub use words::input;
 type Subcommand = (&'static str, &'static str, fn(&[String], &mut Io) -> Outcome);
 
 const SUBCOMMANDS: &[Subcommand] = &[
-    ("convert", "an image, or a copy byte by byte, into another compression or format", convert::run),
+    ("convert", "an image, or a byte-by-byte copy, into another compression or format", convert::run),
     ("info", "what an image holds", info::run),
     ("ls", "the images of a directory", ls::run),
     ("restore", "an image back onto a partition or into a file", restore::run),

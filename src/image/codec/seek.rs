@@ -73,7 +73,7 @@ impl Pieces {
         match table {
             Some(starts) => (pieces.starts, pieces.table) = (starts, true),
             None => {
-                say(&format!("{}: no index that fits it: it is read once for where its blocks stand", pieces.name));
+                say(&format!("{}: no index that fits: it is read once to find its blocks", pieces.name));
                 pieces.scan()?;
             }
         }
@@ -119,8 +119,8 @@ impl Pieces {
     fn ordered(&self) -> Error {
         let (name, codec) = (&self.name, self.codec.name);
         Error::Refused(format!(
-            "{name}: nothing in this {codec} stream can be read without all before it: make one in which it can, by `ogbox \
-             image convert {name} -o OTHER`"
+            "{name}: this {codec} stream can only be read in order: make one with random access by `ogbox image convert \
+             {name} -o OTHER`"
         ))
     }
 

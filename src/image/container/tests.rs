@@ -101,7 +101,7 @@ fn impossible_sizes_are_refused() {
     );
     assert_eq!(
         refused(Header { blocks: 1 << 33, map: MapMode::None, ..header.clone() }),
-        "8589934592 blocks without a map of which are used are too many"
+        "8589934592 blocks are too many without a map of the used ones"
     );
     assert_eq!(refused(Header { blocks_per_checksum: 0, ..header }), "a checksum every 0 blocks is impossible");
 }

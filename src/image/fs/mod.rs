@@ -48,8 +48,8 @@ pub fn recognise(source: &Source) -> Result<Option<&'static FileSystem>, Error> 
 /// Returns a description of what the source holds, for a source that [`recognise`] does not know.
 pub fn unknown(source: &Source) -> Result<String, Error> {
     Ok(match raw::enclosing(source)? {
-        Some(name) => format!("{name}, which is not looked into"),
-        None => "no file system that is known".to_owned(),
+        Some(name) => format!("{name}, whose contents are not read"),
+        None => "no known file system".to_owned(),
     })
 }
 
