@@ -135,9 +135,7 @@ impl Inside {
                     if !self.pieces.table() {
                         return Err(error);
                     }
-                    (self.say)(&format!(
-                        "{error}; in case its index is wrong, it is read once to find its blocks"
-                    ));
+                    (self.say)(&format!("{error}; in case its index is wrong, it is read once to find its blocks"));
                     self.groups.clear();
                     self.pieces.scan()?;
                     self.load(number, &mut bytes)?;

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use super::packed::Packed;
 use crate::image::Error;
 
-/// A compressed file or stream that is read once, from its beginning.
+/// A compressed file or stream, read once from its beginning.
 pub struct Input {
     read: Box<dyn Read + Send>,
     name: String,
@@ -16,33 +16,33 @@ pub struct Input {
 }
 
 impl Input {
-    /// Reads `read`, which errors call `name`.
+    /// Returns an input that reads from `read`, called `name` in errors.
     pub fn new(read: Box<dyn Read + Send>, name: &str) -> Input {
         Input { read, name: name.to_owned(), ahead: Vec::new(), from: 0, at: 0 }
     }
 
-    /// What errors call it.
+    /// Returns its name in errors.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Bytes taken so far.
+    /// Returns the number of bytes taken so far.
     pub fn at(&self) -> u64 {
         self.at
     }
 
-    /// An error at byte `at`.
+    /// Returns an error at byte `at`.
     pub fn damaged(&self, at: u64, why: String) -> Error {
         Error::Damaged { what: self.name.clone(), at, why }
     }
 
-    /// The next bytes without taking them: `count` or more, fewer only before the end.
+    /// Returns the next bytes without taking them: `count` or more, fewer only at the end.
     pub fn peek(&mut self, count: usize) -> Result<&[u8], Error> {
         if self.ahead.len() - self.from < count {
             self.ahead.drain(..self.from);
             self.from = 0;
         }
-        // Headers are taken byte by byte: not a system call each.
+        // Read ahead: headers are taken byte by byte.
         let have = self.ahead.len();
         let lacks = count.saturating_sub(have - self.from);
         if lacks > 0 {
@@ -61,19 +61,19 @@ impl Input {
         Ok(&self.ahead[self.from..])
     }
 
-    /// Nothing follows.
+    /// Whether no bytes are left.
     pub fn at_end(&mut self) -> Result<bool, Error> {
         Ok(self.peek(1)?.is_empty())
     }
 
-    /// Takes `count` bytes of those that [`Input::peek`] gave.
+    /// Takes `count` of the bytes that [`Input::peek`] returned.
     pub fn skip(&mut self, count: usize) {
         let count = count.min(self.ahead.len() - self.from);
         self.from += count;
         self.at += count as u64;
     }
 
-    /// One byte of `what`.
+    /// Takes one byte of `what`.
     pub fn byte(&mut self, what: &str) -> Result<u8, Error> {
         self.peek(1)?;
         let byte = *self.ahead.get(self.from).ok_or_else(|| self.short(what))?;
@@ -82,7 +82,7 @@ impl Input {
         Ok(byte)
     }
 
-    /// A big-endian number of `what`.
+    /// Takes a big-endian number of `what`.
     pub fn u32_be(&mut self, what: &str) -> Result<u32, Error> {
         let mut value = 0;
         for byte in self.array::<4>(what)? {
@@ -91,7 +91,7 @@ impl Input {
         Ok(value)
     }
 
-    /// The next `N` bytes.
+    /// Takes the next `N` bytes, which are of `what`.
     pub fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Error> {
         if self.peek(N)?.len() < N {
             return Err(self.short(what));
@@ -111,14 +111,14 @@ impl Input {
         Ok(())
     }
 
-    /// Takes exactly `len` bytes of `what` behind those that are in `packed`.
+    /// Takes exactly `len` bytes of `what` and appends them to `packed`.
     pub fn append(&mut self, packed: &mut Packed, len: usize, what: &str) -> Result<(), Error> {
         let got = self.take_behind(&mut packed.data, packed.used, len)?;
         packed.used += got;
         if got < len { Err(self.short(what)) } else { Ok(()) }
     }
 
-    /// Takes up to `len` bytes into the front of `buffer`: fewer only before the end.
+    /// Takes up to `len` bytes into the front of `buffer`: fewer only at the end.
     pub fn take(&mut self, buffer: &mut Vec<u8>, len: usize) -> Result<usize, Error> {
         self.take_behind(buffer, 0, len)
     }
@@ -154,12 +154,12 @@ impl Input {
     }
 }
 
-/// The number that `bytes` begin with; 0 when they are too short.
+/// Returns the little-endian number at the beginning of `bytes`; 0 if they are too short.
 pub fn u32_le(bytes: &[u8]) -> u32 {
     bytes.first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
 }
 
-/// Reads until `to` is full or the end comes.
+/// Reads until `to` is full or the end is reached; returns the number of bytes read.
 pub fn read_full(read: &mut dyn Read, to: &mut [u8]) -> io::Result<usize> {
     let mut got = 0;
     while got < to.len() {

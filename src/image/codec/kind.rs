@@ -1,4 +1,4 @@
-//! What a codec is: how it is recognised, written and read.
+//! The interface of a codec: how its format is recognised, written and read.
 
 use kernels::xxh32::Xxh32;
 
@@ -14,48 +14,48 @@ pub type Expand = fn(&Packed, &mut Scratch, &mut Vec<u8>) -> Result<usize, Strin
 
 /// One compressed format.
 pub struct Codec {
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
     /// Bytes of plain data that one piece holds.
     pub piece: usize,
-    /// A checksum of all plain bytes stands behind them.
+    /// Whether a file ends with a checksum of all its plain bytes.
     pub summed: bool,
-    /// Whether a file that begins so is in this format.
+    /// Whether a file that begins with these bytes is in this format.
     pub recognise: fn(&[u8]) -> bool,
-    /// Appends what stands before the first piece.
+    /// Appends the bytes before the first piece.
     pub begin: fn(&mut Vec<u8>),
-    /// Writes one piece into the front of the buffer, which grows as needed; gives the bytes written. None
-    /// where pieces are their plain bytes.
+    /// Writes one piece into the front of the buffer, which grows as needed; returns the number of bytes written.
+    /// `None` if pieces are stored plain.
     pub encode: Option<Encode>,
-    /// Appends what stands behind the last piece.
+    /// Appends the bytes after the last piece.
     pub end: fn(&Whole, &mut Vec<u8>),
-    /// A cutter of files into pieces.
+    /// Returns a splitter of files into pieces.
     pub split: fn() -> Box<dyn Split>,
-    /// Expands a piece into the front of the buffer; gives the bytes written, or what is wrong with the piece.
-    /// None where pieces are their plain bytes.
+    /// Expands a piece into the front of the buffer; returns the number of bytes written, or the fault of the piece.
+    /// `None` if pieces are stored plain.
     pub expand: Option<Expand>,
 }
 
-/// What was packed, for what stands behind it.
+/// A summary of everything packed, for the bytes after it.
 #[derive(Default)]
 pub struct Whole {
     /// The pieces, in order.
     pub pieces: Vec<Piece>,
-    /// XXH32 of all plain bytes, where the format has it.
+    /// XXH32 of all plain bytes, if the format has it.
     pub sum: Xxh32,
 }
 
 /// The sizes of a piece, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// As it stands in the file.
+    /// In the file.
     pub packed: u32,
-    /// What it expands to.
+    /// Expanded.
     pub plain: u32,
 }
 
-/// Cuts a file into pieces, in order and without expanding them where the format allows.
+/// Cuts a file into pieces, in order, and without expanding them if the format allows.
 pub trait Split: Send {
-    /// Reads the next piece; false when there is none.
+    /// Reads the next piece; false if there is none.
     fn next(&mut self, input: &mut Input, packed: &mut Packed) -> Result<bool, Error>;
 }

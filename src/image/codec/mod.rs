@@ -1,7 +1,7 @@
 //! The compressors of images, each in the format that its usual tool reads and writes.
 //!
-//! A codec is a line of [`CODECS`] and a file: a file in its format is cut into pieces that are expanded
-//! independently, and what is written consists of such pieces. Recognised by content, never by name.
+//! Each codec is a file here and a line of [`CODECS`]. Files in its format are cut into pieces that are expanded
+//! independently, and are written as such pieces. Formats are recognised by content, never by name.
 
 use super::{Error, Watch, pipeline};
 
@@ -22,7 +22,7 @@ pub use kind::{Codec, Encode, Expand, Piece, Split, Whole};
 pub use packed::{Packed, Sums};
 pub use scratch::Scratch;
 
-/// All codecs. The last one takes whatever no other recognises.
+/// All codecs. The last one accepts everything that no other recognises.
 pub const CODECS: &[Codec] = &[
     Codec {
         name: "lzop",
@@ -41,22 +41,22 @@ pub const CODECS: &[Codec] = &[
     plain::CODEC,
 ];
 
-/// The codec called `name`.
+/// Returns the codec called `name`.
 pub fn named(name: &str) -> Option<&'static Codec> {
     CODECS.iter().find(|codec| codec.name == name)
 }
 
-/// The codec of a file that begins with `head` (at least 16 bytes of it, if there are so many).
+/// Returns the codec of a file that begins with `head` (at least 16 bytes, if the file has as many).
 pub fn recognise(head: &[u8]) -> &'static Codec {
     CODECS.iter().find(|codec| (codec.recognise)(head)).unwrap_or(&plain::CODEC)
 }
 
-/// Compresses what `fill` gives until it gives nothing, and passes it to `send` piece by piece, in order, `head`
-/// before the first one. `fill` gives the bytes it put into the front of the buffer. Gives the sizes of the pieces, where
-/// they are compressed.
+/// Compresses the bytes from `fill` until there are none, and passes them to `send` piece by piece, in order, `head`
+/// before the first one. `fill` returns the number of bytes it put into the front of the buffer. Returns the sizes of
+/// the pieces, if they are compressed.
 ///
 /// # Errors
-/// What `fill` or `send` gave.
+/// That of `fill` or `send`.
 pub fn pack(
     codec: &Codec,
     head: &[u8],
@@ -113,7 +113,7 @@ pub fn pack(
 /// Expands `input`, a file in the codec's format, and passes its plain bytes to `take`, in order.
 ///
 /// # Errors
-/// The input is damaged or cannot be read, an end was asked for, or what `take` gave.
+/// The input is damaged or cannot be read, or an end was asked for; or that of `take`.
 pub fn unpack(
     codec: &Codec,
     input: &mut Input,
@@ -146,10 +146,10 @@ pub fn unpack(
     )
 }
 
-/// Expands only as much of `input` as it takes until `take` says that it has enough.
+/// Expands `input` only until `take` returns false.
 ///
 /// # Errors
-/// The input is damaged or cannot be read, or what `take` gave.
+/// The input is damaged or cannot be read; or that of `take`.
 pub fn unpack_while(
     codec: &Codec,
     input: &mut Input,
@@ -171,7 +171,7 @@ fn damaged(name: &str, at: u64, why: String) -> Error {
     Error::Damaged { what: name.to_owned(), at, why }
 }
 
-/// What one thread that expands keeps from piece to piece.
+/// The buffers of one expanding thread, reused for all its pieces.
 #[derive(Default)]
 struct Unpacked {
     packed: Packed,

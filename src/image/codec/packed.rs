@@ -1,28 +1,27 @@
-//! A piece of a compressed file, as it is handed from the reader to a worker.
+//! A piece of a compressed file, as the reader hands it to a worker.
 
-/// A compressed piece as it stands in the file.
+/// A compressed piece as it is in the file.
 #[derive(Default)]
 pub struct Packed {
-    /// Where it begins in the file, bytes.
+    /// Its offset in the file, bytes.
     pub at: u64,
-    /// Its bytes are the first `used` of these; the buffer is kept from piece to piece.
+    /// A buffer, reused for all pieces, with the piece in its first `used` bytes.
     pub data: Vec<u8>,
-    /// Bytes of `data` that count.
+    /// Length of the piece in `data`, bytes.
     pub used: usize,
-    /// Bytes it expands to, or the most that it may where the format says no more.
+    /// Expanded size, bytes, or its limit if the format does not give it.
     pub plain: usize,
-    /// Its bytes are the plain ones.
+    /// Whether the file stores it uncompressed.
     pub stored: bool,
-    /// Its bytes are plain already: it is of a stream that is expanded while it is read, for nothing of it can be without
-    /// all before it.
+    /// `data` is already decompressed: a sequential stream is expanded while it is read.
     pub streamed: bool,
-    /// It is the first one that a checksum of all plain bytes covers.
+    /// Whether a checksum of all plain bytes begins with it.
     pub first: bool,
-    /// The checksums that came with it.
+    /// Its checksums.
     pub sums: Sums,
 }
 
-/// Checksums of a piece, as far as the format has them.
+/// Checksums of a piece; `None` if the format lacks them.
 #[derive(Clone, Copy, Default)]
 pub struct Sums {
     /// Adler-32 of the plain bytes.
@@ -35,8 +34,8 @@ pub struct Sums {
     pub packed_crc: Option<u32>,
     /// XXH32 of the packed bytes.
     pub packed_xxh: Option<u32>,
-    /// XXH32 of the plain bytes of this piece and all before it, from the last that is a first one.
+    /// XXH32 of the plain bytes of this piece and all before it, from the last [`first`](Packed::first) one on.
     pub whole: Option<u32>,
-    /// How many bytes those are.
+    /// Number of those bytes.
     pub size: Option<u64>,
 }
