@@ -1,4 +1,4 @@
-//! Where the local cache is, and emptying it: OpenGnsys' ogFindCache and ogFormatCache.
+//! Finding and emptying the local cache: OpenGnsys' ogFindCache and ogFormatCache.
 
 use std::fs::{self as files, File};
 use std::io::{self, Write};
@@ -75,7 +75,8 @@ impl Engine {
     }
 }
 
-/// Deletes all that is in `directory` but what belongs to images that are locked, and what was begun of the image `spared`.
+/// Deletes all that is in `directory` but what belongs to images that are locked, and what was begun of the image
+/// `spared`.
 ///
 /// # Errors
 /// Something cannot be deleted.

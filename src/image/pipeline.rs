@@ -33,7 +33,7 @@ struct Outlet<'a, W, E> {
 /// the order of the pieces ends everything, and all pieces before it have been drained.
 ///
 /// # Errors
-/// That of `fill`, `work` or `drain`.
+/// The first error of `fill`, `work` or `drain`.
 pub fn run<W: Send, E: Send>(
     sets: &mut [W],
     fill: impl FnMut(&mut W) -> Result<bool, E> + Send,

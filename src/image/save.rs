@@ -134,7 +134,7 @@ impl Save {
 /// Compresses everything that `fill` reads into `out`, called `name` in errors; returns the pieces.
 ///
 /// # Errors
-/// That of `fill`; `out` cannot be written, or an end was asked for.
+/// `out` cannot be written, an end was asked for, or an error of `fill`.
 pub fn pack(
     out: &mut (dyn Write + Send),
     name: &str,

@@ -266,20 +266,20 @@ impl Unpacker<'_> {
         if self.part.is_empty() && whole > 0 {
             let (blocks, rest) = bytes.split_at(whole as usize * size);
             *bytes = rest;
-            self.told(&header, blocks, whole, tell)?;
+            self.pass_on(&header, blocks, whole, tell)?;
             return Ok(blocks.len() as u64);
         }
         if !self.collect(bytes, size) {
             return Ok(0);
         }
         let block = std::mem::take(&mut self.part);
-        self.told(&header, &block, 1, tell)?;
+        self.pass_on(&header, &block, 1, tell)?;
         self.part = block;
         self.part.clear();
         Ok(size as u64)
     }
 
-    fn told(
+    fn pass_on(
         &mut self,
         header: &Header,
         blocks: &[u8],

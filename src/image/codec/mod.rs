@@ -56,7 +56,7 @@ pub fn recognise(head: &[u8]) -> &'static Codec {
 /// the pieces, if they are compressed.
 ///
 /// # Errors
-/// That of `fill` or `send`.
+/// An error of `fill` or `send`.
 pub fn pack(
     codec: &Codec,
     head: &[u8],
@@ -113,7 +113,7 @@ pub fn pack(
 /// Expands `input`, a file in the codec's format, and passes its plain bytes to `take`, in order.
 ///
 /// # Errors
-/// The input is damaged or cannot be read, or an end was asked for; or that of `take`.
+/// The input is damaged or cannot be read, an end was asked for, or an error of `take`.
 pub fn unpack(
     codec: &Codec,
     input: &mut Input,
@@ -149,7 +149,7 @@ pub fn unpack(
 /// Expands `input` only until `take` returns false.
 ///
 /// # Errors
-/// The input is damaged or cannot be read; or that of `take`.
+/// The input is damaged or cannot be read, or an error of `take`.
 pub fn unpack_while(
     codec: &Codec,
     input: &mut Input,

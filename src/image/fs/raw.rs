@@ -68,7 +68,7 @@ fn all(source: &Source, name: &'static str, block_size: u32) -> Used {
 /// last call, 0 at first, and may end the scan with an error.
 ///
 /// # Errors
-/// The source cannot be read; or that of `step`.
+/// The source cannot be read, or an error of `step`.
 pub fn scan(source: &Source, used: &mut Used, step: &mut dyn FnMut(u64) -> Result<(), Error>) -> Result<(), Error> {
     let block = used.block_size as usize;
     let mut buffer = vec![0; STEP];

@@ -53,7 +53,7 @@ pub fn master(sector: &[u8]) -> Option<[Entry; 4]> {
     extended(sector).filter(|_| marked)
 }
 
-/// Returns the entries of an EBR; `None` if the sector is none.
+/// Returns the entries of an EBR; `None` if the sector lacks the mark.
 pub fn extended(sector: &[u8]) -> Option<[Entry; 4]> {
     let f = Fields(sector);
     let entry = |slot| {
