@@ -15,7 +15,8 @@ use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
 use crate::image::codec::lzop::{self, Member, Splitter};
 use crate::image::codec::{self, Codec, Input, Packed, Split};
-use crate::image::save::{ImageFile, untyped};
+use crate::image::format::untyped;
+use crate::image::save::ImageFile;
 use crate::image::{Error, Watch};
 use crate::sys::signal::Signals;
 

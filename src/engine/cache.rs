@@ -4,8 +4,9 @@ use std::fs::{self as files, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::partition::{self, Kind};
 use super::{Code, Device, Engine, Error, Place, fs};
+use crate::image::source::Source;
+use crate::image::table::{self, Kind, Partition};
 use crate::sys::block;
 
 /// The label of the cache's file system, and its partition's name in a GPT.
@@ -31,7 +32,7 @@ impl Engine {
         if let Some(device) = partitions().find(labelled).cloned().or_else(|| linked("by-partlabel")) {
             return Some(device);
         }
-        let kinds: [fn(&partition::Entry) -> bool; 2] =
+        let kinds: [fn(&Partition) -> bool; 2] =
             [|entry| entry.name == LABEL, |entry| matches!(entry.kind, Kind::Mbr(kind) if MBR_TYPES.contains(&kind))];
         kinds.iter().find_map(|is_cache| {
             disks.iter().find_map(|disk| {
@@ -98,20 +99,21 @@ pub fn empty(directory: &Path, spared: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A disk's partition table; empty if it cannot be read.
-fn table(disk: &Device) -> Vec<partition::Entry> {
+/// Returns a disk's partitions; none if its table cannot be read.
+fn table(disk: &Device) -> Vec<Partition> {
     let read = || {
         let size = disk.size().ok()?;
         let file = File::open(&disk.path).ok()?;
         let sector = block::sector_size(&file).unwrap_or(512);
-        partition::table(&file, size, u64::from(sector)).ok()
+        let source = Source::opened(&file, &disk.name, size, sector).ok()?;
+        Some(table::read(&source).ok()??.partitions)
     };
     read().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{FileExt, symlink};
     use std::process::Command;
 
     use super::super::tests::moved;
@@ -158,6 +160,29 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("dev/disk/by-label")).unwrap();
         symlink("../../sda1", dir.path().join("dev/disk/by-label/CACHE")).unwrap();
         assert_eq!(found(&engine), Some((1, Some(1))));
+    }
+
+    #[test]
+    fn a_logical_partition_of_the_caches_type_has_the_number_that_linux_gives_it() {
+        let (dir, engine) = moved(&[]);
+        std::fs::write(dir.path().join("proc/partitions"), "8 0 0 sda\n8 5 0 sda5\n8 6 0 sda6\n").unwrap();
+        for name in ["sda5", "sda6"] {
+            std::fs::write(dir.path().join("dev").join(name), "").unwrap();
+        }
+        let disk = std::fs::File::create(dir.path().join("dev/sda")).unwrap();
+        disk.set_len(32 << 20).unwrap();
+        // The first record of the extended partition has no partition and takes no number.
+        for (sector, slot, kind, start, count) in
+            [(0, 0, 5, 2048, 40960), (2048, 1, 5, 8192, 8192), (10240, 0, 0xca, 2048, 2048_u32)]
+        {
+            let mut entry = [0; 16];
+            entry[4] = kind;
+            entry[8..12].copy_from_slice(&u32::to_le_bytes(start));
+            entry[12..].copy_from_slice(&count.to_le_bytes());
+            disk.write_all_at(&entry, sector * 512 + 446 + slot * 16).unwrap();
+            disk.write_all_at(&[0x55, 0xaa], sector * 512 + 510).unwrap();
+        }
+        assert_eq!(found(&engine), Some((1, Some(5))));
     }
 
     #[test]

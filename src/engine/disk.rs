@@ -1,64 +1,13 @@
-//! Disk numbers and devices: disk 1 is the first by device number (as `lsblk -x MAJ:MIN` lists them), partition 2
-//! of it is what the kernel calls its second (OpenGnsys' ogDiskToDev and ogDevToDisk).
+//! Disk numbers and devices: disk 1 is the first by device number (in the order of `lsblk -x MAJ:MIN`), and its
+//! partition 2 is the one that the kernel numbers 2 (OpenGnsys' ogDiskToDev and ogDevToDisk).
 
-use std::fs::{File, Metadata};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{Code, Engine, Error};
-use crate::sys::block;
-
-/// A disk or partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    /// Its number, from 1 on.
-    pub disk: usize,
-    /// Its partition's number; none for the whole disk.
-    pub partition: Option<u32>,
-    /// The kernel's name: `sda1`, `nvme0n1p3`.
-    pub name: String,
-    /// Its node.
-    pub path: PathBuf,
-}
-
-impl Device {
-    /// Its size, bytes.
-    ///
-    /// # Errors
-    /// [`Code::NotFound`]: it cannot be opened.
-    pub fn size(&self) -> Result<u64, Error> {
-        let unseen = |error| Error::new(Code::NotFound, format!("open {}: {error}", self.path.display()));
-        let file = File::open(&self.path).map_err(unseen)?;
-        let kind = file.metadata().map_err(unseen)?;
-        if kind.file_type().is_block_device() { block::size(&file).map_err(unseen) } else { Ok(kind.len()) }
-    }
-
-    /// What tells one device, or the file that stands for one, from all others.
-    pub fn identity(&self) -> Option<Identity> {
-        identity(&self.path)
-    }
-}
-
-/// What two names of one device have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// A block device's number.
-    Device(u64),
-    /// A file's file system and inode.
-    File(u64, u64),
-}
-
-/// The identity of what `path` leads to, if there is such a thing.
-pub fn identity(path: &Path) -> Option<Identity> {
-    let of = |metadata: Metadata| match metadata.file_type().is_block_device() {
-        true => Identity::Device(metadata.rdev()),
-        false => Identity::File(metadata.dev(), metadata.ino()),
-    };
-    path.metadata().ok().map(of)
-}
+use super::device::identity;
+use super::{Code, Device, Engine, Error};
 
 impl Engine {
-    /// All disks in order, each with its partitions.
+    /// Returns all disks in order, each followed by its partitions.
     ///
     /// # Errors
     /// [`Code::NotFound`]: /proc/partitions cannot be read.
@@ -79,10 +28,10 @@ impl Engine {
         Ok(sort(&text, self.env.is_moved()).into_iter().enumerate().map(numbered).collect())
     }
 
-    /// The device of a disk's number and, if there is one, its partition's, as scripts give them.
+    /// Returns the device with these numbers of disk and, if given, partition, as scripts write them.
     ///
     /// # Errors
-    /// [`Code::Format`]: no numbers. [`Code::NotFound`]: there is no such device.
+    /// [`Code::Format`]: they are not numbers. [`Code::NotFound`]: there is no such device.
     pub fn device(&self, disk: &str, partition: Option<&str>) -> Result<Device, Error> {
         let number = |word: &str, what| {
             let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
@@ -101,10 +50,10 @@ impl Engine {
         })
     }
 
-    /// The disk or partition that `path` is a name of.
+    /// Returns the disk or partition that `path` refers to.
     ///
     /// # Errors
-    /// [`Code::NotFound`]: no disk is called so.
+    /// [`Code::NotFound`]: it refers to no disk.
     pub fn device_of(&self, path: &Path) -> Result<Device, Error> {
         let wanted = identity(&self.env.rooted(path));
         let same = |device: &Device| wanted.is_some() && device.identity() == wanted;
@@ -113,11 +62,11 @@ impl Engine {
     }
 }
 
-/// Kernel names that are no disks: RAM, floppies, CD drives, loops, what stands on other disks.
+/// Kernel names of devices that are not disks: RAM, floppies, CD drives, devices on top of others.
 const NO_DISKS: &[&str] = &["ram", "zram", "fd", "sr", "dm-", "nbd"];
 
-/// The names in /proc/partitions, by disk and in the order of device numbers; `loops` are disks where the list
-/// is a made-up one.
+/// Returns the names in /proc/partitions by disk, in the order of device numbers. With `loops`, for made-up lists, loop
+/// devices are disks too.
 fn sort(text: &str, loops: bool) -> Vec<Vec<(Option<u32>, String)>> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
@@ -143,8 +92,8 @@ fn sort(text: &str, loops: bool) -> Vec<Vec<(Option<u32>, String)>> {
         .collect()
 }
 
-/// The number of the partition `name` if it is one of `disk`: `sda1`, but `nvme0n1p1` where the disk ends in a
-/// digit.
+/// Returns the number of the partition `name` if it belongs to `disk`: `sda1`, but `nvme0n1p1` if the disk's name ends
+/// in a digit.
 fn partition_number(disk: &str, name: &str) -> Option<u32> {
     let rest = name.strip_prefix(disk)?;
     let digits = if disk.ends_with(|last: char| last.is_ascii_digit()) { rest.strip_prefix('p')? } else { rest };

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::{Code, Device, Engine, Error};
-use crate::image::fs::{FILE_SYSTEMS, Fields, extfs};
+use crate::image::fields::Fields;
+use crate::image::fs::{FILE_SYSTEMS, extfs};
 use crate::image::source::Source;
 
 /// Offset of ext's superblock in the partition, bytes.

@@ -1,5 +1,5 @@
-//! Exclusive use. An image is locked by a file beside it, which the server and other machines see; a partition or
-//! disk by a file in /var/lock, which only this machine's scripts see, as those beside the cache's images.
+//! Exclusive use. The lock of an image is a file beside it, visible to the server and other machines; that of a
+//! partition or disk is a file in /var/lock, visible only on this machine, as are those beside images in the cache.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -10,39 +10,39 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{Code, Device, Engine, Error, beside};
 
-/// What stands in a lock of this machine that a process holds: scripts leave theirs empty. Such a lock is the process's
-/// for as long as it also holds flock(2) on it, so that a process that was killed locks nobody out.
+/// The content of a lock that a process holds on this machine; those of scripts are empty. Such a lock is valid only
+/// while the process also holds flock(2) on it, so that one left by a killed process locks nobody out.
 const HELD: &str = "ogbox\n";
 
-/// Exclusive use of an image, partition or disk, given up when it is dropped.
+/// Exclusive use of an image, partition or disk, until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
-    /// Open for flock's sake.
+    /// Kept open for flock(2).
     _file: File,
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Nobody is left to tell when it fails; it may have been taken away by force (ogUnlock).
+        // A failure cannot be reported from here; ogUnlock may have removed the file.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
 impl Engine {
-    /// Whether somebody uses an image alone.
+    /// Whether an image is locked.
     pub fn image_is_locked(&self, image: &Path) -> bool {
         let path = beside::with(image, ".lock");
         path.exists() && !matches!(take_over(&path), Ok(Some(_)))
     }
 
-    /// Takes an image for exclusive use.
+    /// Locks an image.
     ///
     /// # Errors
-    /// [`Code::Locked`]: somebody has it. [`Code::NotWrite`]: no file can be made beside it.
+    /// [`Code::Locked`]: it is locked already. [`Code::NotWrite`]: no file can be made beside it.
     pub fn lock_image(&self, image: &Path) -> Result<Lock, Error> {
         let path = beside::with(image, ".lock");
-        // The cache's are only this machine's, and locked as its partitions are.
+        // Images in the cache are local, and locked like its partitions.
         let made = if image.starts_with(self.env.path("OGCAC")) {
             make(&path)
         } else {
@@ -58,14 +58,14 @@ impl Engine {
         }
     }
 
-    /// That an image is somebody else's.
+    /// Returns the error of an image that is locked already.
     pub fn image_locked(&self, image: &Path) -> Error {
         let (image, lock) = (image.display(), beside::with(image, ".lock"));
         let why = format!("{image} is in use; if by nobody (a machine was switched off), delete {}", lock.display());
         Error::new(Code::Locked, why)
     }
 
-    /// The file whose being there locks `device`.
+    /// Returns the path of the file that locks `device` by its existence.
     pub fn device_lock(&self, device: &Device) -> PathBuf {
         self.lock_named(&device.name)
     }
@@ -74,7 +74,7 @@ impl Engine {
         self.env.rooted("/var/lock").join(format!("lock-dev-{}", name.replace('/', "-")))
     }
 
-    /// Whether somebody uses `device`, or the disk that it is on, alone.
+    /// Whether `device` or the disk that it is on is locked.
     pub fn is_locked(&self, device: &Device) -> bool {
         let disk = self.disks().ok().and_then(|disks| Some(disks.get(device.disk - 1)?.first()?.name.clone()));
         [Some(device.name.clone()), disk].into_iter().flatten().any(|name| {
@@ -83,10 +83,10 @@ impl Engine {
         })
     }
 
-    /// Takes a partition or disk for exclusive use.
+    /// Locks a partition or disk.
     ///
     /// # Errors
-    /// [`Code::Locked`]: somebody has it. [`Code::NotWrite`]: /var/lock cannot be written to.
+    /// [`Code::Locked`]: it is locked already. [`Code::NotWrite`]: /var/lock is not writable.
     pub fn lock_device(&self, device: &Device) -> Result<Lock, Error> {
         let path = self.device_lock(device);
         let locked = || {
@@ -105,14 +105,14 @@ impl Engine {
     }
 }
 
-/// Makes the lock `path`, or takes over one that was left; none when somebody has it.
+/// Makes the lock `path`, or takes over one that was left; `None` if it is held.
 fn make(path: &Path) -> io::Result<Option<File>> {
     match OpenOptions::new().write(true).create_new(true).open(path) {
         Ok(mut file) => {
-            // Until it says so, it looks like a script's: whoever sees it now keeps out.
+            // While it is empty it looks like a script's lock, which everyone respects.
             flock(&file, FlockOperation::LockExclusive)?;
             file.write_all(HELD.as_bytes())?;
-            // Or, where the power fails, an empty one is left in the cache, which nobody would take over.
+            // Without this a power failure could leave an empty lock in the cache, which nobody would take over.
             file.sync_all()?;
             Ok(Some(file))
         }
@@ -121,7 +121,7 @@ fn make(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Takes the lock `path` if a process that is no more left it.
+/// Takes over the lock `path` if its process has ended; `None` if it is held.
 fn take_over(path: &Path) -> io::Result<Option<File>> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -129,7 +129,7 @@ fn take_over(path: &Path) -> io::Result<Option<File>> {
     }
     let mut said = String::new();
     Read::by_ref(&mut file).take(64).read_to_string(&mut said)?;
-    // Its holder may have deleted it between our opening and our locking it, and another made a new one.
+    // Its holder may have deleted it between our opening and locking it, and another process made a new one.
     let same = path.metadata()?.ino() == file.metadata()?.ino();
     Ok((same && said == HELD).then_some(file))
 }

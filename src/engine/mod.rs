@@ -18,7 +18,7 @@
 //! | [`error`], [`messages`] | OG_ERR_* numbers, and the texts in three languages |
 //! | [`env`] | environment, engine.cfg, OGBOX_ROOT |
 //! | [`log`] | ogEcho, ogRaiseError, ogHelp |
-//! | [`disk`], [`partition`], [`fs`] | numbers ↔ devices; partition tables; file systems of partitions |
+//! | [`device`], [`disk`], [`fs`] | disks and partitions; numbers ↔ devices; file systems of partitions |
 //! | [`cache`] | finding and emptying the CACHE partition |
 //! | [`mount`] | mount points, mounting, unmounting |
 //! | [`path`] | `REPO /x`, `CACHE /x`, `1 2 /x`, `/x` |
@@ -37,6 +37,7 @@ use std::cell::OnceCell;
 pub mod beside;
 pub mod cache;
 pub mod checksum;
+pub mod device;
 pub mod disk;
 pub mod env;
 pub mod error;
@@ -49,14 +50,13 @@ pub mod messages;
 pub mod mount;
 pub mod multicast;
 pub mod necessary;
-pub mod partition;
 pub mod path;
 pub mod space;
 pub mod syntax;
 pub mod unicast;
 pub mod upkeep;
 
-pub use disk::Device;
+pub use device::Device;
 pub use env::Env;
 pub use error::{Code, Error};
 pub use log::{Level, Targets};

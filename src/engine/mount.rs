@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::disk::{Identity, identity};
+use super::device::{Identity, identity};
 use super::{Code, Device, Engine, Error, fs};
 
 /// A line of /proc/self/mountinfo.

@@ -1,6 +1,6 @@
 //! The map of used blocks: one bit a block, in memory as partclone's version 2 stores it.
 
-/// Which blocks of a file system are used.
+/// One bit for each block of a file system: set if the block is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bitmap {
     words: Vec<u64>,
@@ -8,13 +8,13 @@ pub struct Bitmap {
 }
 
 impl Bitmap {
-    /// A map of `blocks` unused blocks.
+    /// Returns a map of `blocks` unused blocks.
     pub fn new(blocks: u64) -> Bitmap {
         Bitmap { words: vec![0; blocks.div_ceil(64) as usize], blocks }
     }
 
-    /// A map of `blocks` blocks from bytes whose lowest bits are the first blocks; bits past the last are dropped.
-    /// None when there are fewer bytes than that takes.
+    /// Returns a map of `blocks` blocks from bytes whose lowest bits are the first blocks, ignoring bits past the last
+    /// block; `None` if there are too few bytes.
     pub fn from_bytes(bytes: &[u8], blocks: u64) -> Option<Bitmap> {
         if (bytes.len() as u64) < blocks.div_ceil(8) {
             return None;
@@ -38,17 +38,17 @@ impl Bitmap {
         out.truncate(end);
     }
 
-    /// How many blocks there are.
+    /// Returns the number of blocks.
     pub fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// How many blocks are used.
+    /// Returns the number of used blocks.
     pub fn used(&self) -> u64 {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// How many of `count` blocks from `start` on are used.
+    /// Returns how many of the `count` blocks from `start` on are used.
     pub fn used_of(&self, start: u64, count: u64) -> u64 {
         let mut used = 0;
         let mut from = start;
@@ -60,23 +60,23 @@ impl Bitmap {
         used
     }
 
-    /// One past the last used block.
+    /// Returns the block after the last used one; 0 if none is used.
     pub fn end(&self) -> u64 {
         let Some(last) = self.words.iter().rposition(|word| *word != 0) else { return 0 };
         (last as u64 + 1) * 64 - u64::from(self.words[last].leading_zeros())
     }
 
-    /// Whether `block` is used; none past the end is.
+    /// Whether `block` is used; false past the end.
     pub fn get(&self, block: u64) -> bool {
         block < self.blocks && self.words[(block / 64) as usize] >> (block % 64) & 1 == 1
     }
 
-    /// Marks `count` blocks from `start` on as used; what is past the end is left out.
+    /// Marks `count` blocks from `start` on as used, as far as the map reaches.
     pub fn set(&mut self, start: u64, count: u64) {
         self.change(start, count, |word, mask| word | mask);
     }
 
-    /// Marks `count` blocks from `start` on as unused; what is past the end is left out.
+    /// Marks `count` blocks from `start` on as unused, as far as the map reaches.
     pub fn clear(&mut self, start: u64, count: u64) {
         self.change(start, count, |word, mask| word & !mask);
     }
@@ -93,13 +93,13 @@ impl Bitmap {
         }
     }
 
-    /// The first used block from `from` on and how many follow each other there.
+    /// Returns the next run of used blocks at or after `from`: its first block and its length.
     pub fn next_run(&self, from: u64) -> Option<(u64, u64)> {
         let start = self.find(from, 0);
         (start < self.blocks).then(|| (start, self.find(start, u64::MAX) - start))
     }
 
-    /// The first block from `from` on whose bit, flipped where `flip` has ones, is one; else the end.
+    /// Returns the first block from `from` on whose bit, inverted if `flip` is all ones, is set; else the end.
     fn find(&self, from: u64, flip: u64) -> u64 {
         if from >= self.blocks {
             return self.blocks;

@@ -1,15 +1,13 @@
 //! The checksums between an image's blocks.
 //!
-//! partclone's CRC-32 is the usual reflected one, begun with all ones and not inverted at the end: its value is
-//! the bitwise NOT of zlib's. Version 1's (`CRC32_0001`) has a defect that its readers must share: of each block
-//! it feeds the first byte, over and over, as many times as the block has bytes, and never begins anew.
+//! partclone's CRC-32 is the usual reflected one, started with all ones and not inverted at the end: its value is
+//! the bitwise NOT of zlib's. Version 1's (`CRC32_0001`) has a defect that readers must share: for each block it feeds
+//! the first byte as many times as the block has bytes, and it is never reset.
 
-use super::container::Header;
-
-/// How a container's blocks are summed.
+/// The kind of checksum between an image's blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Not at all.
+    /// No checksums.
     None,
     /// CRC-32 of the bytes.
     Crc32,
@@ -18,7 +16,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// From the number in a version 2 header.
+    /// Returns the mode with this number in a version 2 header; `None` if unknown.
     pub fn from_number(number: u16) -> Option<Mode> {
         match number {
             0 => Some(Mode::None),
@@ -28,7 +26,7 @@ impl Mode {
         }
     }
 
-    /// The number in a version 2 header.
+    /// Returns the mode's number in a version 2 header.
     pub fn number(self) -> u16 {
         match self {
             Mode::None => 0,
@@ -37,7 +35,7 @@ impl Mode {
         }
     }
 
-    /// As partclone.info calls it.
+    /// Returns partclone.info's name for the mode.
     pub fn name(self) -> &'static str {
         match self {
             Mode::None => "NONE",
@@ -46,30 +44,30 @@ impl Mode {
         }
     }
 
-    /// Bytes that one checksum takes.
+    /// Returns the size of one checksum, bytes.
     pub fn size(self) -> usize {
         if self == Mode::None { 0 } else { 4 }
     }
 }
 
-/// partclone's CRC-32 of `bytes`.
+/// Returns partclone's CRC-32 of `bytes`.
 pub fn crc32(bytes: &[u8]) -> u32 {
     !crc32fast::hash(bytes)
 }
 
-/// A checksum that is being made.
+/// A checksum under computation.
 #[derive(Clone, Default)]
 pub struct Running {
     crc: crc32fast::Hasher,
 }
 
 impl Running {
-    /// What goes on where the checksum `value` was reached.
+    /// Returns a checksum that continues from `value`.
     pub fn after(value: u32) -> Running {
         Running { crc: crc32fast::Hasher::new_with_initial(!value) }
     }
 
-    /// Takes whole blocks of an image whose checksums are of this mode.
+    /// Adds whole blocks of an image with checksums of this mode.
     pub fn update_blocks(&mut self, mode: Mode, blocks: &[u8], block_size: usize) {
         match mode {
             Mode::None => {}
@@ -82,12 +80,12 @@ impl Running {
         }
     }
 
-    /// Takes more bytes.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.crc.update(bytes);
     }
 
-    /// Takes one block of `len` bytes that begins with `first`, as version 1 does.
+    /// Adds one block of `len` bytes that begins with `first`, as version 1 does.
     pub fn update_v1(&mut self, first: u8, mut len: usize) {
         let row = [first; 4096];
         while len > 0 {
@@ -97,17 +95,17 @@ impl Running {
         }
     }
 
-    /// The checksum of all bytes so far.
+    /// Returns the checksum of all bytes so far.
     pub fn value(&self) -> u32 {
         !self.crc.clone().finalize()
     }
 }
 
-/// The checksums that go between the blocks of an image that is being written.
+/// The checksums between the blocks of an image that is being written.
 pub struct Between {
     mode: Mode,
     reseed: bool,
-    /// Bytes that one covers, and those until the next is due.
+    /// Bytes that one checksum covers, and bytes until the next one is due.
     chunk: u64,
     left: u64,
     first: u8,
@@ -115,21 +113,18 @@ pub struct Between {
 }
 
 impl Between {
-    /// For the image with this header; version 1's mode has a checksum a block.
-    pub fn new(header: &Header) -> Between {
-        let chunk = match header.checksum {
-            Mode::None => u64::MAX,
-            _ => u64::from(header.blocks_per_checksum) * u64::from(header.block_size),
-        };
-        Between { mode: header.checksum, reseed: header.reseed, chunk, left: chunk, first: 0, sum: Running::default() }
+    /// Sums `chunk` bytes at a time: one block in version 1's mode, any number without checksums.
+    pub fn new(mode: Mode, reseed: bool, chunk: u64) -> Between {
+        let chunk = if mode == Mode::None { u64::MAX } else { chunk };
+        Between { mode, reseed, chunk, left: chunk, first: 0, sum: Running::default() }
     }
 
-    /// How many bytes may be added before the next checksum.
+    /// Returns how many bytes may be added before the next checksum.
     pub fn room(&self) -> u64 {
         self.left
     }
 
-    /// Takes bytes of blocks, no more than there is room; gives the checksum that is due behind them.
+    /// Adds bytes of blocks, at most [`room`](Self::room); returns the checksum that is due after them, if any.
     pub fn add(&mut self, bytes: &[u8]) -> Option<[u8; 4]> {
         match (self.mode, bytes.first()) {
             (Mode::None, _) | (_, None) => return None,
@@ -141,7 +136,7 @@ impl Between {
         (self.left == 0).then(|| self.due())
     }
 
-    /// The checksum that is due behind the last block.
+    /// Returns the checksum that is due after the last block, if any.
     pub fn end(&mut self) -> Option<[u8; 4]> {
         (self.mode != Mode::None && self.left < self.chunk).then(|| self.due())
     }

@@ -1,38 +1,40 @@
 //! partclone's image container: its header, and the order of what follows.
 //!
-//! Both versions are what partclone's IMAGE_FORMATS.md describes: header, map of used blocks, then the used
-//! blocks with checksums between them. Version 2 (partclone 0.3) has a header of 110 bytes with its own CRC and
-//! one bit a block in the map, with a CRC behind it; version 1 (partclone 0.2) has a header of 4160 bytes, one
-//! byte a block, the mark `BiTmAgIc`, and a checksum after each block. Only little-endian images are read.
+//! Both versions follow partclone's IMAGE_FORMATS.md: header, map of used blocks, then the used blocks with
+//! checksums between them. Version 2 (partclone 0.3) has a header of 110 bytes with its own CRC, and a map of one bit
+//! a block with a CRC after it; version 1 (partclone 0.2) has a header of 4160 bytes, a map of one byte a block, the
+//! mark `BiTmAgIc`, and a checksum after each block. Only little-endian images are read.
 
 use super::bitmap::Bitmap;
-use super::checksum::{self, Mode};
-use super::legacy;
+use super::checksum::{self, Between, Mode};
 
-/// Bytes of a version 2 header.
+/// Size of a version 2 header, bytes.
 pub const HEADER_V2: usize = 110;
-/// Bytes of a version 1 header.
+/// Size of a version 1 header, bytes.
 pub const HEADER_V1: usize = 4160;
-/// What stands behind the map of version 1.
+/// The mark after the map of version 1.
 pub const MAP_MARK: &[u8; 8] = b"BiTmAgIc";
 
 const MAGIC: &[u8; 15] = b"partclone-image";
-/// Bytes that tell the version.
+/// Names of the file system in the images of whole disks, and the sector size that their partition tables count in,
+/// bytes.
+pub const DISKS: [(&str, u32); 2] = [("DISK", 512), ("DISK4K", 4096)];
+/// Bytes from the beginning that contain the version.
 pub const HEAD: usize = 36;
 
-/// Which version of the container.
+/// The version of the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// 0001, of partclone 0.2.
+    /// 0001, written by partclone 0.2.
     One,
-    /// 0002, of partclone 0.3.
+    /// 0002, written by partclone 0.3.
     Two,
 }
 
-/// How a map of used blocks is stored.
+/// The form in which a map of used blocks is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapMode {
-    /// There is none: all blocks are there.
+    /// No map: all blocks are in the image.
     None,
     /// One bit a block.
     Bit,
@@ -41,7 +43,7 @@ pub enum MapMode {
 }
 
 impl MapMode {
-    /// As partclone.info calls it.
+    /// Returns partclone.info's name for the mode.
     pub fn name(self) -> &'static str {
         match self {
             MapMode::None => "NONE",
@@ -51,43 +53,43 @@ impl MapMode {
     }
 }
 
-/// What an image's header says.
+/// The header of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Version of the container.
     pub version: Version,
-    /// Version of the program that made it; version 1 does not say.
+    /// Version of the program that made it; empty in version 1.
     pub made_by: String,
-    /// File system, in partclone's words (`EXTFS`, `NTFS` …).
+    /// partclone's name for the file system (`EXTFS`, `NTFS` …).
     pub fs: String,
     /// Size of the file system's device, bytes.
     pub device_size: u64,
-    /// Blocks of the file system.
+    /// Number of blocks of the file system.
     pub blocks: u64,
-    /// Used blocks as the file system's own counters say.
+    /// Used blocks by the file system's own counters.
     pub used_by_super: u64,
-    /// Used blocks as the map says; version 1 does not say.
+    /// Used blocks by the map; version 1 does not have it and repeats the other.
     pub used_by_map: u64,
-    /// Bytes of a block.
+    /// Size of a block, bytes.
     pub block_size: u32,
-    /// Word length of the machine that made it; 0 where version 1 does not say.
+    /// Word length of the machine that made it, bits; 0 in version 1.
     pub cpu_bits: u16,
-    /// How blocks are summed.
+    /// Kind of the checksums.
     pub checksum: Mode,
     /// Blocks that one checksum covers; 0 without checksums.
     pub blocks_per_checksum: u32,
-    /// Each checksum begins anew; else each goes on where the last one ended.
+    /// Whether each checksum begins anew instead of continuing the last one.
     pub reseed: bool,
-    /// How the map is stored.
+    /// Form of the map.
     pub map: MapMode,
 }
 
-/// Why bytes are no header of an image.
+/// The reason why bytes are not the header of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Offset in the header, bytes.
     pub at: usize,
-    /// What is wrong there.
+    /// The fault found there.
     pub why: String,
 }
 
@@ -95,16 +97,13 @@ fn fault<T>(at: usize, why: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { at, why: why.into() })
 }
 
-/// Bytes of the header that begins with these [`HEAD`] bytes.
+/// Returns the size of the header that begins with these [`HEAD`] bytes.
 ///
 /// # Errors
-/// No partclone image, or of a version or byte order that is not known.
+/// The bytes are not of a partclone image, or its version or byte order is not supported.
 pub fn header_size(head: &[u8]) -> Result<usize, Fault> {
     if head.len() < HEAD || !head.starts_with(MAGIC) {
-        return match legacy::of(head) {
-            Some(legacy) => fault(0, format!("an image of {}, not of partclone", legacy.program)),
-            None => fault(0, "not a partclone image"),
-        };
+        return fault(0, "not a partclone image");
     }
     match &head[30..34] {
         b"0001" => Ok(HEADER_V1),
@@ -118,10 +117,10 @@ pub fn header_size(head: &[u8]) -> Result<usize, Fault> {
 }
 
 impl Header {
-    /// Reads a header of the size that [`header_size`] gives.
+    /// Parses a header of the size that [`header_size`] returns.
     ///
     /// # Errors
-    /// What is wrong, and where. Sizes are checked against each other, not against any device.
+    /// The first fault found. Sizes are checked against each other, not against any device.
     pub fn parse(bytes: &[u8]) -> Result<Header, Fault> {
         let size = header_size(bytes)?;
         if bytes.len() < size {
@@ -147,7 +146,7 @@ impl Header {
             return fault(at_blocks, "a file system without blocks");
         }
         if self.map == MapMode::None && self.blocks > MAX_UNMAPPED {
-            return fault(at_blocks, format!("{} blocks without a map of which are used are too many", self.blocks));
+            return fault(at_blocks, format!("{} blocks are too many without a map of the used ones", self.blocks));
         }
         if self.device_size > i64::MAX as u64 {
             return fault(at_size, format!("a device of {} bytes is impossible", self.device_size));
@@ -155,17 +154,17 @@ impl Header {
         Ok(())
     }
 
-    /// Bytes of all blocks.
+    /// Returns the size of all blocks, bytes.
     pub fn block_bytes(&self) -> u64 {
         self.blocks * u64::from(self.block_size)
     }
 
-    /// Bytes a target must have: all blocks, or the device's size where that is more exact.
+    /// Returns the size that a target must have, bytes: that of all blocks, or of the device if that is larger.
     pub fn target_size(&self) -> u64 {
         self.device_size.max(self.block_bytes())
     }
 
-    /// Bytes of the map, without what checks it.
+    /// Returns the size of the map without its check, bytes.
     pub fn map_size(&self) -> u64 {
         match self.map {
             MapMode::None => 0,
@@ -174,7 +173,7 @@ impl Header {
         }
     }
 
-    /// Bytes of what checks the map: version 2's CRC, version 1's mark.
+    /// Returns the size of the map's check, bytes: version 2's CRC, version 1's mark.
     pub fn map_check(&self) -> u64 {
         match (self.version, self.map) {
             (_, MapMode::None) => 0,
@@ -183,13 +182,24 @@ impl Header {
         }
     }
 
-    /// Bytes before the first block.
+    /// Returns the number of bytes before the first block.
     pub fn front_size(&self) -> u64 {
         let header = if self.version == Version::One { HEADER_V1 } else { HEADER_V2 };
         header as u64 + self.map_size() + self.map_check()
     }
 
-    /// The header's bytes, as partclone writes them.
+    /// Returns the sector size that a disk's partition table counts in, bytes; `None` if the image is not of a whole
+    /// disk.
+    pub fn disk_sector(&self) -> Option<u32> {
+        DISKS.iter().find(|(name, _)| *name == self.fs).map(|(_, sector)| *sector)
+    }
+
+    /// Returns the checksums that go between the blocks of an image with this header.
+    pub fn sums(&self) -> Between {
+        Between::new(self.checksum, self.reseed, u64::from(self.blocks_per_checksum) * u64::from(self.block_size))
+    }
+
+    /// Returns the header's bytes, as partclone writes them.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = vec![0; if self.version == Version::One { HEADER_V1 } else { HEADER_V2 }];
         let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
@@ -228,7 +238,7 @@ impl Header {
     }
 }
 
-/// What stands before the first block: header, map, and what checks the map.
+/// Returns everything before the first block: header, map and the map's check.
 pub fn front(header: &Header, map: &Bitmap) -> Vec<u8> {
     let mut out = header.to_bytes();
     let at = out.len();
@@ -247,20 +257,20 @@ pub fn front(header: &Header, map: &Bitmap) -> Vec<u8> {
     out
 }
 
-/// Largest block that is believed: nothing comes near it, and one block is held in memory.
+/// Largest block that is accepted, bytes: real ones are far smaller, and one block is held in memory.
 const MAX_BLOCK_SIZE: u32 = 16 << 20;
-/// Most blocks of an image without a map that are believed: a map is made for them before any of them has come. 2 TiB by
-/// sectors.
+/// Most blocks that are accepted of an image without a map, since a map is made before any of them arrives: 2 TiB in
+/// sectors of 512 bytes.
 const MAX_UNMAPPED: u64 = 1 << 32;
 
 fn text(text: &str, most: usize) -> &[u8] {
-    // The last byte stays the zero that ends the text.
+    // The last byte stays zero and ends the text.
     &text.as_bytes()[..text.len().min(most - 1)]
 }
 
 fn read_text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    // Printed on terminals: nothing that moves a cursor.
+    // It is printed on terminals: no control characters.
     bytes[..end].iter().map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '?' }).collect()
 }
 

@@ -1,6 +1,6 @@
-//! An image into another format: taken apart, put together and compressed anew as it passes, its checksums verified.
+//! Conversion of an image into another format or compression, in one pass, with its checksums verified.
 //!
-//! Two pipelines side by side with a pipe between them, so that both expand and compress on all cores.
+//! Two pipelines run at once with a pipe between them, so that expanding and compressing both use all cores.
 
 use std::io::{PipeWriter, Write};
 
@@ -8,15 +8,18 @@ use super::bitmap::Bitmap;
 use super::checksum::Between;
 use super::codec::{self, Codec, Input, Piece, read_full};
 use super::container::{self, Header};
+use super::fields::is_zero;
+use super::format::{Format, header, untyped};
 use super::fs::{Used, raw};
-use super::save::{Format, header, pack, untyped};
+use super::save::pack;
 use super::unpack::{self, Event};
 use super::{Error, Watch};
 
-/// Bytes that the pipe holds: as much as an ordinary user may ask for.
+/// Capacity of the pipe, bytes: the most that an ordinary user may ask for.
 const PIPE: usize = 1 << 20;
 
-/// Writes the image `input` to `out`, which errors call `name`, in this format; gives its pieces, as [`codec::pack`] does.
+/// Writes the image `input` to `out`, called `name` in errors, in this format; returns the pieces as [`codec::pack`]
+/// does.
 ///
 /// # Errors
 /// The image is damaged or cut short, `out` cannot be written, or an end was asked for.
@@ -34,7 +37,7 @@ pub fn convert(
             Event::Begin(map) => {
                 let mut header = Header { used_by_map: map.used(), ..header.clone() };
                 format.put(&mut header);
-                sums = Some(Between::new(&header));
+                sums = Some(header.sums());
                 send(&mut &pipe, &container::front(&header, map))
             }
             Event::Blocks(_, bytes) => match &mut sums {
@@ -50,10 +53,10 @@ pub fn convert(
     })
 }
 
-/// The blocks that are not zero of a copy of a device byte by byte (dd, partclone.dd), compressed or not.
+/// Returns the blocks that are not zero in a byte-by-byte copy of a device (dd, partclone.dd), compressed or not.
 ///
 /// # Errors
-/// It is damaged or no whole number of sectors, or an end was asked for.
+/// The copy is damaged or not a whole number of sectors, or an end was asked for.
 pub fn scan_raw(mut input: Input, watch: &Watch) -> Result<Used, Error> {
     (watch.begin)(&untyped(0));
     let mut scan = Scan::default();
@@ -66,10 +69,10 @@ pub fn scan_raw(mut input: Input, watch: &Watch) -> Result<Used, Error> {
     scan.finish().ok_or_else(|| Error::Refused(format!("{} expands to no whole number of sectors", input.name())))
 }
 
-/// Writes a copy of a device, of which `used` was scanned, as an image of those blocks.
+/// Writes a byte-by-byte copy of a device as an image of the blocks `used`, which [`scan_raw`] found in it.
 ///
 /// # Errors
-/// It changed or is damaged, `out` cannot be written, or an end was asked for.
+/// The copy changed since or is damaged, `out` cannot be written, or an end was asked for.
 pub fn convert_raw(
     mut input: Input,
     used: &Used,
@@ -86,7 +89,7 @@ pub fn convert_raw(
     through_pipe(out, name, codec, watch, |pipe| {
         let pipe = &mut &pipe;
         send(pipe, &container::front(&header, &used.map))?;
-        let mut sums = Between::new(&header);
+        let mut sums = header.sums();
         let (block, mut at) = (u64::from(header.block_size), 0);
         codec::unpack(packed, &mut input, watch, &mut |mut bytes| {
             while !bytes.is_empty() {
@@ -109,13 +112,13 @@ pub fn convert_raw(
     })
 }
 
-/// Which sectors are not zero, of bytes that pass.
+/// A search for sectors that are not zero, in bytes as they pass.
 #[derive(Default)]
 struct Scan {
-    /// A bit a sector.
+    /// One bit a sector: set if it is not zero.
     bits: Vec<u8>,
     sectors: u64,
-    /// Bytes of the sector that is not complete, and whether it has one that is not zero.
+    /// Bytes seen of the current sector, and whether any of them is not zero.
     part: usize,
     used: bool,
 }
@@ -126,7 +129,7 @@ impl Scan {
     fn take(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(Self::SECTOR - self.part));
-            self.used |= !raw::is_zero(now);
+            self.used |= !is_zero(now);
             self.part += now.len();
             if self.part == Self::SECTOR {
                 if self.sectors.is_multiple_of(8) {
@@ -158,7 +161,7 @@ impl Scan {
     }
 }
 
-/// Compresses into `out` what `write` puts into the pipe it is given.
+/// Compresses everything that `write` sends through the pipe into `out`.
 fn through_pipe(
     out: &mut (dyn Write + Send),
     name: &str,
@@ -167,14 +170,14 @@ fn through_pipe(
     write: impl FnOnce(PipeWriter) -> Result<(), Error> + Send,
 ) -> Result<Vec<Piece>, Error> {
     let (mut from, to) = std::io::pipe().map_err(|error| Error::io("make a pipe", error))?;
-    // It works as well with a smaller one.
+    // A smaller pipe works as well.
     let _ = rustix::pipe::fcntl_setpipe_size(&to, PIPE);
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || write(to));
         let packed = pack(out, name, codec, watch, &mut |to| {
             read_full(&mut from, to).map_err(|error| Error::io("read from a pipe", error))
         });
-        // Whoever writes notices that nobody reads any more.
+        // The writer notices the closed pipe.
         drop(from);
         match (writer.join(), packed) {
             (Ok(Err(Error::Io { error, .. })), Err(packed)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
@@ -187,7 +190,7 @@ fn through_pipe(
     })
 }
 
-/// Sends bytes of blocks, and the checksums that are due between them.
+/// Sends bytes of blocks with the checksums that are due between them.
 fn blocks(pipe: &mut &PipeWriter, sums: &mut Between, mut bytes: &[u8]) -> Result<(), Error> {
     while !bytes.is_empty() {
         let (now, later) = bytes.split_at(sums.room().min(bytes.len() as u64) as usize);

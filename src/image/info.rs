@@ -1,11 +1,11 @@
-//! What an image's header says, in the words of partclone.info 0.3 (scripts parse them) and as JSON.
+//! An image's header in the words of partclone.info 0.3, which scripts parse, and as JSON.
 
 use nanoserde::SerJson;
 
 use super::checksum::Mode;
 use super::container::{Header, Version};
 
-/// The first part: what partclone prints of a file system whenever it works on one.
+/// Returns the first part: the file system, as partclone prints it whenever it works on one.
 pub fn file_system(header: &Header) -> String {
     let size = |blocks: u64| blocks.saturating_mul(u64::from(header.block_size));
     let used = header.used_by_super;
@@ -25,7 +25,7 @@ pub fn file_system(header: &Header) -> String {
     )
 }
 
-/// The second part: what is told of the image itself.
+/// Returns the second part: the image itself.
 pub fn image(header: &Header) -> String {
     let or = |known: bool, text: String| if known { text } else { "n/a".to_owned() };
     let two = header.version == Version::Two;
@@ -50,7 +50,7 @@ pub fn image(header: &Header) -> String {
     )
 }
 
-/// Decimal units, five columns wide, as partclone prints them.
+/// Returns a size in decimal units, five columns wide, as partclone prints it.
 fn bytes(count: u64) -> String {
     let (unit, name) = match count {
         0..1_000 => return format!("{count:3} Byte"),
@@ -62,7 +62,7 @@ fn bytes(count: u64) -> String {
     format!("{:5.1} {name}", count as f64 / unit)
 }
 
-/// What `--json` prints.
+/// The object that `--json` prints.
 #[derive(SerJson)]
 struct Report<'a> {
     format: u32,
@@ -79,7 +79,7 @@ struct Report<'a> {
     reseed: bool,
 }
 
-/// The header as one JSON object in a line; `compression` is the codec's name.
+/// Returns the header as one JSON object on a line; `compression` is the codec's name.
 pub fn json(header: &Header, compression: &str) -> String {
     let report = Report {
         format: if header.version == Version::One { 1 } else { 2 },

@@ -1,8 +1,8 @@
-//! An image as the device it was made of, read from anywhere: a block that it does not have is zero. So a partition
-//! is taken out of the image of a disk without a look at the others.
+//! Random access to the device that an image was made of; blocks that the image leaves out read as zero. So a
+//! partition is taken out of the image of a disk without reading the others.
 //!
-//! What is read at once is what one of partclone's checksums covers, and it is verified. By that a wrong index of a
-//! compressed image is found out, and another one made.
+//! The unit of reading is what one of partclone's checksums covers, and it is verified. That exposes a wrong index of
+//! a compressed image, which is then made anew.
 
 use std::fs::File;
 use std::io;
@@ -16,25 +16,25 @@ use super::codec::Input;
 use super::codec::seek::Pieces;
 use super::container::Header;
 use super::source::Source;
-use super::{Error, disk, unpack};
+use super::{Error, unpack};
 
-/// Most bytes that one checksum may cover, and how many such are kept.
+/// Most bytes that one checksum may cover, and number of such groups that are kept.
 const MOST: u64 = 16 << 20;
 const KEPT: usize = 4;
-/// Blocks between two of which it is remembered how many used ones are before them.
+/// Interval at which the number of used blocks before a block is remembered, blocks.
 const STEP: u64 = 1 << 16;
 
-/// Opens the image of a device to be read as that device, its checksums compared unless they are to be ignored. `say` is
-/// told when its index cannot be used.
+/// Opens the image of a device as that device, comparing checksums unless `ignore_checksums`. `say` receives a line if
+/// the image's index cannot be used.
 ///
 /// # Errors
-/// It is no image, cannot be read, or is one of which only all can be read.
+/// The file is not an image, cannot be read, or can only be read from beginning to end.
 pub fn open(path: &Path, ignore_checksums: bool, say: fn(&str)) -> Result<Source, Error> {
     let name = path.display().to_string();
     let open = || File::open(path).map_err(|error| Error::io(format!("open {name}"), error));
     let (header, map) = unpack::header(Input::new(Box::new(open()?), &name))?;
     let block = u64::from(header.block_size);
-    // Without checksums as many as one usually covers.
+    // Without checksums, as many as one usually covers.
     let blocks = match header.checksum {
         Mode::None => (1 << 20) / block,
         _ => u64::from(header.blocks_per_checksum),
@@ -42,8 +42,8 @@ pub fn open(path: &Path, ignore_checksums: bool, say: fn(&str)) -> Result<Source
     let group = blocks.max(1).saturating_mul(block);
     if group > MOST {
         return Err(Error::Refused(format!(
-            "{name}: its checksums cover {group} bytes each, too many for a part of it to be read: make one with usual \
-             ones, by `ogbox image convert {name} -o OTHER`"
+            "{name}: its checksums cover {group} bytes each, too many for reading a part: make one with the usual ones by \
+             `ogbox image convert {name} -o OTHER`"
         )));
     }
     let sum = header.checksum.size() as u64;
@@ -54,11 +54,11 @@ pub fn open(path: &Path, ignore_checksums: bool, say: fn(&str)) -> Result<Source
         used += map.used_of(step * STEP, STEP);
     }
     let whole = header.front_size() + used * block + used.div_ceil(blocks) * sum;
-    // Such groups are an odd number of times four bytes. Only by 65,536 of them does one come to lie where another was in
-    // a file of pieces of 256 KiB: up to there no index can be wrong without the checksums telling.
+    // Such a group is an odd multiple of four bytes long. In a file with pieces of 256 KiB it takes 65,536 groups until
+    // one begins where another could: up to there the checksums expose every wrong index.
     let trust = !ignore_checksums && header.checksum == Mode::Crc32 && group % 8 == 0 && whole < (group + sum) << 16;
     let pieces = Pieces::open(open()?, path, whole, trust, say)?;
-    let (size, sector) = (header.target_size(), disk::sector_of(&header).unwrap_or(512));
+    let (size, sector) = (header.target_size(), header.disk_sector().unwrap_or(512));
     let inside = Inside {
         name: name.clone(),
         header,
@@ -91,21 +91,21 @@ struct Inside {
     name: String,
     header: Header,
     map: Bitmap,
-    /// Blocks that one checksum covers.
+    /// Blocks in a group, which one checksum covers.
     blocks: u64,
-    /// Used blocks in all.
+    /// Number of used blocks.
     used: u64,
     pieces: Pieces,
     ignore_checksums: bool,
-    /// How many used blocks are before each [`STEP`]th block.
+    /// Number of used blocks before each [`STEP`]th block.
     before: Vec<u64>,
-    /// The last groups that were read, the last one last.
+    /// The groups read last, by number; the most recent one at the end.
     groups: Vec<(u64, Vec<u8>)>,
     say: fn(&str),
 }
 
 impl Inside {
-    /// Reads some of what is at byte `at`, at least one byte.
+    /// Reads at least one byte at offset `at`; returns how many.
     fn read(&mut self, to: &mut [u8], at: u64) -> Result<usize, Error> {
         let size = u64::from(self.header.block_size);
         let (block, within) = (at / size, at % size);
@@ -125,7 +125,7 @@ impl Inside {
         Ok(take)
     }
 
-    /// The used blocks that checksum `number` covers.
+    /// Returns the bytes of group `number`, which begin with its blocks.
     fn group(&mut self, number: u64) -> Result<&[u8], Error> {
         match self.groups.iter().position(|(have, _)| *have == number) {
             Some(place) => self.groups[place..].rotate_left(1),
@@ -135,9 +135,7 @@ impl Inside {
                     if !self.pieces.table() {
                         return Err(error);
                     }
-                    (self.say)(&format!(
-                        "{error}; in case its index is wrong, it is read once for where its blocks stand"
-                    ));
+                    (self.say)(&format!("{error}; in case its index is wrong, it is read once to find its blocks"));
                     self.groups.clear();
                     self.pieces.scan()?;
                     self.load(number, &mut bytes)?;

@@ -1,4 +1,4 @@
-//! Images that other programs than partclone made: recognised by their first bytes, and handed to their program.
+//! Images made by programs other than partclone: recognised by their first bytes, and handed to their program.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -8,22 +8,23 @@ use std::process::{Command, Stdio};
 use nanoserde::SerJson;
 
 use super::codec::{self, Input};
-use super::fs::Fields;
-use super::{Error, Watch, save};
+use super::fields::Fields;
+use super::format::untyped;
+use super::{Error, Watch};
 
-/// What made an image, and what its first bytes say.
+/// The program that made an image, and what the first bytes reveal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Legacy {
     /// The program.
     pub program: &'static str,
-    /// The file system; empty when that is not said.
+    /// The file system; empty if unknown.
     pub fs: &'static str,
-    /// Bytes that a target must have; 0 when that is not said.
+    /// Size that a target must have, bytes; 0 if unknown.
     pub size: u64,
 }
 
 impl Legacy {
-    /// As one JSON object in a line; `compression` is the codec's name.
+    /// Returns one JSON object on a line; `compression` is the codec's name.
     pub fn json(&self, compression: &str) -> String {
         let Legacy { program, fs, size } = self;
         Report { program, compression, fs, device_size: *size }.serialize_json()
@@ -40,7 +41,7 @@ impl fmt::Display for Legacy {
     }
 }
 
-/// What `--json` prints.
+/// The object that `--json` prints.
 #[derive(SerJson)]
 struct Report<'a> {
     program: &'a str,
@@ -51,27 +52,27 @@ struct Report<'a> {
 
 const NTFSCLONE: &str = "ntfsclone";
 const PARTIMAGE: &str = "partimage";
-/// A device byte by byte.
+/// The program of byte-by-byte copies of a device.
 pub const DD: &str = "partclone.dd";
 
-/// What made the image whose plain bytes begin so; none when nothing that is known.
+/// Identifies the program from an image's first decompressed bytes; `None` if unknown.
 pub fn of(head: &[u8]) -> Option<Legacy> {
     match () {
-        // ntfsclone's header: mark, version, size of a cluster, size of the device.
+        // ntfsclone's header: mark, version, cluster size, device size.
         () if head.starts_with(b"\0ntfsclone-image") => {
             Some(Legacy { program: NTFSCLONE, fs: "NTFS", size: Fields(head).u64(22) })
         }
         () if head.starts_with(b"PaRtImAgE-VoLuMe") => Some(Legacy { program: PARTIMAGE, fs: "", size: 0 }),
-        // A whole device: it begins with a boot sector.
+        // A device begins with a boot sector.
         () if Fields(head).u16(510) == 0xaa55 => Some(Legacy { program: DD, fs: "", size: 0 }),
         () => None,
     }
 }
 
-/// What made an image; none when partclone or nothing that is known.
+/// Identifies the program that made an image; `None` if it is partclone or unknown.
 ///
 /// # Errors
-/// It cannot be read, or its compression is damaged where it begins.
+/// The image cannot be read, or its first bytes cannot be decompressed.
 pub fn recognise(mut input: Input) -> Result<Option<Legacy>, Error> {
     let codec = codec::recognise(input.peek(16)?);
     let mut head = Vec::new();
@@ -82,7 +83,7 @@ pub fn recognise(mut input: Input) -> Result<Option<Legacy>, Error> {
     Ok(of(&head))
 }
 
-/// Expands an image into its program, which restores it to `target`.
+/// Decompresses an image into the program that made it, which restores it to `target`.
 ///
 /// # Errors
 /// The program is not installed or fails, the image's compression is damaged, or an end was asked for.
@@ -94,7 +95,7 @@ pub fn restore(legacy: &Legacy, mut input: Input, target: &Path, watch: &Watch) 
         PARTIMAGE => command.args(["-f3", "-B", "gui=no", "restore"]).arg(target).arg("stdin"),
         _ => {
             return Err(Error::Refused(format!(
-                "{name} is no image but a copy byte by byte: nothing was written; make it one with `ogbox image \
+                "{name} is not an image but a byte-by-byte copy: nothing was written; make it one with `ogbox image \
                  convert --raw`"
             )));
         }
@@ -106,7 +107,7 @@ pub fn restore(legacy: &Legacy, mut input: Input, target: &Path, watch: &Watch) 
             )),
             _ => Error::io(format!("run {program}"), error),
         })?;
-    (watch.begin)(&save::untyped(0));
+    (watch.begin)(&untyped(0));
     let codec = codec::recognise(input.peek(16)?);
     let sent = match child.stdin.take() {
         Some(mut stdin) => codec::unpack(codec, &mut input, watch, &mut |bytes| {
@@ -116,12 +117,12 @@ pub fn restore(legacy: &Legacy, mut input: Input, target: &Path, watch: &Watch) 
         None => Ok(()),
     };
     if matches!(&sent, Err(error) if !matches!(error, Error::Io { .. })) {
-        // It would take the end of a damaged image for the image's end.
+        // The program would take the end of a damaged image for its proper end.
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| Error::io(format!("wait for {program}"), error))?;
     match sent {
-        // That the pipe broke says less than why the program let go of it.
+        // A broken pipe says less than the program's exit status.
         Ok(()) | Err(Error::Io { .. }) if !status.success() => {
             Err(Error::Refused(format!("{program} ended with {status}: {to} was not finished and is unusable")))
         }

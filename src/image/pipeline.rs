@@ -1,9 +1,9 @@
 //! Pieces in order through several threads, in bounded memory.
 //!
-//! There is no thread a stage: each thread fills a free set of buffers with the next piece under a lock, works on it
-//! alone, and lays it down. Who lays down the piece whose turn it is gives it out, and all that are ready behind it;
-//! the others go on with the next free buffers instead of waiting for their turn. So a piece stays in one core's cache
-//! from reading to the end of the work, and there are as many buffers as were passed, made once.
+//! Threads are not tied to a stage: each fills a free set of buffers with the next piece under a lock, works on it
+//! alone, and lays it down. A thread that lays down the piece whose turn it is drains it and all that are ready after
+//! it; the others go on with the next free buffers instead of waiting for their turn. So a piece stays in one core's
+//! cache from reading to the end of the work, and memory is bounded by the buffers that were passed.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -19,21 +19,21 @@ struct Outlet<'a, W, E> {
     turn: u64,
     /// A thread is giving pieces out.
     draining: bool,
-    /// Pieces that wait for their turn, and what came of the work on them.
+    /// Pieces that wait for their turn, with the results of the work on them.
     ready: Vec<(u64, Result<(), E>, &'a mut W)>,
     /// Buffers that hold no piece.
     free: Vec<&'a mut W>,
-    /// The error of the first piece that had one, or that a thread panicked.
+    /// The error of the first piece that had one, or the fact that a thread panicked.
     failed: Option<Result<(), E>>,
 }
 
-/// Passes pieces through the buffers `sets` until `fill` has no more; [`buffers`] says how many there should be.
+/// Passes pieces through the buffers `sets` until `fill` has no more; [`buffers`] returns how many there should be.
 ///
 /// `fill` and `drain` are called by one thread at a time and in order; `work` by all at once. The first error in
 /// the order of the pieces ends everything, and all pieces before it have been drained.
 ///
 /// # Errors
-/// What `fill`, `work` or `drain` gave.
+/// The first error of `fill`, `work` or `drain`.
 pub fn run<W: Send, E: Send>(
     sets: &mut [W],
     fill: impl FnMut(&mut W) -> Result<bool, E> + Send,
@@ -76,7 +76,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Buffers without a piece; none when all is over.
+/// Returns buffers without a piece; `None` once all is over.
 fn free<'a, W, E>(outlet: &Mutex<Outlet<'a, W, E>>, freed: &Condvar) -> Option<&'a mut W> {
     let mut outlet = freed
         .wait_while(lock(outlet), |outlet| outlet.free.is_empty() && outlet.failed.is_none())
@@ -84,7 +84,7 @@ fn free<'a, W, E>(outlet: &Mutex<Outlet<'a, W, E>>, freed: &Condvar) -> Option<&
     if outlet.failed.is_some() { None } else { outlet.free.pop() }
 }
 
-/// The next piece's number and whether it was filled; none at the end.
+/// Returns the next piece's number and whether it was filled; `None` at the end.
 fn take<W, E>(
     intake: &Mutex<Intake<impl FnMut(&mut W) -> Result<bool, E>>>,
     set: &mut W,
@@ -108,7 +108,7 @@ fn take<W, E>(
     Some((intake.next - 1, filled))
 }
 
-/// Lays a piece down and drains those whose turn has come, unless another thread does; false when all is over.
+/// Lays a piece down and drains those whose turn has come, unless another thread does; false once all is over.
 fn give<'a, W, E>(
     outlet: &Mutex<Outlet<'a, W, E>>,
     drain: &Mutex<impl FnMut(&mut W) -> Result<(), E>>,
@@ -142,7 +142,7 @@ fn give<'a, W, E>(
     state.failed.is_none()
 }
 
-/// Wakes all threads when its thread panics.
+/// A guard that wakes all threads if its own panics.
 struct Bell<'b, 'a, W, E> {
     outlet: &'b Mutex<Outlet<'a, W, E>>,
     freed: &'b Condvar,
@@ -157,12 +157,12 @@ impl<W, E> Drop for Bell<'_, '_, W, E> {
     }
 }
 
-/// How many threads keep all cores busy: one more, for when one waits for a disk.
+/// Returns how many threads keep all cores busy: one more than cores, as one may wait for a disk.
 fn threads() -> usize {
     crate::sys::cpus::count() + 1
 }
 
-/// How many sets of buffers: one a thread, and one a core for pieces that wait for their turn.
+/// Returns how many sets of buffers to make: one a thread, and one a core for pieces that wait for their turn.
 pub fn buffers() -> usize {
     threads() + crate::sys::cpus::count()
 }

@@ -1,36 +1,36 @@
-//! An image back onto a target: expanded side by side, its checksums verified, written in order.
+//! Restoring an image to a target: decompressed on all cores, its checksums verified, written in order.
 
 use std::path::Path;
 
 use super::bitmap::Bitmap;
 use super::codec::Input;
 use super::container::Header;
-use super::disk::{self, Table};
+use super::fit::fit;
 use super::fs::{ntfs, raw};
 use super::target::{Target, Unused};
 use super::unpack::{self, Event};
-use super::{Error, Watch};
+use super::{Error, Watch, table};
 
-/// How an image is to be restored.
+/// Options for restoring an image.
 #[derive(Clone, Copy, Default)]
 pub struct Options {
     /// Do not compare the blocks' checksums.
     pub ignore_checksums: bool,
-    /// A target is large enough that holds the last used block, even if the file system is larger.
+    /// Accept a target that holds the last used block, even if the file system is larger.
     pub used_fit: bool,
-    /// What becomes of unused blocks.
+    /// Treatment of unused blocks.
     pub unused: Unused,
-    /// Read the target back past the cache and compare.
+    /// Read the target back, bypassing the cache, and compare.
     pub verify: bool,
-    /// Overwrite a partition table by a file system.
+    /// Overwrite a partition table with a file system.
     pub force: bool,
 }
 
 /// Restores the image `input` to `path`.
 ///
 /// # Errors
-/// The image is damaged or cut short, the target refused or failing, or an end was asked for. The message says so
-/// when the target was written to and is unusable.
+/// The image is damaged or cut short, the target is refused or fails, or an end was asked for. The message says if the
+/// target was written to and is unusable.
 pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> Result<Header, Error> {
     let mut target = None;
     let mut boot = Vec::new();
@@ -41,8 +41,8 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             if options.verify {
                 written.map = map.clone();
             }
-            // What an image of everything that is not zero leaves out must be zero, whatever is to become of the rest.
-            let unused = if raw::is_raw(header) { Unused::Zero } else { options.unused };
+            // Blocks that such an image leaves out were zero and must be zero again, whatever the options say.
+            let unused = if raw::is_raw(&header.fs) { Unused::Zero } else { options.unused };
             clear_unused(target, header, map, unused, watch)
         }
         Event::Blocks(first, bytes) => {
@@ -60,7 +60,7 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
     });
     let done = done.and_then(|header| {
         if let Some(target) = &mut target {
-            // NTFS has a copy of its boot sector behind its last cluster, where partclone's images do not reach.
+            // NTFS has a copy of its boot sector after its last cluster, where partclone's images do not reach.
             let copy = header.device_size.saturating_sub(boot.len() as u64);
             let reaches = target.size().is_none_or(|size| header.device_size <= size);
             if !boot.is_empty() && copy >= header.block_bytes() && reaches {
@@ -70,8 +70,8 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             if options.verify {
                 written.compare(target, &header, watch)?;
             }
-            if disk::sector_of(&header).is_some() {
-                disk::fit(target, &header)?;
+            if header.disk_sector().is_some() {
+                fit(target, &header)?;
                 target.sync()?;
             }
             target.finish();
@@ -86,7 +86,7 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
     }
 }
 
-/// Opens the target and makes sure that it is one for such an image.
+/// Opens the target and checks that it suits the image.
 fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options) -> Result<Target, Error> {
     let least = match options.used_fit {
         true => map.end() * u64::from(header.block_size),
@@ -94,9 +94,9 @@ fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options) -> Result
     };
     let target = Target::open(path, header, least)?;
     let name = target.name();
-    let Some(sector) = disk::sector_of(header) else {
-        let spared = raw::is_raw(header) || options.force;
-        if !spared && target.source()?.is_some_and(|source| !matches!(Table::read(&source), Ok(None))) {
+    let Some(sector) = header.disk_sector() else {
+        let spared = raw::is_raw(&header.fs) || options.force;
+        if !spared && target.source()?.is_some_and(|source| !matches!(table::sound(&source), Ok(None))) {
             return Err(Error::Refused(format!(
                 "{name} has a partition table and the image holds {}: nothing was written; name a partition, or clear \
                  the table first (wipefs -a)",
@@ -113,7 +113,7 @@ fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options) -> Result
     }
 }
 
-/// Before the first block is written, so that a target that cannot is refused in time.
+/// Clears unused blocks before the first block is written, so that a target that cannot is refused in time.
 fn clear_unused(
     target: &mut Target,
     header: &Header,
@@ -125,7 +125,7 @@ fn clear_unused(
         return Ok(());
     }
     let size = u64::from(header.block_size);
-    // What an image of used blocks that just fit leaves out may lie behind the target's end.
+    // If only the used blocks fit, unused ones may lie beyond the target's end.
     let last = target.size().map_or(map.blocks(), |bytes| map.blocks().min(bytes / size));
     let mut from = 0;
     while from < last {
@@ -133,7 +133,7 @@ fn clear_unused(
             return Err(Error::Interrupted);
         }
         let (start, count) = map.next_run(from).unwrap_or((last, 0));
-        // Not all at once, for a disk may take hours.
+        // In parts, as a disk may take hours.
         let end = start.min(last).min(from + CLEARED.div_ceil(size));
         if from < end {
             target.clear(unused, from * size, (end - from) * size)?;
@@ -143,13 +143,13 @@ fn clear_unused(
     Ok(())
 }
 
-/// Most bytes that are cleared between two looks at whether to go on.
+/// Most bytes cleared between two checks of whether to stop.
 const CLEARED: u64 = 1 << 30;
 
 /// Bytes that one remembered checksum covers.
 const SUMMED: usize = 1 << 20;
 
-/// What was written: the CRC-32 of each [`SUMMED`] bytes of used blocks, 4 KB of memory a GB.
+/// A record of what was written: the CRC-32 of each [`SUMMED`] bytes of used blocks, 4 KiB of memory for each GiB.
 #[derive(Default)]
 struct Written {
     map: Bitmap,
@@ -176,7 +176,7 @@ impl Written {
         self.filled = 0;
     }
 
-    /// Reads the target back and compares.
+    /// Reads the target back and compares it with the record.
     fn compare(&mut self, target: &Target, header: &Header, watch: &Watch) -> Result<(), Error> {
         let sums = std::mem::take(&mut self.sums);
         let last = (self.filled > 0).then(|| std::mem::take(&mut self.sum).finalize());

@@ -1,110 +1,34 @@
-//! A file system's used blocks into an image: read once in large runs, summed, compressed side by side, written
-//! in order.
+//! Saving a file system's used blocks as an image: read once in large runs, checksummed, compressed on all cores,
+//! written in order.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::bitmap::Bitmap;
-use super::checksum::{Between, Mode};
+use super::checksum::Between;
 use super::codec::{self, Codec, Piece};
-use super::container::{self, Header, MapMode, Version};
-use super::disk::{self, Table};
+use super::container::{self, Header};
+use super::format::{self, Format};
 use super::fs::{self, Used, raw};
 use super::source::Source;
-use super::{Error, Watch};
+use super::{Error, Watch, disk, table};
 
-/// In the header, where partclone puts its version: the version of the format, and who.
-const MADE_BY: &str = "0.3+ogbox";
-
-/// Bytes that one checksum covers unless it is said otherwise: partclone's buffer.
-const BYTES_PER_CHECKSUM: u32 = 1 << 20;
-
-/// Of which version an image is, and how its blocks are summed.
-#[derive(Clone, Copy)]
-pub struct Format {
-    /// Of the container.
-    pub version: Version,
-    /// How blocks are summed, in version 2.
-    pub checksum: Mode,
-    /// Blocks a checksum; none for as many as make 1 MiB.
-    pub blocks_per_checksum: Option<u32>,
-    /// Each checksum begins anew.
-    pub reseed: bool,
-}
-
-impl Default for Format {
-    /// As partclone 0.3 does it.
-    fn default() -> Format {
-        Format { version: Version::Two, checksum: Mode::Crc32, blocks_per_checksum: None, reseed: true }
-    }
-}
-
-impl Format {
-    /// Writes itself into a header whose fields of the file system are right.
-    pub fn put(&self, header: &mut Header) {
-        header.version = self.version;
-        if self.version == Version::One {
-            // It has room for one of the two, by which readers count.
-            header.used_by_super = header.used_by_map;
-        }
-        (header.checksum, header.reseed, header.map) = match self.version {
-            Version::One => (Mode::Crc32V1, false, MapMode::Byte),
-            Version::Two => (self.checksum, self.reseed, MapMode::Bit),
-        };
-        let usual = BYTES_PER_CHECKSUM / header.block_size;
-        header.blocks_per_checksum = match header.checksum {
-            Mode::None => 0,
-            Mode::Crc32 => self.blocks_per_checksum.unwrap_or(usual).max(1),
-            Mode::Crc32V1 => 1,
-        };
-    }
-}
-
-/// The header of an image of these blocks.
-pub fn header(used: &Used, format: &Format) -> Header {
-    let mut header = Header {
-        version: Version::Two,
-        made_by: MADE_BY.to_owned(),
-        fs: used.name.to_owned(),
-        device_size: used.device_size,
-        blocks: used.map.blocks(),
-        used_by_super: used.used_by_super,
-        used_by_map: used.map.used(),
-        block_size: used.block_size,
-        cpu_bits: 64,
-        checksum: Mode::None,
-        blocks_per_checksum: 0,
-        reseed: false,
-        map: MapMode::Bit,
-    };
-    format.put(&mut header);
-    header
-}
-
-/// What is told of a job of `bytes` that is about no file system; 0 when nobody knows how many there are.
-pub fn untyped(bytes: u64) -> Header {
-    let (map, dirty) = (Bitmap::default(), None);
-    let used = Used { name: "", block_size: 1, device_size: bytes, used_by_super: bytes, map, dirty };
-    Header { used_by_map: bytes, ..header(&used, &Format::default()) }
-}
-
-/// How an image is to be made.
+/// Options for making an image.
 #[derive(Clone, Copy, Default)]
 pub struct Options {
-    /// Take a source that is in use or not clean.
+    /// Accept a source that is in use or not clean.
     pub force: bool,
-    /// Take a source that is not clean.
+    /// Accept a source that is not clean.
     pub unclean: bool,
     /// Save every block, as partclone.imager does.
     pub whole: bool,
-    /// Save every block that is not zero, whatever the source may hold.
+    /// Save every block that is not zero, whatever the source holds.
     pub raw: bool,
-    /// The image's format.
+    /// Format of the image.
     pub format: Format,
 }
 
-/// A source whose used blocks are known.
+/// A source with its used blocks, ready to be saved.
 pub struct Save {
     source: Source,
     used: Used,
@@ -113,16 +37,17 @@ pub struct Save {
 }
 
 impl Save {
-    /// Opens a source and reads which of its blocks are used: those of its file system or, if it is a whole disk, of
-    /// all in its partitions. What holds neither must be scanned ([`Save::scan`]) for blocks that are not zero.
+    /// Opens a source and determines its used blocks: those of its file system or, on a whole disk, of all its
+    /// partitions. A source that holds neither must be scanned ([`Save::scan`]) for blocks that are not zero.
     ///
     /// # Errors
-    /// It cannot be read, is in use or not clean (without force), or its file system or partition table is damaged.
+    /// The source cannot be read, is in use or not clean (without force), or its file system or partition table is
+    /// damaged.
     pub fn open(path: &Path, options: &Options) -> Result<Save, Error> {
         Save::of(Source::open(path, options.force)?, options)
     }
 
-    /// The same of a source that is open.
+    /// Does the same with a source that is open.
     ///
     /// # Errors
     /// See [`Save::open`].
@@ -135,7 +60,7 @@ impl Save {
             raw::whole(&source)
         } else if options.raw {
             raw::used(&source)?
-        } else if let Some(table) = Table::read(&source)? {
+        } else if let Some(table) = table::sound(&source)? {
             disk::used(&source, &table, options.force, &mut notes)?
         } else if let Some(fs) = fs::recognise(&source)? {
             (fs.used)(&source)?
@@ -150,26 +75,26 @@ impl Save {
         if let Some(why) = &used.dirty {
             notes.push(format!("{why}; taken as it is"));
         }
-        let header = header(&used, &options.format);
+        let header = format::header(&used, &options.format);
         Ok(Save { source, used, header, notes })
     }
 
-    /// What errors call the source.
+    /// Returns the name of the source in errors.
     pub fn name(&self) -> &str {
         self.source.name()
     }
 
-    /// What the image's header will say.
+    /// Returns the header that the image will have.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What is worth telling: what is not clean and taken by force, what is not known and saved whole.
+    /// Returns remarks for the user: what is not clean and taken by force, what is unknown and saved whole.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Whether the source is to be scanned before it is written.
+    /// Whether the source must be scanned before it is written.
     pub fn wants_scan(&self) -> bool {
         self.header.fs == raw::NAME
     }
@@ -180,16 +105,19 @@ impl Save {
     /// The source cannot be read, or an end was asked for.
     pub fn scan(&mut self, watch: &Watch) -> Result<(), Error> {
         (watch.begin)(&self.header);
-        raw::scan(&self.source, &mut self.used, watch)?;
+        raw::scan(&self.source, &mut self.used, &mut |done| {
+            (watch.progress)(done);
+            if (watch.stop)() { Err(Error::Interrupted) } else { Ok(()) }
+        })?;
         self.header.used_by_map = self.used.map.used();
         self.header.used_by_super = self.header.used_by_map;
         Ok(())
     }
 
-    /// Writes the image to `out`, which errors call `name`; gives its pieces, as [`codec::pack`] does.
+    /// Writes the image to `out`, called `name` in errors; returns the pieces as [`codec::pack`] does.
     ///
     /// # Errors
-    /// The source cannot be read, `out` not be written, or an end was asked for.
+    /// The source cannot be read, `out` cannot be written, or an end was asked for.
     pub fn write(
         &self,
         out: &mut (dyn Write + Send),
@@ -203,10 +131,10 @@ impl Save {
     }
 }
 
-/// Compresses what `fill` gives into `out`, which errors call `name`; gives the pieces.
+/// Compresses everything that `fill` reads into `out`, called `name` in errors; returns the pieces.
 ///
 /// # Errors
-/// What `fill` gave, `out` cannot be written, or an end was asked for.
+/// `out` cannot be written, an end was asked for, or an error of `fill`.
 pub fn pack(
     out: &mut (dyn Write + Send),
     name: &str,
@@ -227,16 +155,16 @@ pub fn pack(
     codec::pack(codec, &head, &mut fill, &mut send)
 }
 
-/// The image's bytes, from the first to the last.
+/// The image's bytes before compression, from the first to the last.
 struct Packer<'a> {
     save: &'a Save,
-    /// Header, map and the map's checksum, then each checksum between the blocks: what is not read from the
-    /// source, as far as it was not given out yet (from `ready_from` on).
+    /// Bytes that do not come from the source (header, map and the map's check, then each checksum between blocks);
+    /// those from `ready_from` on are still to be passed on.
     ready: Vec<u8>,
     ready_from: usize,
-    /// Offset in the source and bytes left of the run of used blocks that is being read.
+    /// Current run of used blocks: offset in the source of the next byte, and bytes left.
     run: (u64, u64),
-    /// First block behind that run.
+    /// First block after that run.
     next_block: u64,
     sums: Between,
 }
@@ -244,10 +172,10 @@ struct Packer<'a> {
 impl<'a> Packer<'a> {
     fn new(save: &'a Save) -> Packer<'a> {
         let ready = container::front(&save.header, &save.used.map);
-        Packer { save, ready, ready_from: 0, run: (0, 0), next_block: 0, sums: Between::new(&save.header) }
+        Packer { save, ready, ready_from: 0, run: (0, 0), next_block: 0, sums: save.header.sums() }
     }
 
-    /// Fills `to` with the next bytes; gives how many there were, 0 at the end.
+    /// Fills `to` with the next bytes; returns how many, 0 at the end.
     fn fill(&mut self, to: &mut [u8], progress: &dyn Fn(u64)) -> Result<usize, Error> {
         let mut filled = 0;
         let mut read = 0;
@@ -276,7 +204,7 @@ impl<'a> Packer<'a> {
         Ok(filled)
     }
 
-    /// Goes to the next run of used blocks; at the end false, once the checksum of the last blocks is out too.
+    /// Goes to the next run of used blocks or makes the last checksum ready; false once there is neither.
     fn next_run(&mut self) -> bool {
         let size = u64::from(self.save.header.block_size);
         let Some((start, count)) = self.save.used.map.next_run(self.next_block) else {
@@ -288,7 +216,7 @@ impl<'a> Packer<'a> {
         true
     }
 
-    /// Makes a checksum ready, if one is due.
+    /// Makes a checksum ready if one is due; returns whether it is.
     fn put(&mut self, sum: Option<[u8; 4]>) -> bool {
         let Some(sum) = sum else { return false };
         self.ready.clear();
@@ -298,7 +226,7 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// An image file under way: beside its final name until it is complete, and gone if it never is.
+/// An image file in progress: under a temporary name until it is complete, and deleted if it never is.
 pub struct ImageFile {
     file: File,
     name: PathBuf,
@@ -306,10 +234,10 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// Begins the image `name`.
+    /// Creates the temporary file for the image `name`.
     ///
     /// # Errors
-    /// The directory cannot be written to.
+    /// The directory is not writable.
     pub fn create(name: &Path) -> Result<ImageFile, Error> {
         let base = name.file_name().ok_or_else(|| Error::Refused(format!("{} is no file name", name.display())))?;
         let part = name.with_file_name(format!(".{}.{}.part", base.to_string_lossy(), std::process::id()));
@@ -321,15 +249,15 @@ impl ImageFile {
         Ok(ImageFile { file, name: name.to_owned(), part: Some(part) })
     }
 
-    /// Where the image's bytes go.
+    /// Returns the file that the image's bytes go to.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// Brings the image to the disk and under its name, in place of what had that name.
+    /// Syncs the image and renames it, replacing any file of its name.
     ///
     /// # Errors
-    /// The disk failed, or the name cannot be taken; nothing is left then.
+    /// The disk failed, or renaming did; nothing is left then.
     pub fn finish(mut self) -> Result<(), Error> {
         self.file.sync_all().map_err(|error| Error::io(format!("write {}", self.name.display()), error))?;
         if let Some(part) = &self.part {
@@ -344,7 +272,7 @@ impl ImageFile {
 impl Drop for ImageFile {
     fn drop(&mut self) {
         if let Some(part) = &self.part {
-            // Nobody is left to tell when it fails.
+            // A failure cannot be reported from here.
             let _ = std::fs::remove_file(part);
         }
     }

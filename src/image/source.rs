@@ -1,4 +1,4 @@
-//! What is saved: an unmounted device, or a file that holds a file system. Opened read-only.
+//! The source of an image: an unmounted device, or a file that holds a file system. Opened read-only.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,16 +11,16 @@ use rustix::fs::{Advice, OFlags};
 use super::Error;
 use crate::sys::block;
 
-/// A device or file, or a part of it, that is read at checked offsets.
+/// A device or file, or a part of one, read at checked offsets.
 pub struct Source {
     file: Arc<dyn FileExt + Send + Sync>,
     name: String,
-    /// Where the part begins, bytes; 0 for all of it.
+    /// Offset of the part, bytes; 0 for all of it.
     start: u64,
     size: u64,
     sector_size: u32,
     partition: bool,
-    /// A mount or the like holds it, and it was opened by force.
+    /// Whether a mount or the like holds it, so that it was opened by force.
     in_use: bool,
 }
 
@@ -28,8 +28,8 @@ impl Source {
     /// Opens `path`.
     ///
     /// # Errors
-    /// It cannot be opened, is neither a block device nor a regular file, or is a device that is mounted or
-    /// otherwise in use, unless `force`.
+    /// It cannot be opened, is neither a block device nor a regular file, or is mounted or otherwise in use without
+    /// `force`.
     pub fn open(path: &Path, force: bool) -> Result<Source, Error> {
         let name = path.display().to_string();
         let open = |flags: OFlags| OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path);
@@ -60,17 +60,17 @@ impl Source {
         } else {
             return Err(Error::Refused(format!("{name} is neither a block device nor a file")));
         };
-        // Only advice: nothing is lost when it is not taken.
+        // Only advice: nothing is lost if it is ignored.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         let partition = block::is_partition(&file);
         Ok(Source { file: Arc::new(file), name, start: 0, size, sector_size, partition, in_use })
     }
 
-    /// The `size` bytes from `start` on as a source of its own, which errors call `name`; offsets in errors count from
-    /// its beginning.
+    /// Returns the `size` bytes from `start` on as a source of its own, called `name` in errors; offsets in errors
+    /// count from its beginning.
     ///
     /// # Errors
-    /// They reach past the end.
+    /// The part reaches past the end.
     pub fn part(&self, name: String, start: u64, size: u64) -> Result<Source, Error> {
         self.check(start, size)?;
         let file = Arc::clone(&self.file);
@@ -78,7 +78,7 @@ impl Source {
         Ok(Source { file, name, start, size, sector_size: self.sector_size, partition: true, in_use: self.in_use })
     }
 
-    /// What is open already, which errors call `name`: a target that is read again.
+    /// Returns a file that is already open, called `name` in errors, as a source.
     pub fn opened(file: &File, name: &str, size: u64, sector_size: u32) -> Result<Source, Error> {
         let file = file.try_clone().map_err(|error| Error::io(format!("open {name} again"), error))?;
         let partition = block::is_partition(&file);
@@ -93,12 +93,12 @@ impl Source {
         })
     }
 
-    /// What is read as if it were a device of `size` bytes.
+    /// Returns `file` as a source like a device of `size` bytes.
     pub fn over(file: Arc<dyn FileExt + Send + Sync>, name: String, size: u64, sector_size: u32) -> Source {
         Source { file, name, start: 0, size, sector_size, partition: false, in_use: false }
     }
 
-    /// Whether it is a partition of a disk: what it holds is no partition table then.
+    /// Whether it is a partition of a disk, and so holds no partition table.
     pub fn is_partition(&self) -> bool {
         self.partition
     }
@@ -108,17 +108,17 @@ impl Source {
         self.in_use
     }
 
-    /// What errors call it.
+    /// Returns its name in errors.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its size, bytes.
+    /// Returns its size, bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes of a sector of the device; 512 for a file.
+    /// Returns the sector size of the device, bytes; 512 for a file.
     pub fn sector_size(&self) -> u32 {
         self.sector_size
     }
@@ -126,11 +126,11 @@ impl Source {
     /// Fills `to` with the bytes from `at` on.
     ///
     /// # Errors
-    /// They reach past the end, or cannot be read.
+    /// The bytes reach past the end, or cannot be read.
     pub fn read_at(&self, to: &mut [u8], at: u64) -> Result<(), Error> {
         self.check(at, to.len() as u64)?;
         self.file.read_exact_at(to, self.start + at).map_err(|error| match error.kind() {
-            // It had more when it was opened.
+            // It was longer when it was opened.
             io::ErrorKind::UnexpectedEof => {
                 self.damaged(at, format!("it ends within {} bytes from here: it shrank", to.len()))
             }
@@ -145,14 +145,14 @@ impl Source {
         Ok(())
     }
 
-    /// The `len` bytes from `at` on; for structures, whose length is bounded by the caller.
+    /// Returns the `len` bytes from `at` on; meant for structures, with lengths that the caller bounds.
     pub fn read(&self, at: u64, len: usize) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; len];
         self.read_at(&mut bytes, at)?;
         Ok(bytes)
     }
 
-    /// An error about byte `at`.
+    /// Returns an error about byte `at`.
     pub fn damaged(&self, at: u64, why: impl Into<String>) -> Error {
         Error::Damaged { what: self.name.clone(), at, why: why.into() }
     }

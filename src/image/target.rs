@@ -1,4 +1,4 @@
-//! What is restored to: a device, a file that stands for one, or a new sparse file.
+//! The target of a restore: a device, a file that stands for one, or a new sparse file.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -7,41 +7,41 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 
+use super::Error;
 use super::container::Header;
 use super::source::Source;
-use super::{Error, disk};
 use crate::sys::block;
 
-/// What becomes of blocks that the file system does not use.
+/// Treatment of blocks that the file system does not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unused {
-    /// They stay as they are.
+    /// Leave them as they are.
     #[default]
     Keep,
-    /// The device is told that they are not needed (trim); in a file they become holes.
+    /// Discard (trim) them on a device; in a file, make them holes.
     Discard,
-    /// They are zeroes afterwards.
+    /// Zero them.
     Zero,
 }
 
-/// An open target, checked before its first byte was written.
+/// An open target, checked before its first byte is written.
 pub struct Target {
     file: File,
     device: bool,
-    /// Bytes of a sector, of a device.
+    /// Sector size of a device, bytes; `None` for a file.
     sector: Option<u32>,
     name: String,
-    /// The file, when it was made for this and goes with a failure.
+    /// Path of a file created for this restore, deleted if that fails.
     made: Option<PathBuf>,
     touched: bool,
 }
 
 impl Target {
-    /// Opens `path` for the image that `header` tells of, whose blocks reach to byte `least`.
+    /// Opens `path` for an image with this header, of which the blocks reach to byte `least`.
     ///
     /// # Errors
-    /// It cannot be opened, is in use (a mount, swap, RAID or LVM holds it), is smaller than `least`, or its sectors
-    /// are no part of the file system's blocks.
+    /// It cannot be opened, is in use (a mount, swap, RAID or LVM holds it), is smaller than `least`, or has sectors
+    /// that do not divide the file system's blocks.
     pub fn open(path: &Path, header: &Header, least: u64) -> Result<Target, Error> {
         let name = path.display().to_string();
         let kind = match path.metadata() {
@@ -70,7 +70,7 @@ impl Target {
         let size = block::size(&file).map_err(|error| Error::io(format!("ask {name} for its size"), error))?;
         let sector =
             block::sector_size(&file).map_err(|error| Error::io(format!("ask {name} for its sector size"), error))?;
-        if disk::sector_of(header).is_some() && block::is_partition(&file) {
+        if header.disk_sector().is_some() && block::is_partition(&file) {
             return Err(Error::Refused(format!(
                 "{name} is a partition and the image a whole disk's: nothing was written; name the disk"
             )));
@@ -112,12 +112,12 @@ impl Target {
         Ok(target)
     }
 
-    /// What errors call it.
+    /// Returns its name in errors.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its size, bytes; none when the kernel does not say.
+    /// Returns its size, bytes; `None` if the kernel does not say.
     pub fn size(&self) -> Option<u64> {
         match self.device {
             true => block::size(&self.file).ok(),
@@ -125,12 +125,12 @@ impl Target {
         }
     }
 
-    /// Bytes of its sectors; none for a file.
+    /// Returns its sector size, bytes; `None` for a file.
     pub fn sector(&self) -> Option<u32> {
         self.sector
     }
 
-    /// What it holds, to be read.
+    /// Returns it as a source to read what it holds; `None` if its size is unknown.
     ///
     /// # Errors
     /// It cannot be opened again.
@@ -150,10 +150,10 @@ impl Target {
             .map_err(|error| Error::io(format!("write {} bytes of {} at byte {at}", bytes.len(), self.name), error))
     }
 
-    /// Does with `len` bytes from `at` on, whole blocks, what `unused` says.
+    /// Treats `len` bytes of whole blocks from `at` on as `unused` says.
     ///
     /// # Errors
-    /// The target cannot, or it failed.
+    /// The target does not support it, or failed.
     pub fn clear(&mut self, unused: Unused, at: u64, len: u64) -> Result<(), Error> {
         let punch =
             || rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len);
@@ -168,7 +168,7 @@ impl Target {
             Err(error) if error.kind() == io::ErrorKind::Unsupported && unused == Unused::Discard => {
                 return Err(Error::Refused(format!("{} cannot discard: leave out --discard", self.name)));
             }
-            // A file system without holes, in which the file stands.
+            // The file is on a file system without holes.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 let zeroes = vec![0; len.min(1 << 20) as usize];
                 let mut done = 0;
@@ -185,7 +185,7 @@ impl Target {
         Ok(())
     }
 
-    /// Reads back what the target holds at offset `at`; from the disk once [`Target::forget`] was called.
+    /// Reads the target's bytes at offset `at`, from the disk itself after [`Target::forget`].
     ///
     /// # Errors
     /// It cannot be read.
@@ -195,10 +195,10 @@ impl Target {
             .map_err(|error| Error::io(format!("read back {} bytes of {} at byte {at}", to.len(), self.name), error))
     }
 
-    /// Has the kernel drop what it has cached of the target, which must be on the disk already.
+    /// Drops the target from the kernel's cache; everything must be on the disk already.
     ///
     /// # Errors
-    /// The kernel does not.
+    /// The kernel refuses.
     pub fn forget(&self) -> Result<(), Error> {
         let dropped = match self.device {
             true => block::flush(&self.file),
@@ -207,7 +207,7 @@ impl Target {
         dropped.map_err(|error| Error::io(format!("drop {} from the cache", self.name), error))
     }
 
-    /// Waits until all that was written is on the disk.
+    /// Waits until everything written is on the disk.
     ///
     /// # Errors
     /// The disk failed: the target is unusable.
@@ -215,17 +215,17 @@ impl Target {
         self.file.sync_all().map_err(|error| Error::io(format!("write {} to the disk", self.name), error))
     }
 
-    /// The target is complete.
+    /// Marks the target as complete.
     pub fn finish(&mut self) {
         if self.device && !block::is_partition(&self.file) {
-            // What is not partitioned, or cannot be, says so; and the table is read at the next start anyway.
+            // Fails where there are no partitions or some are in use; the table is read at the next boot anyway.
             let _ = block::reread_partitions(&self.file);
         }
         self.made = None;
         self.touched = false;
     }
 
-    /// It was written to and not finished: what it holds now is neither the old nor the new.
+    /// Whether it was written to and not finished, so that it holds neither the old content nor the new.
     pub fn unusable(&self) -> bool {
         self.touched && self.made.is_none()
     }
@@ -234,7 +234,7 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         if let Some(path) = &self.made {
-            // Nobody is left to tell when it fails.
+            // A failure cannot be reported from here.
             let _ = std::fs::remove_file(path);
         }
     }

@@ -1,20 +1,20 @@
-//! An image taken apart: expanded side by side, its checksums verified, its blocks told in order.
+//! Reading an image: decompressed on all cores, its checksums verified, its blocks passed on in order.
 
 use super::bitmap::Bitmap;
 use super::checksum::{Mode, Running};
 use super::codec::{self, Input};
 use super::container::{self, Header, MAP_MARK, MapMode, Version};
-use super::{Error, Watch, checksum};
+use super::{Error, Watch, checksum, legacy};
 
-/// What a reader of an image is told, in order.
+/// The parts of an image, in order.
 pub enum Event<'a> {
-    /// Header and map are read and sound; before any block.
+    /// The map, once it and the header are read and sound; before any block.
     Begin(&'a Bitmap),
-    /// Whole blocks that follow each other, from this one on.
+    /// Number of the first of some consecutive blocks, and their bytes.
     Blocks(u64, &'a [u8]),
 }
 
-/// Reads a whole image and tells `tell` what is in it.
+/// Reads a whole image and calls `tell` with each part.
 ///
 /// # Errors
 /// The image is damaged or cut short, `tell` failed, or an end was asked for.
@@ -31,10 +31,10 @@ pub fn read(
     unpacker.finish()
 }
 
-/// Reads an image's header and map, and nothing behind them.
+/// Reads an image's header and map, and nothing after them.
 ///
 /// # Errors
-/// It is no image, or damaged or cut short that early.
+/// It is not an image, or it is damaged or cut short that early.
 pub fn header(mut input: Input) -> Result<(Header, Bitmap), Error> {
     let codec = codec::recognise(input.peek(16)?);
     let name = input.name().to_owned();
@@ -54,10 +54,10 @@ pub fn header(mut input: Input) -> Result<(Header, Bitmap), Error> {
     }
 }
 
-/// Reads an image's header and nothing else: of a cut-off image it may be all there is.
+/// Reads an image's header alone: all that a cut-off image may have.
 ///
 /// # Errors
-/// It is no image, or damaged or cut short that early.
+/// It is not an image, or it is damaged or cut short that early.
 pub fn header_alone(mut input: Input) -> Result<Header, Error> {
     let codec = codec::recognise(input.peek(16)?);
     let name = input.name().to_owned();
@@ -75,30 +75,30 @@ pub fn header_alone(mut input: Input) -> Result<Header, Error> {
 enum State {
     /// Collecting the header.
     Header,
-    /// Collecting the map and what stands behind it.
+    /// Collecting the map and its check.
     Map { size: usize },
-    /// Blocks.
+    /// Reading blocks.
     Blocks,
     /// Collecting a checksum.
     Sum,
-    /// All blocks are there.
+    /// All blocks have been read.
     Done,
 }
 
-/// Takes an image apart as its bytes come.
+/// Parses an image as its bytes arrive.
 struct Unpacker<'a> {
     name: &'a str,
     ignore_checksums: bool,
     state: State,
-    /// Bytes of the header, the map, a block or a checksum that is not complete yet.
+    /// Bytes of an incomplete header, map, block or checksum.
     part: Vec<u8>,
-    /// Offset in the image of the next byte.
+    /// Offset of the next byte in the image before compression.
     at: u64,
     header: Option<Header>,
     map: Bitmap,
-    /// Next block, and how many used ones follow each other from it on.
+    /// Current run of used blocks: the next block, and how many are left.
     run: (u64, u64),
-    /// Blocks until the next checksum, and the first and the last block of those since the last one.
+    /// Blocks until the next checksum, and first and last block since the previous one.
     unsummed: u32,
     summed: (u64, u64),
     sum: Running,
@@ -125,7 +125,7 @@ impl Unpacker<'_> {
         Error::Damaged { what: format!("the image in {}", self.name), at, why: why.into() }
     }
 
-    /// Takes the image's next bytes.
+    /// Parses the image's next bytes.
     fn push(
         &mut self,
         mut bytes: &[u8],
@@ -161,7 +161,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// Moves bytes to `part` until it has `size`; true then.
+    /// Moves bytes to `part` until it has `size`; returns whether it has.
     fn collect(&mut self, bytes: &mut &[u8], size: usize) -> bool {
         let take = size.saturating_sub(self.part.len()).min(bytes.len());
         self.part.extend_from_slice(&bytes[..take]);
@@ -173,7 +173,10 @@ impl Unpacker<'_> {
         if !self.collect(bytes, container::HEAD) {
             return Ok(());
         }
-        let fault = |fault: container::Fault| self.damaged(fault.at as u64, fault.why);
+        let fault = |fault: container::Fault| match legacy::of(&self.part) {
+            Some(legacy) => self.damaged(0, format!("an image of {}, not of partclone", legacy.program)),
+            None => self.damaged(fault.at as u64, fault.why),
+        };
         let size = container::header_size(&self.part).map_err(fault)?;
         if !self.collect(bytes, size) {
             return Ok(());
@@ -247,7 +250,7 @@ impl Unpacker<'_> {
         };
     }
 
-    /// Takes blocks out of `bytes`, whole ones from where they are; gives the bytes of whole blocks.
+    /// Takes blocks from `bytes`, whole ones without copying; returns the number of bytes in whole blocks.
     fn take_blocks(
         &mut self,
         bytes: &mut &[u8],
@@ -263,20 +266,20 @@ impl Unpacker<'_> {
         if self.part.is_empty() && whole > 0 {
             let (blocks, rest) = bytes.split_at(whole as usize * size);
             *bytes = rest;
-            self.told(&header, blocks, whole, tell)?;
+            self.pass_on(&header, blocks, whole, tell)?;
             return Ok(blocks.len() as u64);
         }
         if !self.collect(bytes, size) {
             return Ok(0);
         }
         let block = std::mem::take(&mut self.part);
-        self.told(&header, &block, 1, tell)?;
+        self.pass_on(&header, &block, 1, tell)?;
         self.part = block;
         self.part.clear();
         Ok(size as u64)
     }
 
-    fn told(
+    fn pass_on(
         &mut self,
         header: &Header,
         blocks: &[u8],
@@ -320,7 +323,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// The header, once all blocks are there.
+    /// Returns the header if all blocks have been read.
     fn finish(self) -> Result<Header, Error> {
         match self {
             Unpacker { state: State::Done, header: Some(header), .. } => Ok(header),
@@ -328,7 +331,7 @@ impl Unpacker<'_> {
         }
     }
 
-    /// That the image ends here.
+    /// Returns the error of an image that ends here.
     fn short(&self) -> Error {
         let within = match self.state {
             State::Header => "the header".to_owned(),

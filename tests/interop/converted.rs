@@ -208,7 +208,7 @@ fn an_image_of_another_program_is_handed_to_it_or_names_it() {
         ("truncate -s 20M new; $OGBOX image restore cut.lzo new", "new was not finished and is unusable"),
         ("$OGBOX image restore - new < ntfsclone.lzo", "an image of ntfsclone, not of partclone"),
         ("$OGBOX image verify partimage.gz", "an image of partimage, not of partclone"),
-        ("$OGBOX image restore ntfs new", "is no image but a copy byte by byte: nothing was written"),
+        ("$OGBOX image restore ntfs new", "is not an image but a byte-by-byte copy: nothing was written"),
     ] {
         let (code, _, said) = run(script);
         assert!(code == Some(1) && said.contains(why), "{script}: {said}");

@@ -8,9 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use ogbox::image::Error;
-use ogbox::image::disk::{self, Table};
 use ogbox::image::fs::{Used, used};
 use ogbox::image::source::Source;
+use ogbox::image::{disk, table};
 use tempfile::TempDir;
 
 use crate::imaging::{path, sh};
@@ -41,7 +41,7 @@ const TOOLS: &[&str] =
 
 /// The used blocks of a file system, or of a whole disk. By force, so that each partition is examined.
 fn read(source: &Source) -> Result<Used, Error> {
-    match Table::read(source)? {
+    match table::sound(source)? {
         Some(table) => disk::used(source, &table, true, &mut Vec::new()),
         None => used(source),
     }

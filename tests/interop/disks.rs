@@ -199,7 +199,7 @@ fn one_partition_is_taken_out_of_a_disks_image_whatever_compressed_it() {
     assert!(error.contains("name its file"), "{error}");
     for name in ["long", "gz"] {
         let error = fails(&["restore", "--partition", "2", path(&at(name)), path(&at("nine"))]);
-        assert!(error.contains("can be read without all before it: make one"), "{error}");
+        assert!(error.contains("can only be read in order: make one"), "{error}");
     }
     assert!(!at("nine").exists());
 }

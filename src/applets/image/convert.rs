@@ -1,21 +1,22 @@
-//! `ogbox image convert`: an image, or a copy of a device byte by byte, into another compression or format.
+//! `ogbox image convert`: an image, or a byte-by-byte copy of a device, into another compression or format.
 
 use std::io;
 
 use argh::FromArgs;
 
-use super::{FAILED, GRAMMAR, codec, format, input, output, partition, style, watched, write_image};
+use super::job::{partition, watched, write_image};
+use super::words::{FAILED, GRAMMAR, codec, format, input, output, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::image::codec::Piece;
 use crate::image::convert::{convert, convert_raw, scan_raw};
 use crate::image::{Error, Watch};
 
-/// Convert an image into another compression or format; all its checksums are verified meanwhile.
+/// Convert an image into another compression or format, verifying all its checksums.
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
-    /// image file, replaced once it is complete; - or nothing: standard output
+    /// image file, replaced once it is complete (default or -: standard output)
     #[argh(option, short = 'o')]
     output: Option<String>,
 
@@ -23,7 +24,7 @@ struct Args {
     #[argh(option, short = 'c')]
     compress: Option<String>,
 
-    /// the file is no image but a copy byte by byte (dd, partclone.dd), compressed or not
+    /// the file is not an image but a byte-by-byte copy (dd, partclone.dd), compressed or not
     #[argh(switch)]
     raw: bool,
 
@@ -52,7 +53,7 @@ struct Args {
     image: String,
 }
 
-/// Converts.
+/// Runs the subcommand.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let args: Args = match options::parse("ogbox image convert", &GRAMMAR, args, io)? {
         Parsed::Run(args) => args,
@@ -68,7 +69,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Box::new(move |out, name, watch| save.write(out, name, codec, watch))
     } else if args.raw {
         if args.image == "-" {
-            return Err(Failure::new(FAILED, "a copy byte by byte is read twice: name its file"));
+            return Err(Failure::new(FAILED, "a byte-by-byte copy is read twice: name its file"));
         }
         let (first, second) = (input(&args.image)?, input(&args.image)?);
         let used = watched("scan", 1, style, |watch| scan_raw(first, watch))?;

@@ -1,13 +1,13 @@
-//! `ogbox image info`: what an image holds.
+//! `ogbox image info`: the contents of an image.
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, input};
+use super::words::{self, GRAMMAR, input};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
 use crate::image::{codec, info, legacy, unpack};
 
-/// Tell what an image holds, as partclone.info does; the image may be compressed.
+/// Show what an image holds, as partclone.info does; the image may be compressed.
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
@@ -20,7 +20,7 @@ struct Args {
     image: String,
 }
 
-/// Tells.
+/// Runs the subcommand.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let args: Args = match options::parse("ogbox image info", &GRAMMAR, args, io)? {
         Parsed::Run(args) => args,
@@ -32,7 +32,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Ok((header, _)) => header,
         Err(error) if args.image == "-" => return Err(error.into()),
         Err(error) => {
-            let legacy = legacy::recognise(self::input(&args.image)?)?.ok_or(error)?;
+            let legacy = legacy::recognise(words::input(&args.image)?)?.ok_or(error)?;
             writeln!(io.out, "{}", if args.json { legacy.json(codec.name) } else { legacy.to_string() })?;
             return Ok(Exit::OK);
         }

@@ -1,4 +1,4 @@
-//! `ogbox image ls`: the images of a directory, what they hold and what stands beside them.
+//! `ogbox image ls`: the images of a directory, their contents and the files beside them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use argh::FromArgs;
 use nanoserde::SerJson;
 
-use super::{FAILED, GRAMMAR, input};
+use super::words::{FAILED, GRAMMAR, input};
 use crate::applets::options::{self, Parsed};
 use crate::applets::progress::bytes;
 use crate::applets::{Exit, Failure, Io, Outcome};
@@ -15,12 +15,12 @@ use crate::base::time::local;
 use crate::image::legacy::DD;
 use crate::image::{Error, codec, legacy, unpack};
 
-/// List the images of a directory and of those in it: file system, sizes, compression, date, and what stands beside
-/// each. `*` marks a file that has an image's name but is none, or is damaged where it begins.
+/// List the images of a directory and its subdirectories: file system, sizes, compression, date, and the files beside
+/// each. `*` marks a file that has an image's name but is not one, or is damaged at its beginning.
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
-    /// one JSON object a line instead of a table; what is damaged says why
+    /// one JSON object a line instead of a table, with the error of damaged images
     #[argh(switch)]
     json: bool,
 
@@ -29,19 +29,19 @@ struct Args {
     paths: Vec<String>,
 }
 
-/// What is looked for beside an image: `X.img.torrent` …
+/// Extensions of files beside an image: `X.img.torrent` …
 const BESIDE: &[&str] = &["torrent", "sum", "full.sum", "info", "lock", "idx"];
-/// How images are called; other files are listed only if they are images of partclone.
+/// Extensions of images; other files are listed only if they are partclone images.
 const NAMES: &[&str] = &["img", "dsk", "pgz"];
 
-/// An image; as JSON, the object that `--json` prints.
+/// An image; the object that `--json` prints.
 #[derive(SerJson)]
 struct Row {
     name: String,
-    /// What made it, and the file system in it, in partclone's words; empty when that is not known.
+    /// The program that made it, and partclone's name for its file system; empty if unknown.
     program: String,
     fs: String,
-    /// Bytes of the device that it was made of, those of its used blocks, and those of the file.
+    /// Size of the device that it was made of, of its used blocks, and of the file; bytes.
     device_size: u64,
     used: u64,
     file_size: u64,
@@ -49,11 +49,11 @@ struct Row {
     /// When the file was written, seconds since 1970.
     written: i64,
     beside: Vec<String>,
-    /// Why it is none.
+    /// The reason why it is not an image.
     error: Option<String>,
 }
 
-/// Lists.
+/// Runs the subcommand.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let args: Args = match options::parse("ogbox image ls", &GRAMMAR, args, io)? {
         Parsed::Run(args) => args,
@@ -75,7 +75,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     Ok(Exit::OK)
 }
 
-/// The files at `path`, in directories down to `depth`, by name.
+/// Collects the files at `path`, sorted by name, down to `depth` levels of directories.
 fn find(path: &Path, depth: u32, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let failed = |error| Failure::new(FAILED, format!("look into {}: {error}", path.display()));
     if !fs::metadata(path).map_err(failed)?.is_dir() {
@@ -100,7 +100,7 @@ fn find(path: &Path, depth: u32, files: &mut Vec<PathBuf>) -> Result<(), Failure
     Ok(())
 }
 
-/// What a file is; none when it is no image and is not called one.
+/// Returns the row of a file; `None` if it is neither an image nor named like one.
 fn look(path: &Path) -> Option<Row> {
     let name = path.display().to_string();
     let called = path.extension().is_some_and(|extension| NAMES.iter().any(|name| extension == *name));
@@ -187,7 +187,7 @@ fn table(rows: &[Row], io: &mut Io) -> Result<(), Failure> {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let blank = " ".repeat(width - cell.chars().count() + 2);
-            // Sizes stand to the right.
+            // Sizes are right-aligned.
             line += &if (2..5).contains(&column) { format!("{blank}{cell}  ") } else { format!("{cell}{blank}") };
         }
         writeln!(io.out, "{}", line.trim_end())?;

@@ -1,15 +1,16 @@
-//! `ogbox image restore`: an image back onto a partition or into a file.
+//! `ogbox image restore`: an image to a partition or file.
 
 use std::path::Path;
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, input, partition, style, through, watched};
+use super::job::{partition, through, watched};
+use super::words::{GRAMMAR, input, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
+use crate::image::format::Format;
 use crate::image::legacy;
 use crate::image::restore::{Options, restore};
-use crate::image::save::Format;
 use crate::image::target::Unused;
 
 /// Restore an image, compressed or not, to an unmounted partition or to a file: a new one is made sparse, of the
@@ -17,11 +18,11 @@ use crate::image::target::Unused;
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
-    /// restore even what its checksums say is damaged
+    /// restore an image even if its checksums are wrong
     #[argh(switch, short = 'I')]
     ignore_checksums: bool,
 
-    /// tell the device that unused blocks are not needed (trim)
+    /// discard unused blocks (trim)
     #[argh(switch)]
     discard: bool,
 
@@ -29,7 +30,7 @@ struct Args {
     #[argh(switch)]
     zero: bool,
 
-    /// read the target back past the cache and compare
+    /// read the target back, bypassing the cache, and compare
     #[argh(switch)]
     verify: bool,
 
@@ -54,7 +55,7 @@ struct Args {
     target: String,
 }
 
-/// Restores.
+/// Runs the subcommand.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let args: Args = match options::parse("ogbox image restore", &GRAMMAR, args, io)? {
         Parsed::Run(args) => args,
@@ -79,7 +80,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         through(partition(io, &args.image, number, ignore_checksums, Format::default(), style)?, put)?;
         return Ok(Exit::OK);
     }
-    // Standard input cannot be looked at and then read from its beginning: what it is, is told by the error.
+    // Standard input cannot be read twice: the error names the program whose image it is.
     let legacy = if args.image == "-" { None } else { legacy::recognise(input(&args.image)?)? };
     let input = input(&args.image)?;
     if let Some(legacy) = legacy {

@@ -4,18 +4,19 @@ use std::path::Path;
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, codec, format, output, scanned, style, watched, write_image};
+use super::job::{scanned, watched, write_image};
+use super::words::{GRAMMAR, codec, format, output, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
 use crate::image::save::{Options, Save};
 
-/// Save the used blocks of an unmounted partition or disk, or of a file that stands for one, to an image as
-/// `partclone.FS -c -s SOURCE | lzop` makes it: of a disk those of all its partitions, of what is not known (LVM, LUKS)
-/// each block that is not zero. The source is opened read-only.
+/// Save the used blocks of an unmounted partition or disk, or of a file that stands for one, as the image that
+/// `partclone.FS -c -s SOURCE | lzop` would make. On a disk, those of all partitions are saved; of unknown content
+/// (LVM, LUKS), each block that is not zero. The source is opened read-only.
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
-    /// image file, replaced once it is complete; - or nothing: standard output
+    /// image file, replaced once it is complete (default or -: standard output)
     #[argh(option, short = 'o')]
     output: Option<String>,
 
@@ -23,7 +24,7 @@ struct Args {
     #[argh(option, short = 'c')]
     compress: Option<String>,
 
-    /// take a source that is mounted, not clean or damaged as it is
+    /// save a source as it is, even mounted, not clean or damaged
     #[argh(switch)]
     force: bool,
 
@@ -52,7 +53,7 @@ struct Args {
     source: String,
 }
 
-/// Saves.
+/// Runs the subcommand.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let args: Args = match options::parse("ogbox image save", &GRAMMAR, args, io)? {
         Parsed::Run(args) => args,

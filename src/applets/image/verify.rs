@@ -2,12 +2,13 @@
 
 use argh::FromArgs;
 
-use super::{GRAMMAR, input, style, watched};
+use super::job::watched;
+use super::words::{GRAMMAR, input, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
 use crate::image::unpack;
 
-/// Read a whole image and compare all checksums, those of the compression included. Nothing is written.
+/// Read a whole image and compare all checksums, including those of the compression. Nothing is written.
 #[derive(FromArgs)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
@@ -20,7 +21,7 @@ struct Args {
     image: String,
 }
 
-/// Verifies.
+/// Runs the subcommand.
 pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let args: Args = match options::parse("ogbox image verify", &GRAMMAR, args, io)? {
         Parsed::Run(args) => args,

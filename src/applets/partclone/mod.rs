@@ -1,7 +1,7 @@
 //! partclone's programs by their names, with the options, texts and exit codes of partclone 0.3.23.
 //!
-//! What differs: an image that is read may be compressed, progress comes without the number of the current
-//! block, there is no window of ncurses (`-N`), and no log but the one that `-L` names.
+//! Differences: images may be read compressed, progress does not show the number of the current block, there is no
+//! ncurses window (`-N`), and no log unless `-L` names one.
 
 mod options;
 
@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
+pub use self::options::Program;
 use self::options::{HELP, Mode, Options};
 use super::image::{input, through, watched};
 use super::progress::Style;
@@ -16,32 +17,16 @@ use super::{Exit, Failure, Io, Outcome};
 use crate::image::checksum;
 use crate::image::codec::{self, Input};
 use crate::image::container::Header;
+use crate::image::format::{Format, untyped};
 use crate::image::restore::{self, restore};
 use crate::image::save::{self, ImageFile, Save};
 use crate::image::source::Source;
 use crate::image::{Error, Watch, info, unpack};
 
-/// The version whose ways these are.
+/// The version of partclone that is imitated.
 const VERSION: &str = "v0.3.23";
 
-/// Which of the programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// One for a file system, by the beginning of partclone's word for it.
-    Fs(&'static str),
-    /// partclone.imager: a whole device, into an image.
-    Imager,
-    /// partclone.dd: a whole device, as it is.
-    Raw,
-    /// partclone.restore.
-    Restore,
-    /// partclone.chkimg.
-    Check,
-    /// partclone.info.
-    Info,
-}
-
-/// Runs one of them.
+/// Runs one of the programs.
 pub fn run(program: Program, args: &[String], io: &mut Io) -> Outcome {
     let mut options = options::parse(program, args).map_err(|why| Failure::new(1, why))?;
     match program {
@@ -72,7 +57,7 @@ pub fn run(program: Program, args: &[String], io: &mut Io) -> Outcome {
     }
 }
 
-/// At once, so that a reader who has seen enough (`grep -q`) is none that went away.
+/// Prints the help in one write, so that a reader that ends early (`grep -q`) causes no error.
 fn help(io: &mut Io) -> Result<(), Failure> {
     Ok(io.err.write_all(format!("{HELP}\n").as_bytes())?)
 }
@@ -87,7 +72,7 @@ fn work(program: Program, options: &Options, io: &mut Io, voice: &mut Voice) -> 
     let target = options.target.as_deref().unwrap_or("-");
     match (program, options.mode) {
         (Program::Info, _) => {
-            // Its first words, which OpenGnsys counts.
+            // OpenGnsys counts the words of this line.
             let first = format!("Showing info of image ({source})");
             voice.say(io, if options.source_by_option { &first } else { "Unknown mode" })?;
             let header = unpack::header_alone(input(source)?)?;
@@ -142,7 +127,7 @@ fn work(program: Program, options: &Options, io: &mut Io, voice: &mut Voice) -> 
     Ok(Exit::OK)
 }
 
-/// Opens what is to be saved and makes sure that it is what the program is for.
+/// Opens the source and checks that its file system is the program's.
 fn open(program: Program, source: &str, options: &Options, io: &mut Io, voice: &mut Voice) -> Result<Save, Failure> {
     let checksum = match options.checksum {
         Some(0) => checksum::Mode::None,
@@ -154,11 +139,11 @@ fn open(program: Program, source: &str, options: &Options, io: &mut Io, voice: &
         unclean: options.unclean,
         whole: program == Program::Imager,
         raw: false,
-        format: save::Format {
+        format: Format {
             checksum,
             blocks_per_checksum: options.blocks_per_checksum,
             reseed: !options.no_reseed,
-            ..save::Format::default()
+            ..Format::default()
         },
     };
     let save = Save::open(Path::new(source), &how)?;
@@ -205,7 +190,7 @@ fn put(
     Ok(())
 }
 
-/// Reads an image, telling what it is once its header is there.
+/// Reads an image by `job`, and prints its file system once the header is read.
 fn read(
     io: &mut Io,
     voice: &mut Voice,
@@ -217,7 +202,7 @@ fn read(
     watched("restore", 1, style, |watch| {
         let begin = |header: &Header| {
             let text = format!("done!\n{}", info::file_system(header));
-            // Nobody is left to tell when it fails.
+            // A failure cannot be reported anywhere else.
             let _ = std::io::stderr().write_all(text.as_bytes());
             if let Some(mut log) = log {
                 let _ = log.write_all(text.as_bytes());
@@ -229,12 +214,12 @@ fn read(
     Ok(())
 }
 
-/// A source's bytes as they are.
+/// Copies a source byte by byte.
 fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style) -> Result<(), Failure> {
     let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
     let source = Source::open(Path::new(source), options.force)?;
     watched("copy", 1, style, |watch| {
-        (watch.begin)(&save::untyped(source.size()));
+        (watch.begin)(&untyped(source.size()));
         let mut at = 0;
         let mut fill = |to: &mut [u8]| {
             let part = (source.size() - at).min(to.len() as u64) as usize;
@@ -244,7 +229,7 @@ fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style)
             Ok(part)
         };
         let mut copy = |out: &mut (dyn Write + Send), name: &str| {
-            // It counts what it writes as what came out: the same bytes.
+            // These bytes are counted when they are read already.
             let quiet = Watch { wrote: &|_| {}, ..*watch };
             save::pack(out, name, plain, &quiet, &mut fill).map(drop)
         };
@@ -255,7 +240,7 @@ fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style)
     })
 }
 
-/// A file under its name once it is complete; a device or pipe as it is.
+/// Writes to a file, which gets its name once it is complete, or directly to a device or pipe.
 fn to_file(name: &str, options: &Options, write: impl FnOnce(&mut File) -> Result<(), Error>) -> Result<(), Error> {
     let path = Path::new(name);
     if path.is_file() && !options.overwrite {
@@ -273,7 +258,7 @@ fn to_file(name: &str, options: &Options, write: impl FnOnce(&mut File) -> Resul
     file.finish()
 }
 
-/// Speaks on standard error and in the log.
+/// Output to standard error and to the log.
 struct Voice {
     log: Option<File>,
 }
@@ -294,7 +279,7 @@ impl Voice {
 
     fn write(&mut self, line: &str) {
         if let Some(log) = &mut self.log {
-            // A log that is full must not stop the work.
+            // A full log must not stop the work.
             let _ = log.write_all(format!("{line}\n").as_bytes());
         }
     }

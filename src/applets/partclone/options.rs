@@ -1,10 +1,26 @@
-//! The command line that all of partclone's programs share, as partclone 0.3.23 reads it.
+//! The command line shared by all of partclone's programs, as partclone 0.3.23 reads it.
 
-use super::Program;
 use crate::applets::options::{Grammar, normalise};
 use crate::applets::progress::Style;
 
-/// `-d`, whose digit may be left out, is no valued option here: `-d0` becomes `-d -0`, which is passed over.
+/// One of partclone's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The program for a file system, given by the beginning of partclone's name for that.
+    Fs(&'static str),
+    /// partclone.imager: a whole device into an image.
+    Imager,
+    /// partclone.dd: a whole device, byte by byte.
+    Raw,
+    /// partclone.restore.
+    Restore,
+    /// partclone.chkimg.
+    Check,
+    /// partclone.info.
+    Info,
+}
+
+/// `-d` has an optional digit and so is not a valued option here: `-d0` becomes `-d -0`, which is ignored.
 const GRAMMAR: Grammar = Grammar {
     valued: "oOsLxaknzEf",
     valued_long: &[
@@ -27,10 +43,10 @@ const GRAMMAR: Grammar = Grammar {
     usage_code: 0,
 };
 
-/// What is to be done.
+/// The action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing was said.
+    /// No action was given.
     #[default]
     None,
     /// A device into an image.
@@ -41,30 +57,30 @@ pub enum Mode {
     Copy,
 }
 
-/// The options that mean something here.
+/// The options that have an effect here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
     pub mode: Mode,
     pub source: Option<String>,
-    /// The source came with `-s`, not as a word of its own.
+    /// Whether the source came with `-s`, not as a positional argument.
     pub source_by_option: bool,
     pub target: Option<String>,
-    /// The target may be there already (`-O`).
+    /// The target may exist (`-O`).
     pub overwrite: bool,
     pub log: Option<String>,
     /// Checksums: 0 none, 1 CRC-32.
     pub checksum: Option<u32>,
     pub blocks_per_checksum: Option<u32>,
     pub no_reseed: bool,
-    /// Take what is mounted (`-F`).
+    /// Accept a mounted source (`-F`).
     pub force: bool,
-    /// Take what is not clean (`-I`).
+    /// Accept a source that is not clean (`-I`).
     pub unclean: bool,
     pub ignore_checksums: bool,
     /// Do not compare sizes (`-C`).
     pub no_size_check: bool,
     pub quiet: bool,
-    /// How progress is told, where not as partclone does.
+    /// Style of progress; `None` for partclone's.
     pub progress: Option<Style>,
     /// The message of `-n`.
     pub note: Option<String>,
@@ -72,10 +88,10 @@ pub struct Options {
     pub version: bool,
 }
 
-/// Reads the words after the program's name.
+/// Parses the words after the program's name.
 ///
 /// # Errors
-/// An option that is not known or cannot be done.
+/// An option is unknown or not supported.
 pub fn parse(program: Program, args: &[String]) -> Result<Options, String> {
     let mut options = Options::default();
     let words = normalise(&GRAMMAR, args);
@@ -108,8 +124,8 @@ pub fn parse(program: Program, args: &[String]) -> Result<Options, String> {
             "-n" | "--note" => options.note = Some(value()?),
             "-h" | "--help" => options.help = true,
             "-v" | "--version" => options.version = true,
-            // The size of a buffer, how often progress is told and how much of it: ours are as good. A file is
-            // always made so that it can stand for a device.
+            // Buffer size, interval and detail of progress do not matter here, and a new file can always stand for
+            // a device.
             "-z" | "--buffer-size" | "-f" | "--UI-fresh" | "--debug" => drop(value()?),
             "-N" | "--ncurses" | "-B" | "--no-block-detail" | "-W" | "--restore-raw-file" => {}
             "-d" | "-0" | "-1" | "-2" => {}
@@ -128,7 +144,7 @@ fn number(option: &str, value: &str) -> Result<u32, String> {
     value.parse().map_err(|_| format!("option {option} wants a number, not {value:?}"))
 }
 
-/// The help: the options above, for OpenGnsys looks there for `-c`.
+/// The help. It lists the options above, as OpenGnsys searches it for `-c`.
 pub const HELP: &str = "\
 usage: partclone.FS -c|-r|-b [OPTION...] -s SOURCE -o TARGET
        partclone.restore|chkimg|info|dd|imager [OPTION...] -s SOURCE [-o TARGET]

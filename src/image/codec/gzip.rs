@@ -1,6 +1,6 @@
-//! gzip (RFC 1952): what is written are members of [`PIECE`] bytes, each with its length in an extra field `OG`,
-//! so that they are compressed and expanded side by side; gzip reads them as one file. Other files are one long
-//! stream, which is inflated in order while the pieces before are written.
+//! gzip (RFC 1952), written as members of [`PIECE`] bytes, each with its length in an extra field `OG`, so that all
+//! cores compress and expand them; gzip reads them as one file. Files of other programs are one long stream, which is
+//! inflated in order while earlier pieces are written.
 
 use miniz_oxide::deflate::core::{
     CompressorOxide, TDEFLFlush, TDEFLStatus, compress, create_comp_flags_from_zip_params,
@@ -24,11 +24,11 @@ pub const CODEC: Codec = Codec {
     expand: Some(expand),
 };
 
-/// Bytes of plain data in a member of ours: eight windows, so that what each forgets costs about 1 %.
+/// Bytes of plain data in a member of ours: eight windows, so that starting each anew costs about 1 %.
 const PIECE: usize = 256 << 10;
-/// Longest member that is expanded as one, bytes.
+/// Longest member that is expanded as a whole, bytes.
 const MAX_MEMBER: usize = 4 << 20;
-/// Most that deflate can shrink a byte.
+/// Largest ratio of deflate.
 const MAX_RATIO: usize = 1032;
 /// Of ten: above it this compressor takes twice the time for 2 %.
 const LEVEL: i32 = 4;
@@ -38,20 +38,17 @@ const HEADER_CRC: u8 = 2;
 const EXTRA: u8 = 4;
 const NAME: u8 = 8;
 const COMMENT: u8 = 16;
-/// Bytes of our members' headers, and of what stands behind the compressed bytes.
+/// Size of our members' headers, and of their trailers, bytes.
 const HEAD: usize = 20;
 const TAIL: usize = 8;
-
-/// A compressor, made once a thread: it holds 300 KB of tables.
-pub struct Deflate(Box<CompressorOxide>);
 
 fn recognise(head: &[u8]) -> bool {
     head.starts_with(&MAGIC)
 }
 
 fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
-    let make = || Deflate(Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(LEVEL, -15, 0))));
-    let Deflate(deflate) = scratch.deflate.get_or_insert_with(make);
+    let make = || Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(LEVEL, -15, 0)));
+    let deflate = scratch.deflate.get_or_insert_with(make);
     let mut room = plain.len() + plain.len() / 8 + 1024;
     let packed = loop {
         if out.len() < HEAD + room + TAIL {
@@ -72,11 +69,11 @@ fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
     length
 }
 
-/// Cuts a file into its members, or into pieces of what they expand to.
+/// Cuts a file into its members, or into pieces of their expanded content.
 #[derive(Default)]
 struct Splitter {
     members: u64,
-    /// The long member that is being inflated, and what it has given so far.
+    /// The long member that is being inflated, with checksum and length so far.
     stream: Option<(Box<InflateState>, crc32fast::Hasher, u32)>,
 }
 
@@ -91,7 +88,7 @@ impl Split for Splitter {
                 }
                 continue;
             }
-            // gzip passes over zeroes behind the last member, which tapes leave.
+            // gzip ignores zeroes after the last member, which tapes leave.
             if self.members > 0 && (input.at_end()? || only_zeroes(input)?) {
                 return Ok(false);
             }
@@ -117,7 +114,7 @@ impl Split for Splitter {
     }
 }
 
-/// Inflates the next piece of a long member; true once that has ended.
+/// Inflates the next piece of a long member; true once the member has ended.
 fn piece(
     (state, crc, size): &mut (Box<InflateState>, crc32fast::Hasher, u32),
     input: &mut Input,
@@ -157,7 +154,7 @@ fn piece(
     Ok(ended)
 }
 
-/// Reads a member's header; gives the bytes that follow it where it is one of ours.
+/// Reads a member's header; returns the number of bytes after it if the member is ours.
 fn header(input: &mut Input) -> Result<Option<usize>, Error> {
     const WHAT: &str = "a gzip header";
     let at = input.at();
@@ -222,7 +219,7 @@ mod tests {
         (0..700_000_u32).map(|at| (at.wrapping_mul(at) >> 9) as u8 & 15).collect()
     }
 
-    /// The same as gzip itself writes it: one member, no length.
+    /// Returns `plain` as gzip itself packs it: one member without a length.
     fn foreign(plain: &[u8]) -> Vec<u8> {
         let mut file = [&MAGIC[..], &[NAME, 0, 0, 0, 0, 0, 3], b"name\0"].concat();
         file.extend(miniz_oxide::deflate::compress_to_vec(plain, 6));

@@ -1,6 +1,6 @@
-//! lz4's frame: what is written are independent blocks of [`PIECE`] bytes and the content's checksum, as lz4 writes
-//! it. Independent blocks are expanded side by side, those that look back into the ones before them in order. Legacy
-//! frames (`lz4 -l`) and frames that need a dictionary are refused.
+//! lz4's frame format, written as independent blocks of [`PIECE`] bytes with a checksum of the content, as lz4 does.
+//! Independent blocks are expanded on all cores, blocks that refer to earlier ones in order. Legacy frames (`lz4 -l`)
+//! and frames that need a dictionary are refused.
 
 use kernels::xxh32::{Xxh32, xxh32};
 use lz4_flex::block::{
@@ -23,7 +23,7 @@ pub const CODEC: Codec = Codec {
     expand: Some(expand),
 };
 
-/// Bytes of plain data in a block of ours, and what says so in a frame's header.
+/// Bytes of plain data in a block of ours, and its code in a frame's header.
 const PIECE: usize = 1 << 20;
 const PIECE_CODE: u8 = 6 << 4;
 
@@ -32,16 +32,16 @@ const LEGACY: u32 = 0x184c_2102;
 /// Frames that readers skip: sixteen magic numbers.
 const SKIPPABLE: u32 = 0x184d_2a50;
 
-/// Flags of a frame's header, beside its version.
+/// Flags of a frame's header, with its version.
 const VERSION: u8 = 1 << 6;
 const INDEPENDENT: u8 = 1 << 5;
 const BLOCKS_SUMMED: u8 = 1 << 4;
 const SIZE: u8 = 1 << 3;
 const SUMMED: u8 = 1 << 2;
 const DICTIONARY: u8 = 1;
-/// Of a block's length: its bytes are the plain ones.
+/// Flag in a block's length: the block is stored uncompressed.
 const STORED: u32 = 1 << 31;
-/// How far a block may look back, bytes.
+/// How far back a block may refer, bytes.
 const WINDOW: usize = 64 << 10;
 
 fn recognise(head: &[u8]) -> bool {
@@ -77,24 +77,24 @@ fn encode(plain: &[u8], _: &mut Scratch, out: &mut Vec<u8>) -> usize {
     HEAD + length
 }
 
-/// What a frame's header says.
+/// The header of a frame.
 struct Frame {
     flags: u8,
     /// Largest block, bytes of plain data.
     block: usize,
-    /// Bytes it expands to, if it says so.
+    /// Expanded size, bytes, if the header has it.
     size: Option<u64>,
 }
 
 /// Cuts a file into its blocks.
 #[derive(Default)]
 struct Splitter {
-    /// The frame that is being read; none between frames.
+    /// The frame that is being read; `None` between frames.
     frame: Option<Frame>,
     frames: u64,
-    /// What the next block may look back into, where blocks do.
+    /// The plain bytes that the next block may refer to.
     before: Vec<u8>,
-    /// A block that looks back, as it stands in the file.
+    /// A block with references to earlier ones, as it is in the file.
     linked: Packed,
 }
 
@@ -153,7 +153,7 @@ impl Split for Splitter {
 }
 
 impl Splitter {
-    /// Expands the block that may look back, and keeps what the next one may.
+    /// Expands a block with references to earlier ones, and keeps the bytes that the next one may refer to.
     fn look_back(&mut self, packed: &mut Packed) -> Result<(), String> {
         packed.used = expand_behind(&self.linked, &self.before, &mut packed.data)?;
         let plain = &packed.data[..packed.used];
@@ -167,7 +167,7 @@ impl Splitter {
     }
 }
 
-/// Reads a frame's header; none when it is one to be skipped, which it is then.
+/// Reads a frame's header; `None` if the frame is a skippable one, which it skips.
 fn header(input: &mut Input, packed: &mut Packed) -> Result<Option<Frame>, Error> {
     let at = input.at();
     match u32::from_le_bytes(input.array(HEADER)?) {
@@ -213,7 +213,7 @@ fn expand(packed: &Packed, _: &mut Scratch, out: &mut Vec<u8>) -> Result<usize, 
     expand_behind(packed, &[], out)
 }
 
-/// Expands a block that may look back into `before`.
+/// Expands a block that may refer to `before`.
 fn expand_behind(packed: &Packed, before: &[u8], out: &mut Vec<u8>) -> Result<usize, String> {
     let data = &packed.data[..packed.used];
     if let Some(stored) = packed.sums.packed_xxh {
@@ -237,7 +237,7 @@ fn expand_behind(packed: &Packed, before: &[u8], out: &mut Vec<u8>) -> Result<us
     expanded.map_err(|error| format!("a damaged lz4 block: {error}"))
 }
 
-/// Compares what a whole frame expanded to with what it says of itself, in order.
+/// Compares the expanded pieces of a frame, in order, with the frame's size and checksum.
 #[derive(Default)]
 pub struct Frames {
     sum: Xxh32,
@@ -245,10 +245,10 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Takes the next piece and its plain bytes.
+    /// Adds the next piece and its plain bytes.
     ///
     /// # Errors
-    /// The frame that ends with it is not what it should be.
+    /// The frame that ends with it has another size or checksum.
     pub fn check(&mut self, packed: &Packed, plain: &[u8]) -> Result<(), String> {
         if packed.first {
             *self = Frames::default();

@@ -1,14 +1,13 @@
 //! The lzop file: a header, then blocks of LZO1X with their checksums, as lzop 1.04 reads and writes it.
 //!
-//! All numbers are big-endian. A file may hold several members one after the other. Blocks depend on nothing
-//! before them, so they are compressed and expanded side by side. Filters and multi-part files, which lzop
-//! itself never writes, are refused.
+//! All numbers are big-endian. A file may hold several members one after the other. Blocks are independent, so all
+//! cores compress and expand them. Filters and multi-part files, which lzop itself never writes, are refused.
 
 use super::{Input, Packed, Scratch, Split, Whole};
 use crate::image::Error;
 use kernels::lzo1x;
 
-/// Bytes of plain data in a block of ours: what lzop writes, and the most that some readers take.
+/// Bytes of plain data in a block of ours: as lzop writes it, and the most that some readers accept.
 pub const BLOCK: usize = 256 << 10;
 /// Largest block that lzop reads, bytes.
 const MAX_BLOCK: usize = 64 << 20;
@@ -33,27 +32,28 @@ pub fn recognise(head: &[u8]) -> bool {
     head.starts_with(&MAGIC)
 }
 
-/// What a member's header says.
+/// The header of a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// 1: LZO1X-1, 2: LZO1X-1(15), 3: LZO1X-999.
     pub method: u8,
-    /// Mode of the file that was compressed; 0 when there was none.
+    /// Mode of the file that was compressed; 0 if there was none.
     pub mode: u32,
-    /// When that file was changed, seconds since 1970.
+    /// Modification time of that file, seconds since 1970.
     pub time: u64,
-    /// Its name; empty for standard input.
+    /// Name of that file; empty for standard input.
     pub name: Vec<u8>,
-    /// The format's flags, in a file that was read.
+    /// The format's flags; only in headers that were read.
     pub flags: u32,
 }
 
-/// The header of an image: no name and no time, so that the same data always gives the same file.
+/// Appends the header of an image: no name and no time, so that the same data always gives the same file.
 pub fn begin(out: &mut Vec<u8>) {
     begin_member(&Member::default(), out);
 }
 
-/// The header of what was a file: LZO1X-1, an Adler-32 of each block's plain bytes; of the name the first 255 bytes.
+/// Appends the header of a compressed file: LZO1X-1, an Adler-32 of each block's plain bytes, and the first 255 bytes
+/// of the name.
 pub fn begin_member(member: &Member, out: &mut Vec<u8>) {
     out.extend(MAGIC);
     let start = out.len();
@@ -72,7 +72,7 @@ pub fn begin_member(member: &Member, out: &mut Vec<u8>) {
     out.extend(sum.to_be_bytes());
 }
 
-/// One block of up to [`BLOCK`] bytes.
+/// Packs one block of up to [`BLOCK`] bytes.
 pub fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
     const HEAD: usize = 12;
     let room = HEAD + lzo1x::worst_case(plain.len());
@@ -81,7 +81,7 @@ pub fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
     }
     let mut packed = lzo1x::compress(plain, &mut scratch.lzo, &mut out[HEAD..]);
     if packed >= plain.len() {
-        // Stored: the format says so by equal lengths.
+        // Equal lengths mark a block as stored.
         packed = plain.len();
         out[HEAD..HEAD + packed].copy_from_slice(plain);
     }
@@ -92,10 +92,10 @@ pub fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
     HEAD + packed
 }
 
-/// Bytes of the mark behind the last block.
+/// Size of the mark after the last block, bytes.
 pub const END: u64 = 4;
 
-/// The mark behind the last block.
+/// Appends the mark after the last block.
 pub fn end(_: &Whole, out: &mut Vec<u8>) {
     out.extend([0; END as usize]);
 }
@@ -103,13 +103,13 @@ pub fn end(_: &Whole, out: &mut Vec<u8>) {
 /// Cuts a file into its blocks.
 #[derive(Default)]
 pub struct Splitter {
-    /// The member that is being read; none between members.
+    /// The member that is being read; `None` between members.
     member: Option<Member>,
     members: u64,
 }
 
 impl Splitter {
-    /// The member that the last piece is of.
+    /// Returns the member of the last piece.
     pub fn member(&self) -> Option<&Member> {
         self.member.as_ref()
     }
@@ -138,7 +138,7 @@ impl Split for Splitter {
                     input.damaged(packed.at, format!("an lzop block of {length} bytes for {plain} is impossible"))
                 );
             }
-            // LZO expands a byte to at most 255: no allocation beyond what that allows.
+            // LZO expands a byte to at most 255: allocations are bounded by that.
             if plain / 256 > length {
                 return Err(input.damaged(packed.at, format!("an lzop block of {length} bytes cannot hold {plain}")));
             }
@@ -165,7 +165,7 @@ fn optional(there: bool, input: &mut Input) -> Result<Option<u32>, Error> {
 /// Reads a member's header.
 ///
 /// # Errors
-/// It is none, or one that is not known.
+/// It is not a header, or not a supported one.
 pub fn header(input: &mut Input) -> Result<Member, Error> {
     let at = input.at();
     let mut head = Vec::with_capacity(64);
@@ -235,7 +235,7 @@ fn check_header(input: &mut Input, at: u64, flags: u32, bytes: &[u8]) -> Result<
     }
 }
 
-/// Expands one block into the front of `out`; gives the bytes written.
+/// Expands one block into the front of `out`; returns the number of bytes written.
 pub fn expand(packed: &Packed, _: &mut Scratch, out: &mut Vec<u8>) -> Result<usize, String> {
     let data = &packed.data[..packed.used];
     check("packed Adler-32", packed.sums.packed_adler, || simd_adler32::adler32(&data))?;

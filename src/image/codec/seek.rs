@@ -1,8 +1,8 @@
-//! A compressed file read from its middle: where its pieces stand, by a table or by looking at each once.
+//! Random access to a compressed file: the offsets of its pieces come from a table, or from reading the file once.
 //!
-//! The table is the one of zstd's "seekable format": behind the frames of a zstd file, or alone in a file beside one of
-//! lzop (`X.img.idx`). It is believed only as far as each piece that is read bears it out; what a wrong one can still
-//! do, who uses it must notice ([`Pieces::table`]).
+//! The table is that of zstd's "seekable format": after the frames of a zstd file, or in a file of its own beside one
+//! of lzop (`X.img.idx`). Each piece read is checked against it; a wrong table that passes is for the caller to notice
+//! ([`Pieces::table`]).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,17 +13,17 @@ use std::sync::Arc;
 use super::{Codec, Input, Piece, Split, Unpacked, lzop, zstd};
 use crate::image::Error;
 
-/// Most pieces that are kept in mind: 32 MiB, for half a TiB in lzop's.
+/// Most pieces in memory: 32 MiB, enough for half a TiB in lzop's.
 const MOST: usize = 1 << 21;
 
-/// Where the index of the file at `path` is.
+/// Returns the path of the index of the file at `path`.
 pub fn index_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".idx");
     PathBuf::from(name)
 }
 
-/// The bytes of a file's index; none when it needs none.
+/// Returns the bytes of a file's index; `None` if the format has its own.
 pub fn index(codec: &Codec, pieces: &[Piece]) -> Option<Vec<u8>> {
     (codec.name == "lzop").then(|| {
         let mut bytes = Vec::new();
@@ -32,27 +32,27 @@ pub fn index(codec: &Codec, pieces: &[Piece]) -> Option<Vec<u8>> {
     })
 }
 
-/// A compressed file that can be read anywhere.
+/// A compressed file with random access.
 pub struct Pieces {
     file: Arc<File>,
     name: String,
     codec: &'static Codec,
-    /// Knows what the file's header said.
+    /// Holds the state from the file's header.
     split: Box<dyn Split>,
-    /// Where each piece begins: in the file, and in what it expands to; and where the last one ends.
+    /// Offset of each piece in the file and in the expanded content, and the end of the last one.
     starts: Vec<(u64, u64)>,
     table: bool,
-    /// The piece that is expanded, and its number.
+    /// The piece expanded last, and its number.
     piece: Unpacked,
     loaded: Option<usize>,
 }
 
 impl Pieces {
-    /// Opens the file, of which `plain` bytes are known to come, by a table that may be right (if `trust`) or by reading all
-    /// of it, of which `say` is told then.
+    /// Opens a file that expands to `plain` bytes: by its table (if `trust`), else by reading it once, after a line to
+    /// `say`.
     ///
     /// # Errors
-    /// It cannot be read or is damaged, or is a stream of which nothing can be read without all before it.
+    /// It cannot be read or is damaged, or is a stream that can only be read in order.
     pub fn open(file: File, path: &Path, plain: u64, trust: bool, say: fn(&str)) -> Result<Pieces, Error> {
         let name = path.display().to_string();
         let file = Arc::new(file);
@@ -63,7 +63,7 @@ impl Pieces {
         if codec.expand.is_none() {
             return Ok(pieces);
         }
-        // For the header's sake, and to see where pieces begin.
+        // This reads the header, and shows where pieces begin.
         let packed = &mut pieces.piece.packed;
         let first = pieces.split.next(&mut input, packed)?.then_some(packed.at);
         if packed.streamed {
@@ -73,19 +73,19 @@ impl Pieces {
         match table {
             Some(starts) => (pieces.starts, pieces.table) = (starts, true),
             None => {
-                say(&format!("{}: no index that fits it: it is read once for where its blocks stand", pieces.name));
+                say(&format!("{}: no index that fits: it is read once to find its blocks", pieces.name));
                 pieces.scan()?;
             }
         }
         Ok(pieces)
     }
 
-    /// Whether a table said where the pieces are, and not the file itself.
+    /// Whether the offsets come from a table, not from the file itself.
     pub fn table(&self) -> bool {
         self.table
     }
 
-    /// Looks at each piece for where it is.
+    /// Reads the whole file for the offsets of its pieces.
     ///
     /// # Errors
     /// See [`Pieces::open`].
@@ -109,22 +109,22 @@ impl Pieces {
             end = (input.at(), end.1 + plain);
         }
         self.starts.push(end);
-        // One that knows the header and has not come to the end.
+        // A splitter that has read the header and is not at the end.
         self.split = (self.codec.split)();
         self.split.next(&mut self::input(&self.file, &self.name, 0), &mut self.piece.packed)?;
         Ok(())
     }
 
-    /// That only all of the file can be read.
+    /// Returns the error of a file that can only be read in order.
     fn ordered(&self) -> Error {
         let (name, codec) = (&self.name, self.codec.name);
         Error::Refused(format!(
-            "{name}: nothing in this {codec} stream can be read without all before it: make one in which it can, by `ogbox \
-             image convert {name} -o OTHER`"
+            "{name}: this {codec} stream can only be read in order: make one with random access by `ogbox image convert \
+             {name} -o OTHER`"
         ))
     }
 
-    /// What a table says of pieces from byte `first` on, if it fits the file's size and the bytes that come.
+    /// Returns the offsets in a table for pieces from byte `first` on, if they fit the file's size and `plain`.
     fn by_table(&self, path: &Path, first: u64, plain: u64) -> Option<Vec<(u64, u64)>> {
         let size = self.file.metadata().ok()?.len();
         let (table, rest) = match self.codec.name {
@@ -144,7 +144,7 @@ impl Pieces {
         let mut end = (first, 0);
         let mut starts = Vec::with_capacity(table.len() + 1);
         for (number, piece) in table.iter().enumerate() {
-            // All as our own writer makes them, so that none can be where another should be.
+            // All have the size that our writer uses, so that no piece can be taken for another.
             if number + 1 < table.len() && piece.plain as usize != self.codec.piece {
                 return None;
             }
@@ -155,10 +155,10 @@ impl Pieces {
         (end == (size.checked_sub(rest)?, plain)).then_some(starts)
     }
 
-    /// Fills `to` with what the file expands to from byte `at` on.
+    /// Fills `to` with the expanded content from byte `at` on.
     ///
     /// # Errors
-    /// It is damaged, cannot be read, or ends before; or the table is wrong.
+    /// The file is damaged, cannot be read, or ends before; or the table is wrong.
     pub fn read(&mut self, mut to: &mut [u8], mut at: u64) -> Result<(), Error> {
         if self.codec.expand.is_none() {
             let read = self.file.read_exact_at(to, at);
@@ -199,14 +199,14 @@ impl Pieces {
 }
 
 impl Unpacked {
-    /// Expands the piece; gives the bytes that came.
+    /// Expands the piece; returns its plain size, bytes.
     fn size(&mut self, codec: &Codec, name: &str) -> Result<u64, Error> {
         self.expand(codec, name)?;
         Ok(self.plain(codec).len() as u64)
     }
 }
 
-/// The file from byte `at` on.
+/// Returns the file from byte `at` on.
 fn input(file: &Arc<File>, name: &str, at: u64) -> Input {
     let mut input = Input::new(Box::new(From { file: Arc::clone(file), at }), name);
     input.at = at;

@@ -1,8 +1,8 @@
-//! What the tests of all codecs share.
+//! Helpers for the tests of all codecs.
 
 use super::*;
 
-/// `plain` as `codec` packs it, in order and side by side.
+/// Returns `plain` as `codec` packs it.
 pub fn packed(codec: &Codec, plain: &[u8]) -> Vec<u8> {
     let (mut from, mut out, mut head) = (plain, Vec::new(), Vec::new());
     (codec.begin)(&mut head);
@@ -20,7 +20,7 @@ pub fn packed(codec: &Codec, plain: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What `file` expands to by the codec that recognises it, or the error.
+/// Returns the content of `file`, expanded by the codec that recognises it, or the error.
 pub fn unpacked(file: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let mut input = Input::new(Box::new(std::io::Cursor::new(file.to_vec())), "file");
@@ -34,7 +34,7 @@ pub fn unpacked(file: &[u8]) -> Result<Vec<u8>, String> {
     Ok(out)
 }
 
-/// `file` with any one bit flipped behind the first `from` bytes expands to `plain` or not at all.
+/// Asserts that `file`, with any one bit flipped after the first `from` bytes, expands to `plain` or not at all.
 pub fn flip_each_bit(file: &[u8], from: usize, plain: &[u8]) {
     for bit in from * 8..file.len() * 8 {
         let mut damaged = file.to_vec();

@@ -51,13 +51,6 @@ const SEEK_FOOTER: usize = 9;
 /// Most bytes of a frame's header.
 const MAX_HEADER: usize = 18;
 
-/// The library's contexts, made once a thread.
-#[derive(Default)]
-pub struct Contexts {
-    pack: Option<CCtx<'static>>,
-    expand: Option<DCtx<'static>>,
-}
-
 fn recognise(head: &[u8]) -> bool {
     // pzstd begins with a skippable frame of four bytes.
     let skipped = u32_le(head) & !15 == SKIPPABLE && u32_le(head.get(4..).unwrap_or(&[])) == 4;
@@ -117,13 +110,13 @@ pub fn write_table(pieces: &[Piece], out: &mut Vec<u8>) {
     out.extend(footer(pieces.len() as u32));
 }
 
-/// Bytes of the seek table of so many pieces.
+/// Returns the size of the seek table of so many pieces, bytes.
 pub fn table_size(pieces: usize) -> u64 {
     (pieces * SEEK_ENTRY + SEEK_FOOTER) as u64 + u64::from(SEEK_HEAD)
 }
 
-/// The seek table that the file of `size` bytes ends with; none when it ends with none, or with one of more than `most`
-/// pieces or with checksums in it.
+/// Returns the seek table at the end of a file of `size` bytes; `None` if it has none, or one with more than `most`
+/// pieces or with checksums.
 pub fn read_table(file: &File, size: u64, most: usize) -> Option<Vec<Piece>> {
     let mut last = [0; SEEK_FOOTER];
     file.read_exact_at(&mut last, size.checked_sub(SEEK_FOOTER as u64)?).ok()?;
@@ -148,11 +141,11 @@ fn footer(frames: u32) -> [u8; SEEK_FOOTER] {
     footer
 }
 
-/// Cuts a file into its frames, or into pieces of what they expand to.
+/// Cuts a file into its frames, or into pieces of their expanded content.
 #[derive(Default)]
 struct Splitter {
     frames: u32,
-    /// Of the seek table that the frames so far should have.
+    /// Checksum of the seek table that the frames so far should have.
     table: crc32fast::Hasher,
     /// The long frame that is being expanded.
     stream: Option<Stream>,
@@ -164,19 +157,19 @@ struct Stream {
     plain: u64,
 }
 
-/// What a frame's header says.
+/// The header of a frame.
 #[derive(Debug, PartialEq, Eq)]
 struct Header {
-    /// Bytes of the header.
+    /// Size of the header, bytes.
     size: usize,
-    /// Bytes the frame expands to, if it says so.
+    /// Expanded size, bytes, if the header has it.
     plain: Option<u64>,
-    /// A checksum of four bytes stands behind it.
+    /// Whether a checksum of four bytes follows the frame.
     summed: bool,
 }
 
 impl Header {
-    /// Reads the header that `head` begins with; what is wrong with it otherwise. None: it is cut short.
+    /// Parses the header at the beginning of `head`; `None` if it is cut short. The error is the fault of the header.
     fn parse(head: &[u8]) -> Result<Option<Header>, &'static str> {
         let Some(flags) = head.get(4) else { return Ok(None) };
         if flags & 8 != 0 {
@@ -255,7 +248,7 @@ impl Splitter {
         self.table.update(&(plain as u32).to_le_bytes());
     }
 
-    /// Passes over a frame that is none of the data; a seek table must fit the frames before it.
+    /// Skips a frame without data; a seek table must fit the frames before it.
     fn skip(&mut self, input: &mut Input, packed: &mut Packed) -> Result<(), Error> {
         input.array::<4>(WHAT)?;
         let mut left = u32::from_le_bytes(input.array(WHAT)?) as usize;
@@ -270,7 +263,7 @@ impl Splitter {
             last[SEEK_FOOTER - kept..].copy_from_slice(&bytes[step - kept..]);
             left -= step;
         }
-        // One with checksums in it is somebody else's, and not needed.
+        // A table with checksums is another program's, and not needed.
         if u32_le(&last[5..]) == SEEK_MAGIC && last[4] & 0x80 == 0 {
             let mut table = self.table.clone();
             table.update(&footer(self.frames));
@@ -283,7 +276,7 @@ impl Splitter {
     }
 }
 
-/// Takes a whole frame, block by block.
+/// Reads a whole frame, block by block.
 fn whole(header: &Header, input: &mut Input, packed: &mut Packed) -> Result<(), Error> {
     input.append(packed, header.size, WHAT)?;
     loop {
@@ -306,7 +299,7 @@ fn whole(header: &Header, input: &mut Input, packed: &mut Packed) -> Result<(), 
     }
 }
 
-/// Expands the next piece of a long frame; true once that has ended.
+/// Expands the next piece of a long frame; true once the frame has ended.
 fn piece(stream: &mut Stream, input: &mut Input, packed: &mut Packed) -> Result<bool, Error> {
     packed.streamed = true;
     packed.data.resize(PIECE.max(packed.data.len()), 0);

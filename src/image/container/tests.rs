@@ -41,7 +41,7 @@ fn any_header() -> impl Strategy<Value = Header> {
     )
 }
 
-/// What partclone 0.3.23 wrote for an ext4 file system of 300 MiB.
+/// The header that partclone 0.3.23 wrote for an ext4 file system of 300 MiB.
 const REAL: &str = "70617274636c6f6e652d696d61676500 302e332e3233 0000000000000000 30303032 dec0 \
     4558544653 0000000000000000000000 0000c01200000000 00b0040000000000 a9e2000000000000 a9e2000000000000 \
     00040000 12000000 0200 4000 2000 0400 00040000 01 01 91f2b108";
@@ -101,7 +101,7 @@ fn impossible_sizes_are_refused() {
     );
     assert_eq!(
         refused(Header { blocks: 1 << 33, map: MapMode::None, ..header.clone() }),
-        "8589934592 blocks without a map of which are used are too many"
+        "8589934592 blocks are too many without a map of the used ones"
     );
     assert_eq!(refused(Header { blocks_per_checksum: 0, ..header }), "a checksum every 0 blocks is impossible");
 }

@@ -1,21 +1,22 @@
 //! Btrfs on one device: the extents of its extent tree, found on the device through its chunk tree.
 //!
 //! Layouts after the Btrfs project's "On-disk Format". Kept are all copies of each block (DUP), the superblocks and
-//! what is before the first of them, and, where a log tree was not replayed, its own blocks and the extents that it
-//! names. A block of the map is a sector, where partclone takes a whole tree node: ours are a part of theirs.
+//! everything before the first of them and, if a log tree was not replayed, its own blocks and the extents that it
+//! names. A block of the map is a sector; partclone's is a whole tree node, so that ours are a subset of theirs.
 
-use super::{Fields, Used};
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
-/// partclone's word for it.
+/// partclone's name for it.
 pub const NAME: &str = "BTRFS";
 
 const SUPERBLOCKS: [u64; 3] = [64 << 10, 64 << 20, 256 << 30];
 const SUPER_SIZE: u64 = 4096;
-/// Incompatible features that move no block to where the chunk tree does not say; zones and extent trees of the
-/// second version do.
+/// Incompatible features under which the chunk tree still describes where all blocks are; not so zones and extent trees
+/// of the second version.
 const KNOWN: u64 = 0x1_0fff;
 
 /// Types of items.
@@ -40,15 +41,15 @@ const CHUNK: usize = 48;
 const STRIPE: usize = 32;
 const MOST_LEVEL: u8 = 7;
 
-/// Whether a superblock is where it should be.
+/// Whether the source has a superblock of Btrfs.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(source.size() >= SUPERBLOCKS[0] + SUPER_SIZE && source.read(SUPERBLOCKS[0] + 64, 8)? == *b"_BHRfS_M")
 }
 
-/// The used blocks; a block is a sector.
+/// Returns the used blocks; a block is a sector.
 ///
 /// # Errors
-/// A damaged file system, or one of several devices.
+/// The file system is damaged, or on several devices.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let bytes = source.read(SUPERBLOCKS[0], SUPER_SIZE as usize)?;
     let f = Fields(&bytes);
@@ -117,10 +118,10 @@ impl Key {
     }
 }
 
-/// Whoever is told of items: their keys and their data.
+/// A callback that receives items: their keys and their data.
 type Teller<'a> = dyn FnMut(&Key, &[u8]) -> Result<(), Error> + 'a;
 
-/// A stretch of the logical addresses, and where its copies begin on the device; all in bytes.
+/// A range of logical addresses, and the offsets of its copies on the device; all in bytes.
 struct Chunk {
     start: u64,
     length: u64,
@@ -139,7 +140,7 @@ struct Volume<'a> {
 }
 
 impl<'a> Volume<'a> {
-    /// What the superblock says; its chunks are those that lead to the chunk tree.
+    /// Parses the superblock; its chunks are only those that lead to the chunk tree.
     fn read(source: &'a Source, f: &Fields) -> Result<Volume<'a>, Error> {
         let bad =
             |at: u64, why: String| Err(source.damaged(SUPERBLOCKS[0] + at, format!("the Btrfs superblock: {why}")));
@@ -182,7 +183,7 @@ impl<'a> Volume<'a> {
         self.source.damaged(SUPERBLOCKS[0], format!("Btrfs address {logical:#x}: {why}"))
     }
 
-    /// The chunk that an item's data describes.
+    /// Returns the chunk that an item's data describes.
     fn chunk(&self, start: u64, data: &[u8]) -> Result<Chunk, Error> {
         let f = Fields(data);
         let (length, kind, count) = (f.u64(0), f.u64(24), usize::from(f.u16(44)));
@@ -206,7 +207,7 @@ impl<'a> Volume<'a> {
         Ok(Chunk { start, length, copies })
     }
 
-    /// Where the copies of `length` bytes at a logical address are on the device.
+    /// Returns the offsets of the copies of `length` bytes at a logical address.
     fn places(&self, logical: u64, length: u64) -> Result<impl Iterator<Item = u64>, Error> {
         let index = self.chunks.partition_point(|chunk| chunk.start <= logical);
         let chunk = index.checked_sub(1).and_then(|index| self.chunks.get(index));
@@ -217,7 +218,7 @@ impl<'a> Volume<'a> {
         }
     }
 
-    /// Marks the extent that a key of the extent tree stands for.
+    /// Marks the extent that a key of the extent tree describes.
     fn mark(&self, map: &mut Bitmap, key: &Key) -> Result<(), Error> {
         let length = match key.kind {
             EXTENT_ITEM => key.offset,
@@ -231,7 +232,8 @@ impl<'a> Volume<'a> {
         Ok(())
     }
 
-    /// Tree numbers and the root nodes and levels that the items of a tree of trees name; its own nodes are told.
+    /// Collects the roots a root tree lists: tree number, root node and level. Calls `tell` for each of the tree's own
+    /// nodes.
     fn roots(
         &self,
         seen: &mut Bitmap,
@@ -242,7 +244,7 @@ impl<'a> Volume<'a> {
         let mut roots = Vec::new();
         self.walk(seen, node, level, &mut |key, data| {
             if key.kind == ROOT_ITEM {
-                // The log's trees are all of one object; the trees' numbers are where theirs are.
+                // In a root tree the object is the tree's number; in a log tree it is the same for all.
                 roots.push((key.object, Fields(data).u64(176), Fields(data).u8(238)));
             }
             tell(key)
@@ -250,7 +252,7 @@ impl<'a> Volume<'a> {
         Ok(roots)
     }
 
-    /// Calls `tell` with each item below a node, and with each node as the extent tree would name it.
+    /// Calls `tell` with each item below a node, and with each node as an item of the extent tree.
     fn walk(&self, seen: &mut Bitmap, node: u64, level: u8, tell: &mut Teller) -> Result<(), Error> {
         let Some(place) = self.places(node, self.node)?.next() else { return Ok(()) };
         if level > MOST_LEVEL || seen.get(place / self.sector) {

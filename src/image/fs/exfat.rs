@@ -1,18 +1,19 @@
 //! exFAT: its allocation bitmap, after Microsoft's "exFAT file system specification" (2019).
 
-use super::{Fields, Used};
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
-/// partclone's word for it.
+/// partclone's name for it.
 pub const NAME: &str = "EXFAT";
 
 /// Entry types of the root directory.
 const END_OF_DIRECTORY: u8 = 0;
 const ALLOCATION_BITMAP: u8 = 0x81;
 
-/// Whether a boot sector of exFAT is where it should be.
+/// Whether the source has a boot sector of exFAT.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(source.size() >= 512 && source.read(0, 512)?[3..11] == *b"EXFAT   ")
 }
@@ -28,105 +29,129 @@ struct Volume<'a> {
     clusters: u64,
 }
 
-impl Volume<'_> {
+impl<'a> Volume<'a> {
+    /// Reads the geometry from the boot sector.
+    fn new(source: &'a Source, boot: &Fields) -> Result<Volume<'a>, Error> {
+        let bad = |at: u64, why: String| Err(source.damaged(at, format!("the exFAT boot sector: {why}")));
+        let (sector_log, per_cluster_log) = (u32::from(boot.u8(108)), u32::from(boot.u8(109)));
+        if !(9..=12).contains(&sector_log) || sector_log + per_cluster_log > 25 {
+            return bad(108, format!("sectors of 2^{sector_log} bytes, 2^{per_cluster_log} a cluster, are impossible"));
+        }
+        let volume = Volume {
+            source,
+            sector_log,
+            cluster_log: sector_log + per_cluster_log,
+            sectors: boot.u64(72),
+            table: u64::from(boot.u32(80)),
+            heap: u64::from(boot.u32(88)),
+            clusters: u64::from(boot.u32(92)),
+        };
+        if volume.sectors > source.size() >> sector_log {
+            return bad(72, format!("{} sectors do not fit into {} bytes", volume.sectors, source.size()));
+        }
+        if volume.heap + (volume.clusters << per_cluster_log) > volume.sectors {
+            return bad(92, format!("{} clusters from sector {} on do not fit", volume.clusters, volume.heap));
+        }
+        Ok(volume)
+    }
+
+    /// log2 of the sectors of a cluster.
+    fn per_cluster_log(&self) -> u32 {
+        self.cluster_log - self.sector_log
+    }
+
     /// Offset of a cluster, bytes.
     fn cluster(&self, cluster: u32) -> Option<u64> {
         let index = u64::from(cluster).checked_sub(2).filter(|index| *index < self.clusters)?;
         Some((self.heap << self.sector_log) + (index << self.cluster_log))
     }
 
-    /// Calls `tell` with the content of each cluster of the chain that begins at `first`, until it says stop.
-    fn chain(&self, first: u32, mut tell: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
+    /// Calls `take` with the content of each cluster of the chain that begins at `first`, until it returns false.
+    fn chain(&self, first: u32, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
         let mut bytes = vec![0; 1 << self.cluster_log];
         let mut cluster = first;
         // A chain longer than there are clusters goes in circles.
         for _ in 0..self.clusters {
             let Some(at) = self.cluster(cluster) else { return Ok(()) };
             self.source.read_at(&mut bytes, at)?;
-            if !tell(&bytes) {
+            if !take(&bytes) {
                 return Ok(());
             }
             let entry = (self.table << self.sector_log) + u64::from(cluster) * 4;
-            let next = Fields(&self.source.read(entry, 4)?).u32(0);
             // Contiguous files may leave their table entries unset; the bitmap's and the root's are always set.
-            cluster = next;
+            cluster = Fields(&self.source.read(entry, 4)?).u32(0);
         }
         Err(self.source.damaged(self.table << self.sector_log, "an exFAT cluster chain goes in circles"))
     }
+
+    /// Returns first cluster and length (bytes) of the allocation bitmap that the root directory names; of two, that of
+    /// number `active`.
+    fn bitmap(&self, root: u32, active: u8) -> Result<Option<(u32, u64)>, Error> {
+        let mut found = None;
+        self.chain(root, |directory| {
+            for entry in directory.chunks_exact(32) {
+                let e = Fields(entry);
+                match e.u8(0) {
+                    END_OF_DIRECTORY => return false,
+                    ALLOCATION_BITMAP if e.u8(1) & 1 == active => {
+                        found = Some((e.u32(20), e.u64(24)));
+                        return false;
+                    }
+                    _ => {}
+                }
+            }
+            true
+        })?;
+        Ok(found)
+    }
+
+    /// Marks the sectors of the clusters that are used by the bitmap from cluster `first` on; returns how many clusters
+    /// the bitmap has bits for.
+    fn mark(&self, first: u32, map: &mut Bitmap) -> Result<u64, Error> {
+        let log = self.per_cluster_log();
+        let mut done = 0;
+        self.chain(first, |bytes| {
+            let here = (bytes.len() as u64 * 8).min(self.clusters - done);
+            let Some(bits) = Bitmap::from_bytes(bytes, here) else { return false };
+            let mut from = 0;
+            while let Some((start, run)) = bits.next_run(from) {
+                from = start + run;
+                map.set(self.heap + ((done + start) << log), run << log);
+            }
+            done += here;
+            done < self.clusters
+        })?;
+        Ok(done)
+    }
 }
 
-/// The used blocks; a block is a sector.
+/// Returns the used blocks; a block is a sector.
 ///
 /// # Errors
-/// A boot sector that cannot be, or no allocation bitmap.
+/// The boot sector is impossible, or there is no allocation bitmap for all clusters.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let boot = source.read(0, 512)?;
     let f = Fields(&boot);
-    let bad = |at: u64, why: String| Err(source.damaged(at, format!("the exFAT boot sector: {why}")));
-    let (sector_log, per_cluster_log) = (u32::from(f.u8(108)), u32::from(f.u8(109)));
-    if !(9..=12).contains(&sector_log) || sector_log + per_cluster_log > 25 {
-        return bad(108, format!("sectors of 2^{sector_log} bytes, 2^{per_cluster_log} a cluster, are impossible"));
-    }
-    let volume = Volume {
-        source,
-        sector_log,
-        cluster_log: sector_log + per_cluster_log,
-        sectors: f.u64(72),
-        table: u64::from(f.u32(80)),
-        heap: u64::from(f.u32(88)),
-        clusters: u64::from(f.u32(92)),
-    };
-    if volume.sectors > source.size() >> sector_log {
-        return bad(72, format!("{} sectors do not fit into {} bytes", volume.sectors, source.size()));
-    }
-    if volume.heap + (volume.clusters << per_cluster_log) > volume.sectors {
-        return bad(92, format!("{} clusters from sector {} on do not fit", volume.clusters, volume.heap));
-    }
-    let mut found = None;
+    let volume = Volume::new(source, &f)?;
     // With two tables and bitmaps (TexFAT) the active one counts.
     let active = f.u16(106) as u8 & 1;
-    volume.chain(f.u32(96), |directory| {
-        for entry in directory.chunks_exact(32) {
-            let e = Fields(entry);
-            match e.u8(0) {
-                END_OF_DIRECTORY => return false,
-                ALLOCATION_BITMAP if e.u8(1) & 1 == active => {
-                    found = Some((e.u32(20), e.u64(24)));
-                    return false;
-                }
-                _ => {}
-            }
-        }
-        true
-    })?;
+    let found = volume.bitmap(f.u32(96), active)?;
     let Some((first, length)) = found.filter(|(_, length)| *length >= volume.clusters.div_ceil(8)) else {
         return Err(source.damaged(96, "the exFAT root directory names no allocation bitmap for all clusters"));
     };
     let mut map = Bitmap::new(volume.sectors);
     map.set(0, volume.heap);
-    let mut done = 0;
-    volume.chain(first, |bytes| {
-        let here = (bytes.len() as u64 * 8).min(volume.clusters - done);
-        let Some(bits) = Bitmap::from_bytes(bytes, here) else { return false };
-        let mut from = 0;
-        while let Some((start, run)) = bits.next_run(from) {
-            from = start + run;
-            map.set(volume.heap + ((done + start) << per_cluster_log), run << per_cluster_log);
-        }
-        done += here;
-        done < volume.clusters
-    })?;
-    if done < volume.clusters {
+    if volume.mark(first, &mut map)? < volume.clusters {
         return Err(source.damaged(96, format!("the exFAT allocation bitmap of {length} bytes is cut short")));
     }
     let dirty = (f.u16(106) & 2 != 0)
         .then(|| format!("{}: the exFAT file system was not unmounted: run fsck.exfat or chkdsk", source.name()));
     Ok(Used {
         name: NAME,
-        block_size: 1 << sector_log,
-        device_size: volume.sectors << sector_log,
+        block_size: 1 << volume.sector_log,
+        device_size: volume.sectors << volume.sector_log,
         // partclone counts the cluster numbers 0 and 1, which stand for no cluster, as used ones.
-        used_by_super: map.used() + (2 << per_cluster_log),
+        used_by_super: map.used() + (2 << volume.per_cluster_log()),
         map,
         dirty,
     })

@@ -1,14 +1,15 @@
-//! ext2, ext3, ext4: the block bitmaps of all groups, as the kernel's Documentation/filesystems/ext4 lays them out.
+//! ext2, ext3, ext4: the block bitmaps of all groups, after the kernel's Documentation/filesystems/ext4.
 //!
-//! Understood: 64bit, flex_bg, meta_bg, sparse_super(2), uninit_bg and metadata_csum (groups whose bitmap was
-//! never written), bigalloc (one bit a cluster), blocks of 1–64 KiB. An external journal device is refused.
+//! Supported: 64bit, flex_bg, meta_bg, sparse_super(2), uninit_bg and metadata_csum (groups whose bitmap was never
+//! written), bigalloc (one bit a cluster), blocks of 1–64 KiB. An external journal device is refused.
 
-use super::{Fields, Used};
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
-/// partclone's word for all of them.
+/// partclone's name for all of them.
 pub const NAME: &str = "EXTFS";
 
 const SUPERBLOCK: u64 = 1024;
@@ -28,7 +29,7 @@ const RO_BIGALLOC: u32 = 0x200;
 const RO_METADATA_CSUM: u32 = 0x400;
 const GROUP_BLOCK_UNINIT: u16 = 2;
 
-/// Whether a superblock is where it should be.
+/// Whether the source has a superblock of ext.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     if source.size() < SUPERBLOCK + 1024 {
         return Ok(false);
@@ -36,10 +37,11 @@ pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(Fields(&source.read(SUPERBLOCK, 1024)?).u16(0x38) == MAGIC)
 }
 
-/// The used blocks.
+/// Returns the used blocks.
 ///
 /// # Errors
-/// A damaged file system: geometry that cannot be, bitmaps outside the device or against their group's counter.
+/// The file system is damaged: its geometry is impossible, or a bitmap is outside the device or contradicts its group's
+/// counter.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let bytes = source.read(SUPERBLOCK, 1024)?;
     let geometry = Geometry::read(source, &bytes)?;
@@ -54,7 +56,7 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     })
 }
 
-/// What the superblock says of where things are.
+/// The layout from the superblock.
 struct Geometry {
     block_size: u32,
     blocks: u64,
@@ -71,7 +73,7 @@ struct Geometry {
     /// First meta group; with meta_bg, descriptors from there on are spread over the groups.
     first_meta_group: u64,
     meta_bg: bool,
-    /// BLOCK_UNINIT of a group counts.
+    /// Whether a group's flag BLOCK_UNINIT is valid.
     uninit: bool,
     sparse_super: bool,
     /// The two groups with copies of the superblock, with sparse_super2.
@@ -166,7 +168,7 @@ impl Geometry {
         Some(format!("{}: the ext file system is not clean: {why}", source.name()))
     }
 
-    /// First block of a group, and how many it has.
+    /// Returns the first block of a group, and its number of blocks.
     fn group(&self, group: u64) -> (u64, u64) {
         let start = self.first_block + group * u64::from(self.blocks_per_group);
         (start, u64::from(self.blocks_per_group).min(self.blocks - start))
@@ -191,7 +193,7 @@ impl Geometry {
         u64::from(self.block_size / self.descriptor_size)
     }
 
-    /// The block that holds the descriptors of meta group `meta`.
+    /// Returns the block with the descriptors of meta group `meta`.
     fn descriptor_block(&self, meta: u64) -> u64 {
         // With blocks of 1 KiB and clusters the first group begins at 0, but the superblock is in block 1.
         let shifted = u64::from(self.first_block == 0 && self.block_size == 1024);
@@ -204,7 +206,7 @@ impl Geometry {
 
     fn map(&self, source: &Source) -> Result<Bitmap, Error> {
         let mut map = Bitmap::new(self.blocks);
-        // What is before the first group (the boot block) belongs to no bitmap and is kept.
+        // The boot block, before the first group, is in no bitmap and is kept.
         map.set(0, self.first_block);
         let mut descriptors = vec![0; self.block_size as usize];
         let mut bits = vec![0; self.block_size as usize];
@@ -257,12 +259,12 @@ impl Geometry {
         }
     }
 
-    /// Offset of a block, bytes; none outside the file system.
+    /// Returns the offset of a block, bytes; `None` outside the file system.
     fn inside(&self, block: u64) -> Option<u64> {
         (block < self.blocks).then(|| block * u64::from(self.block_size))
     }
 
-    /// Marks the used blocks of one group and counts its free clusters.
+    /// Marks the used blocks of one group; returns its number of free clusters.
     fn mark(&self, map: &mut Bitmap, bits: &[u8], start: u64, count: u64) -> u64 {
         let cluster = u64::from(self.cluster);
         let clusters = count.div_ceil(cluster);
@@ -276,8 +278,8 @@ impl Geometry {
         clusters - bits.used()
     }
 
-    /// Marks what a group whose bitmap was never written holds: its superblock copy and descriptors, its bitmaps
-    /// and its inode table, the latter maybe elsewhere.
+    /// Marks the metadata of a group whose bitmap was never written: its copy of superblock and descriptors, its
+    /// bitmaps and its inode table, which may be in another group.
     fn mark_uninit(&self, map: &mut Bitmap, index: u64, group: &Group) {
         let (start, _) = self.group(index);
         let per_block = self.descriptors_per_block();

@@ -1,18 +1,19 @@
-//! F2FS: the valid maps of its segment information table, with what the last checkpoint's journal says instead.
+//! F2FS: the valid maps of its segment information table (SIT), overridden by the last checkpoint's journal.
 //!
-//! Layouts after the kernel's Documentation/filesystems/f2fs.rst and its on-disk structures. All that is before the
+//! Layouts after the kernel's Documentation/filesystems/f2fs.rst and its on-disk structures. Everything before the
 //! main area (checkpoints, SIT, NAT, SSA) is kept, as partclone does. Several devices are refused.
 
-use super::{Fields, Used};
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
-/// partclone's word for it.
+/// partclone's name for it.
 pub const NAME: &str = "F2FS";
 
 const MAGIC: u32 = 0xf2f5_2010;
-/// The superblock's two places.
+/// Offsets of the two superblocks, bytes.
 const SUPERBLOCKS: [u64; 2] = [1024, 4096 + 1024];
 const SUPER_SIZE: usize = 3072;
 
@@ -22,13 +23,13 @@ const BLOCK_LOG: u32 = 12;
 const SEGMENT_LOG: u32 = 9;
 const SEGMENT: u64 = 1 << SEGMENT_LOG;
 
-/// An entry of the SIT: how many blocks are valid, a bit for each, when it was changed.
+/// Layout of a SIT entry: number of valid blocks, one bit for each block, time of the last change.
 const ENTRY: usize = 74;
 const ENTRIES: usize = BLOCK / ENTRY;
-/// A journal's entry: the segment's number, and the SIT's entry.
+/// Layout of a journal's entry: the segment's number, and its SIT entry.
 const JOURNALLED: usize = 4 + ENTRY;
 const MOST_JOURNALLED: usize = 6;
-/// Where the journal stands in a summary block, and the second one in a compacted block.
+/// Offset of the journal in a summary block, and of the second one in a compacted block.
 const JOURNAL: usize = 3584;
 const COMPACT_JOURNAL: usize = 507;
 
@@ -40,12 +41,12 @@ const FSCK: u32 = 0x10;
 const FAST_BOOT: u32 = 0x20;
 const LARGE_NAT: u32 = 0x400;
 
-/// Where the version bitmaps begin in a checkpoint.
+/// Offset of the version bitmaps in a checkpoint.
 const VERSIONS: usize = 192;
-/// More blocks of version bitmap than a checkpoint has.
+/// Limit above the blocks of version bitmap in any checkpoint.
 const MOST_PAYLOAD: u32 = 256;
 
-/// Whether a superblock is in either of its places.
+/// Whether the source has either superblock.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     for at in SUPERBLOCKS {
         if source.size() >= at + SUPER_SIZE as u64 && Fields(&source.read(at, 4)?).u32(0) == MAGIC {
@@ -55,10 +56,10 @@ pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// The used blocks.
+/// Returns the used blocks.
 ///
 /// # Errors
-/// A damaged file system, or one of several devices.
+/// The file system is damaged, or on several devices.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let mut first = None;
     for at in SUPERBLOCKS {
@@ -70,18 +71,18 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     Err(first.unwrap_or_else(|| source.damaged(SUPERBLOCKS[0], "no F2FS superblock")))
 }
 
-/// What the superblock says of where things are; all in blocks.
+/// The layout from the superblock; in blocks.
 struct Geometry<'a> {
     source: &'a Source,
     blocks: u64,
-    /// Blocks of version bitmap behind a checkpoint's first block.
+    /// Blocks of version bitmap after a checkpoint's first block.
     payload: u32,
     checkpoints: u64,
     sit: u64,
     /// Blocks of one copy of the SIT.
     sit_blocks: u64,
     main: u64,
-    /// Segments: all, and those of the main area.
+    /// Number of segments: all, and those of the main area.
     segments: u32,
     main_segments: u32,
 }
@@ -169,7 +170,7 @@ impl<'a> Geometry<'a> {
         })
     }
 
-    /// Puts the valid map of a segment in place of what was there.
+    /// Replaces the valid map of a segment.
     fn mark(&self, map: &mut Bitmap, segment: u64, entry: &[u8]) {
         if segment >= u64::from(self.main_segments) {
             return;
@@ -181,7 +182,7 @@ impl<'a> Geometry<'a> {
         }
     }
 
-    /// Block and content of the newer sound checkpoint, with its payload.
+    /// Returns block number and content of the newer sound checkpoint, with its payload.
     fn checkpoint(&self) -> Result<(u64, Vec<u8>), Error> {
         let mut newest: Option<(u64, u64, Vec<u8>)> = None;
         for start in [self.checkpoints, self.checkpoints + SEGMENT] {
@@ -192,7 +193,7 @@ impl<'a> Geometry<'a> {
                 continue;
             }
             let last = self.block(start + count - 1, 1)?;
-            // Its first and last block are the same: what was written in between is all there.
+            // Its first and last block are the same, so everything in between was written.
             if sound(&last) && Fields(&last).u64(0) == version && newest.as_ref().is_none_or(|best| best.0 < version) {
                 newest = Some((version, start, bytes));
             }
@@ -203,11 +204,11 @@ impl<'a> Geometry<'a> {
             .ok_or_else(|| self.source.damaged(at, "no F2FS checkpoint is sound: run fsck.f2fs"))
     }
 
-    /// One bit a block of the SIT: whether its second copy counts.
+    /// Returns one bit for each block of the SIT: whether its second copy counts.
     fn second_copies<'b>(&self, checkpoint: &Fields<'b>, flags: u32) -> Result<&'b [u8], Error> {
         let (sit, nat) = (checkpoint.u32(156) as usize, checkpoint.u32(160) as usize);
         let at = if flags & LARGE_NAT != 0 {
-            // A checksum stands before both.
+            // A checksum precedes both.
             VERSIONS + 4 + nat
         } else if self.payload > 0 {
             BLOCK
@@ -220,13 +221,13 @@ impl<'a> Geometry<'a> {
         })
     }
 
-    /// The journal of the SIT in the checkpoint that begins at block `start`.
+    /// Returns the journal of the SIT in the checkpoint that begins at block `start`.
     fn journal(&self, start: u64, checkpoint: &Fields, flags: u32) -> Result<Vec<u8>, Error> {
         let count = u64::from(checkpoint.u32(136));
         let (block, at) = if flags & COMPACT != 0 {
             (u64::from(checkpoint.u32(140)), COMPACT_JOURNAL)
         } else {
-            // Before the last block: summaries of three data segments, and of three node segments at an unmount.
+            // The last block follows summaries of three data segments and, after an unmount, of three node segments.
             let summaries = if flags & (UNMOUNTED | FAST_BOOT) != 0 { 6 } else { 3 };
             ((count - 1).saturating_sub(summaries) + 2, JOURNAL)
         };
@@ -244,7 +245,7 @@ fn sound(block: &[u8]) -> bool {
     if !(VERSIONS..=BLOCK - 4).contains(&at) {
         return false;
     }
-    // The kernel's CRC-32: begun with the magic number, not inverted at the end.
+    // The kernel's CRC-32: started with the magic number, not inverted at the end.
     let mut crc = crc32fast::Hasher::new_with_initial(!MAGIC);
     crc.update(&block[..at]);
     !crc.finalize() == Fields(block).u32(at)

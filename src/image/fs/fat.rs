@@ -1,16 +1,17 @@
 //! FAT12, FAT16, FAT32: the file allocation table, after Microsoft's "FAT File System Specification" (2005).
 //!
-//! The first copy of the table counts. Clusters that are marked bad are not used: they could not be read.
+//! The first copy of the table counts. Clusters marked bad are taken as unused, since they could not be read.
 
-use super::{Fields, Used};
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
-/// Bytes of the table that are read at once; a multiple of 12, which no entry of any width straddles.
+/// Bytes of the table read at once; a multiple of 12, so that no entry of any width straddles it.
 const STEP: u64 = 12 << 16;
 
-/// Whether a boot sector of FAT is where it should be.
+/// Whether the source has a boot sector of FAT.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     if source.size() < 512 {
         return Ok(false);
@@ -24,7 +25,7 @@ pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(f.u16(510) == 0xaa55 && jump && plausible && !other && f.u16(14) > 0 && (1..=4).contains(&f.u8(16)))
 }
 
-/// What the boot sector says of where things are; all in sectors.
+/// The layout from the boot sector; in sectors.
 struct Geometry {
     sector: u32,
     sectors: u64,
@@ -60,7 +61,7 @@ impl Geometry {
         }
         let clusters = (sectors - data) / per_cluster;
         let bits = match clusters {
-            // What the specification says decides, and nothing else; but FAT32 has no short table.
+            // The specification's limits decide, and nothing else; but FAT32 has no 16-bit size of the table.
             _ if table_short == 0 => 32,
             ..4085 => 12,
             _ => 16,
@@ -97,10 +98,10 @@ impl Geometry {
     }
 }
 
-/// The used blocks; a block is a sector.
+/// Returns the used blocks; a block is a sector.
 ///
 /// # Errors
-/// A boot sector that cannot be.
+/// The boot sector is impossible.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let geometry = Geometry::read(source, &source.read(0, 512)?)?;
     let mut map = Bitmap::new(geometry.sectors);

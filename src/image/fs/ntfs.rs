@@ -1,15 +1,16 @@
 //! NTFS: its `$Bitmap`, and whether Windows left it in order.
 //!
 //! Layouts after the Linux kernel's fs/ntfs3/ntfs.h documentation and the Linux-NTFS project's description: the
-//! boot sector, MFT records with their fixups, attributes (lists of them too), mapping pairs, the restart pages of
-//! `$LogFile`, the index of the root directory. Nothing is decompressed or decrypted: `$Bitmap` never is either.
+//! boot sector, MFT records with their fixups, attributes and attribute lists, mapping pairs, the restart pages of
+//! `$LogFile`, the index of the root directory. Nothing is decompressed or decrypted, as `$Bitmap` never needs it.
 
-use super::{Fields, Used};
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
-/// partclone's word for it.
+/// partclone's name for it.
 pub const NAME: &str = "NTFS";
 
 /// Numbers of MFT records.
@@ -30,17 +31,18 @@ const END: u32 = 0xffff_ffff;
 const VOLUME_IS_DIRTY: u16 = 1;
 const LOG_IS_CLEAN: u16 = 2;
 
-/// More than any real attribute list or root directory has; beyond it, something goes in circles.
+/// Limits above any real attribute list or root directory (bytes) and number of extents; beyond them, something goes in
+/// circles.
 const MOST_LIST: u64 = 1 << 20;
 const MOST_INDEX: u64 = 64 << 20;
 const MOST_PARTS: usize = 64;
 
-/// Whether a boot sector of NTFS is where it should be.
+/// Whether the source has a boot sector of NTFS.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(source.size() >= 512 && source.read(0, 512)?[3..11] == *b"NTFS    ")
 }
 
-/// The boot sector that a volume's first cluster begins with; empty when it is none.
+/// Returns the boot sector at the beginning of a volume's first cluster; empty if it is not one.
 pub fn boot_sector(cluster: &[u8]) -> &[u8] {
     let f = Fields(cluster);
     match cluster.get(..usize::from(f.u16(11)).max(512)) {
@@ -49,10 +51,10 @@ pub fn boot_sector(cluster: &[u8]) -> &[u8] {
     }
 }
 
-/// The used blocks; a block is a cluster.
+/// Returns the used blocks; a block is a cluster.
 ///
 /// # Errors
-/// A boot sector that cannot be, or a `$Bitmap` that cannot be found or is too short.
+/// The boot sector is impossible, or `$Bitmap` cannot be found or is too short.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let volume = Volume::open(source)?;
     let bitmap = volume.attribute(BITMAP, DATA)?;
@@ -80,12 +82,12 @@ struct Volume<'a> {
     sectors: u64,
     clusters: u64,
     record: u32,
-    /// Bytes of a block of an index.
+    /// Size of an index block, bytes.
     index: u32,
     mft: Attribute,
 }
 
-/// A stretch of a file: its first cluster in the file, on the volume (none: a hole), and how many follow.
+/// A run of a file: its first cluster in the file, its first cluster on the volume (`None` for a hole), and its length.
 type Run = (u64, Option<u64>, u64);
 
 /// An attribute's content: in its record, or in clusters.
@@ -143,11 +145,11 @@ impl<'a> Volume<'a> {
         if mft >= clusters {
             return bad(48, format!("the MFT begins in cluster {mft} of {clusters}"));
         }
-        // As much of it as the first record needs; the rest is found there.
+        // Only the first record is needed here, which describes the rest.
         let first = Content::Runs(vec![(0, Some(mft), u64::from(record.div_ceil(cluster)))]);
         let mft = Attribute { content: first, length: u64::from(record) };
         let mut volume = Volume { source, sector, cluster, sectors, clusters, record, index, mft };
-        // Where the MFT has a list of attributes, its later parts are found through its earlier ones.
+        // If the MFT has an attribute list, its later parts are found through its earlier ones.
         for _ in 0..MOST_PARTS {
             let before = volume.mft.parts();
             volume.mft = volume.attribute(MFT, DATA)?;
@@ -162,7 +164,7 @@ impl<'a> Volume<'a> {
         self.source.damaged(0, format!("NTFS record {record}: {why}"))
     }
 
-    /// An MFT record with its fixups undone.
+    /// Returns an MFT record with its fixups undone.
     fn record(&self, number: u64) -> Result<Vec<u8>, Error> {
         let mut record = vec![0; self.record as usize];
         self.read(&self.mft, number * u64::from(self.record), &mut record)?;
@@ -172,7 +174,7 @@ impl<'a> Volume<'a> {
         Ok(record)
     }
 
-    /// The unnamed attribute of this type, or the root directory's index, of a record and those it lists.
+    /// Returns the unnamed attribute of this type, or the root directory's index, from a record and those it lists.
     fn attribute(&self, number: u64, kind: u32) -> Result<Attribute, Error> {
         self.find(number, kind)?.ok_or_else(|| self.damaged(number, &format!("no attribute {kind:#x}")))
     }
@@ -199,7 +201,7 @@ impl<'a> Volume<'a> {
             let length = usize::from(entry.u16(4));
             let other = entry.u64(16) & 0xffff_ffff_ffff;
             if entry.u32(0) == kind && other != number {
-                // While the MFT is being found itself, its later parts are not to be had yet.
+                // While the MFT itself is being found, its later parts cannot be read yet.
                 if let Ok(extent) = self.record(other) {
                     for bytes in attributes(&extent).filter(|bytes| Fields(bytes).u32(0) == kind) {
                         found = Some(self.join(number, found, bytes)?);
@@ -214,7 +216,7 @@ impl<'a> Volume<'a> {
         Ok(found)
     }
 
-    /// Adds what an attribute's bytes say to what was found of it before.
+    /// Adds the extents in an attribute's bytes to those found before.
     fn join(&self, number: u64, found: Option<Attribute>, bytes: &[u8]) -> Result<Attribute, Error> {
         let f = Fields(bytes);
         if f.u8(8) == 0 {
@@ -233,14 +235,14 @@ impl<'a> Volume<'a> {
         if first == 0 {
             length = f.u64(48);
         }
-        // An extent may be met twice, in its record and through the list.
+        // An extent may appear twice, in its record and through the list.
         all.retain(|run| !more.iter().any(|new| new.0 == run.0));
         all.extend(more);
         all.sort_unstable();
         Ok(Attribute { content: Content::Runs(all), length })
     }
 
-    /// The first `length` bytes of an attribute; the caller bounds them.
+    /// Returns the first `length` bytes of an attribute; the caller bounds them.
     fn content(&self, attribute: &Attribute, length: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; length.min(attribute.length.min(self.source.size())) as usize];
         self.read(attribute, 0, &mut bytes)?;
@@ -278,7 +280,7 @@ impl<'a> Volume<'a> {
         Ok(())
     }
 
-    /// Why the volume should not be saved as it is.
+    /// Returns the reason not to save the volume as it is.
     fn dirty(&self) -> Result<Option<&'static str>, Error> {
         let information = self.attribute(VOLUME, VOLUME_INFORMATION)?;
         let information = self.content(&information, 12)?;
@@ -294,7 +296,7 @@ impl<'a> Volume<'a> {
         Ok(None)
     }
 
-    /// Whether the newer of `$LogFile`'s two restart pages says that nothing is left to do.
+    /// Whether the newer of `$LogFile`'s two restart pages says that there is nothing to replay.
     fn log_is_clean(&self) -> Result<bool, Error> {
         let log = self.attribute(LOG_FILE, DATA)?;
         let start = self.content(&log, 128 << 10)?;
@@ -310,7 +312,7 @@ impl<'a> Volume<'a> {
         Ok(newest.is_none_or(|(_, clean)| clean))
     }
 
-    /// Whether the root directory has a hiberfil.sys whose first bytes say that it is to be resumed from.
+    /// Whether the root directory has a hiberfil.sys that Windows would resume from, by its first bytes.
     fn is_hibernated(&self) -> Result<bool, Error> {
         let Some(root) = self.find(ROOT, INDEX_ROOT)? else { return Ok(false) };
         let root = self.content(&root, MOST_INDEX)?;
@@ -334,7 +336,8 @@ impl<'a> Volume<'a> {
     }
 }
 
-/// Undoes a record's fixups: the last two bytes of each 512 were swapped for a number that all share.
+/// Undoes a record's fixups: the last two bytes of each 512 were replaced by a number that all share. False if the
+/// record is damaged.
 fn mend(record: &mut [u8]) -> bool {
     let f = Fields(record);
     let (start, count) = (usize::from(f.u16(4)), usize::from(f.u16(6)));
@@ -352,7 +355,7 @@ fn mend(record: &mut [u8]) -> bool {
     true
 }
 
-/// The attributes of a record that have no name, or the name of directories' indices.
+/// Returns the attributes of a record that have no name or that of a directory's index.
 fn attributes(record: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut at = usize::from(Fields(record).u16(20));
     std::iter::from_fn(move || {
@@ -374,7 +377,7 @@ fn attributes(record: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Reads mapping pairs from the file's cluster `first` on; none when they reach outside the volume.
+/// Parses mapping pairs from the file's cluster `first` on; `None` if they reach outside the volume.
 fn runs(mut pairs: &[u8], first: u64, clusters: u64) -> Option<Vec<Run>> {
     let (mut at, mut place) = (first, 0_i64);
     let mut all = Vec::new();
@@ -400,7 +403,7 @@ fn runs(mut pairs: &[u8], first: u64, clusters: u64) -> Option<Vec<Run>> {
     Some(all)
 }
 
-/// A little-endian number of up to eight bytes, with its sign.
+/// Returns a signed little-endian number of up to eight bytes.
 fn signed(bytes: &[u8]) -> i64 {
     let fill = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
     let mut eight = [fill; 8];
@@ -408,7 +411,7 @@ fn signed(bytes: &[u8]) -> i64 {
     i64::from_le_bytes(eight)
 }
 
-/// The record of the file called `name` among the entries of an index, whose header `index` begins with.
+/// Returns the record of the file called `name` in an index, given from its header on.
 fn named(index: &[u8], name: &str) -> Option<u64> {
     let mut at = Fields(index).u32(0) as usize;
     loop {

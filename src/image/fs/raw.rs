@@ -1,27 +1,28 @@
-//! Whatever no reader knows: each block that is not all zeroes is used.
+//! Content that no reader knows: each block that is not all zeroes is used.
 //!
-//! What an image of this kind leaves out is zero, so restoring one writes zeroes there: LUKS, LVM and the like must
-//! come back bit by bit. An image of partclone.imager, which leaves out nothing, has the same name in small letters.
+//! Blocks that such an image leaves out are zero, and restoring it zeroes them: LUKS, LVM and the like must come back
+//! bit by bit. An image of partclone.imager, which leaves out nothing, has the same name in lower case.
 
-use super::{Fields, Used};
+use super::kind::Used;
+use crate::image::Error;
 use crate::image::bitmap::Bitmap;
-use crate::image::container::Header;
+use crate::image::fields::is_zero;
 use crate::image::source::Source;
-use crate::image::{Error, Watch};
 
-/// The name of such an image.
+/// The name of the file system in such an image.
 pub const NAME: &str = "RAW";
 
 const SECTOR: u32 = 512;
-/// Bytes that are looked at between two looks at the clock; a multiple of all block sizes.
+/// Bytes scanned between two reports; a multiple of all block sizes.
 const STEP: usize = 1 << 20;
 
-/// Whether what an image leaves out is zero.
-pub fn is_raw(header: &Header) -> bool {
-    header.fs.eq_ignore_ascii_case(NAME)
+/// Whether blocks that an image leaves out are zero, by the name of its file system.
+pub fn is_raw(fs: &str) -> bool {
+    fs.eq_ignore_ascii_case(NAME)
 }
 
-/// What holds other volumes or encrypted ones, by its mark: traces of an older file system may still stand beside it.
+/// Returns the kind of container of other or encrypted volumes on the source, by its mark. It comes before file
+/// systems, as traces of an older one may be left beside it.
 pub fn enclosing(source: &Source) -> Result<Option<&'static str>, Error> {
     let head = source.read(0, source.size().min(2048) as usize)?;
     if head.starts_with(b"LUKS\xba\xbe") {
@@ -30,20 +31,20 @@ pub fn enclosing(source: &Source) -> Result<Option<&'static str>, Error> {
     if head.get(3..).is_some_and(|rest| rest.starts_with(b"-FVE-FS-")) {
         return Ok(Some("BitLocker"));
     }
-    // In any of the first four sectors, type in the label's header.
+    // The label is in any of the first four sectors, with its type in the header.
     let lvm = head.chunks_exact(512).any(|sector| sector.starts_with(b"LABELONE") && sector[24..].starts_with(b"LVM2"));
     Ok(lvm.then_some("LVM"))
 }
 
-/// Largest block of at most 4 KiB that the size is a multiple of; none when it is not even one of sectors.
+/// Returns the largest block, at most 4 KiB, that divides `size`; `None` if that is not even a multiple of sectors.
 pub fn block_size(size: u64) -> Option<u32> {
     (size > 0 && size.is_multiple_of(u64::from(SECTOR))).then(|| 1 << size.trailing_zeros().min(12))
 }
 
-/// All blocks; [`scan`] tells which are not zero.
+/// Returns all blocks as used, of which [`scan`] then clears those that are zero.
 ///
 /// # Errors
-/// The size is no multiple of a sector's.
+/// The size is not a multiple of a sector's.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let size = source.size();
     let block_size = block_size(size)
@@ -51,7 +52,7 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     Ok(all(source, NAME, block_size))
 }
 
-/// All sectors, as partclone.imager takes them.
+/// Returns all sectors as used, as partclone.imager does.
 pub fn whole(source: &Source) -> Used {
     all(source, "raw", SECTOR)
 }
@@ -63,33 +64,26 @@ fn all(source: &Source, name: &'static str, block_size: u32) -> Used {
     Used { name, block_size, device_size: source.size(), used_by_super: blocks, map, dirty: None }
 }
 
-/// Marks the blocks that are all zeroes as unused. The whole source is read.
+/// Marks the blocks that are all zeroes as unused, reading the whole source. `step` receives the bytes read since its
+/// last call, 0 at first, and may end the scan with an error.
 ///
 /// # Errors
-/// It cannot be read, or an end was asked for.
-pub fn scan(source: &Source, used: &mut Used, watch: &Watch) -> Result<(), Error> {
+/// The source cannot be read, or an error of `step`.
+pub fn scan(source: &Source, used: &mut Used, step: &mut dyn FnMut(u64) -> Result<(), Error>) -> Result<(), Error> {
     let block = used.block_size as usize;
     let mut buffer = vec![0; STEP];
-    let mut at = 0;
+    let (mut at, mut done) = (0, 0);
     while at < source.size() {
-        if (watch.stop)() {
-            return Err(Error::Interrupted);
-        }
+        step(done)?;
         let bytes = &mut buffer[..(source.size() - at).min(STEP as u64) as usize];
         source.read_at(bytes, at)?;
         for (index, _) in bytes.chunks(block).enumerate().filter(|(_, block)| is_zero(block)) {
             used.map.clear(at / block as u64 + index as u64, 1);
         }
-        at += bytes.len() as u64;
-        (watch.progress)(bytes.len() as u64);
+        done = bytes.len() as u64;
+        at += done;
     }
+    step(done)?;
     used.used_by_super = used.map.used();
     Ok(())
-}
-
-/// Whether all bytes are zero; by words, for whole devices pass through here.
-pub fn is_zero(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks::<64>();
-    words.iter().all(|word| (0..8).fold(0, |all, at| all | Fields(word).u64(at * 8)) == 0)
-        && rest.iter().all(|byte| *byte == 0)
 }

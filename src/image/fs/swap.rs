@@ -1,15 +1,16 @@
 //! Linux swap: only its header is kept, so that the restored partition is an empty swap with the same UUID.
 //!
-//! The layout is that of `union swap_header` in the kernel's include/linux/swap.h.
+//! The layout is `union swap_header` of the kernel's include/linux/swap.h.
 
-use super::{Fields, Used};
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
 const PAGE_SIZES: [u64; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 
-/// The page size and the ten bytes at the first page's end.
+/// Returns the page size and the last ten bytes of the first page; `None` if that is not a swap header.
 fn signature(source: &Source) -> Result<Option<(u64, Vec<u8>)>, Error> {
     for page in PAGE_SIZES.into_iter().filter(|page| source.size() >= 2 * page) {
         let mark = source.read(page - 10, 10)?;
@@ -20,15 +21,15 @@ fn signature(source: &Source) -> Result<Option<(u64, Vec<u8>)>, Error> {
     Ok(None)
 }
 
-/// Whether a swap header is where it should be.
+/// Whether the source has a swap header.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(signature(source)?.is_some())
 }
 
-/// The header's page.
+/// Returns the header's page as used.
 ///
 /// # Errors
-/// A header that cannot be.
+/// The header is impossible.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let Some((page, mark)) = signature(source)? else {
         return Err(source.damaged(0, "no swap header"));

@@ -1,45 +1,48 @@
-//! XFS, versions 4 and 5: what is in no allocation group's B+tree of free space, sorted by block, is used.
+//! XFS, versions 4 and 5: every block is used that is not in its allocation group's B+tree of free space by block.
 //!
-//! Layouts after "XFS Algorithms & Data Structures" (the xfsdocs project). The blocks of an AG's own free list are
-//! free as well, as partclone takes them. The log is kept whole. An external log or a real-time section, which are
-//! on other devices, are refused.
+//! Layouts after "XFS Algorithms & Data Structures" (the xfsdocs project). The blocks of an AG's own free list count
+//! as free, as in partclone. The log is kept whole. An external log and a real-time section, which are on other
+//! devices, are refused.
 
-use super::{Fields, Used};
+use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
+use crate::image::fields::Fields;
 use crate::image::source::Source;
 
-/// partclone's word for it.
+/// partclone's name for it.
 pub const NAME: &str = "XFS";
 
 const AGF_MAGIC: u32 = u32::from_be_bytes(*b"XAGF");
 const FREE_MAGIC: [u32; 2] = [u32::from_be_bytes(*b"ABTB"), u32::from_be_bytes(*b"AB3B")];
 const AGFL_HEADER: usize = 36;
-/// More levels than any tree has.
+/// Limit above the levels of any tree.
 const MOST_LEVELS: u32 = 16;
 
-/// A log is made of these, bytes.
+/// Unit of the log, bytes.
 const BASIC_BLOCK: usize = 512;
 const RECORD_MAGIC: u32 = 0xfeed_babe;
 const UNMOUNT: u8 = 0x20;
-/// Bytes of the log that are read at once.
+/// Bytes of the log read at once.
 const STEP: u64 = 1 << 20;
 
-/// Whether a superblock is where it should be.
+/// Whether the source has a superblock of XFS.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(source.size() >= 512 && source.read(0, 4)? == *b"XFSB")
 }
 
-/// The used blocks.
+/// Returns the used blocks.
 ///
 /// # Errors
-/// A damaged file system: geometry that cannot be, free space outside its allocation group or against its counters.
+/// The file system is damaged: its geometry is impossible, or free space is outside its allocation group or contradicts
+/// the counters.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let geometry = Geometry::read(source)?;
     let mut map = Bitmap::new(geometry.blocks);
     map.set(0, geometry.blocks);
     let clean = geometry.log_is_clean()?;
-    // What the log has yet to allocate is free in the trees: forced with a full log, all of it is taken.
+    // Blocks that the log has yet to allocate are free in the trees: with a log to replay, all blocks are saved by
+    // force.
     for group in (0..geometry.groups).filter(|_| clean) {
         geometry.clear_free(&mut map, group)?;
     }
@@ -55,7 +58,7 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     })
 }
 
-/// What the superblock says of where things are.
+/// The layout from the superblock.
 struct Geometry<'a> {
     source: &'a Source,
     five: bool,
@@ -94,7 +97,7 @@ impl<'a> Geometry<'a> {
         if blocks == 0 || blocks > source.size() / u64::from(block_size) {
             return bad(8, format!("{blocks} blocks of {block_size} bytes do not fit into {} bytes", source.size()));
         }
-        // The four sectors that every group begins with must fit.
+        // The four sectors at the beginning of every group must fit.
         if u64::from(group_blocks) * u64::from(block_size) < 4 * u64::from(sector)
             || blocks.div_ceil(u64::from(group_blocks)) != u64::from(groups)
         {
@@ -119,7 +122,7 @@ impl<'a> Geometry<'a> {
             groups,
             log: (0, 0),
         };
-        // A block's number: its group above as many bits as a group's blocks take.
+        // A block number has the group above as many bits as a group's blocks need.
         let bits = u32::from(f.u8(124)).min(32);
         let log = geometry.block((log_start >> bits) as u32, (log_start & ((1 << bits) - 1)) as u32, log_blocks);
         let Some(log) = log else {
@@ -129,14 +132,15 @@ impl<'a> Geometry<'a> {
         Ok(geometry)
     }
 
-    /// Number of a group's block in the file system; none when `count` blocks from there do not fit into the group.
+    /// Returns the number of a group's block in the file system; `None` if `count` blocks from there do not fit into
+    /// the group.
     fn block(&self, group: u32, block: u32, count: u64) -> Option<u64> {
         let start = u64::from(group) * u64::from(self.group_blocks);
         let size = u64::from(self.group_blocks).min(self.blocks.saturating_sub(start));
         (u64::from(block) + count <= size).then(|| start + u64::from(block))
     }
 
-    /// Clears what a group's tree of free space and its free list say.
+    /// Clears the blocks in a group's tree of free space and in its free list.
     fn clear_free(&self, map: &mut Bitmap, group: u32) -> Result<(), Error> {
         let start = u64::from(group) * u64::from(self.group_blocks) * u64::from(self.block_size);
         let at = start + u64::from(self.sector);
@@ -173,8 +177,8 @@ impl<'a> Geometry<'a> {
         Ok(())
     }
 
-    /// Calls `tell` with each extent of a group's tree of free space, the leaves from left to right, until it says
-    /// that one is outside.
+    /// Calls `tell` with each extent of a group's tree of free space, the leaves from left to right, until it rejects
+    /// one as outside.
     fn free_extents(
         &self,
         group: u32,
@@ -204,7 +208,7 @@ impl<'a> Geometry<'a> {
                     .damaged(place, format!("XFS group {group}: not a block of its tree of free space")));
             }
             if level > 0 {
-                // The leftmost child: its pointer stands behind all keys there is room for.
+                // The leftmost child: pointers follow the room for all keys.
                 block = f.be32(header + most(12) * 8);
                 continue;
             }
@@ -231,7 +235,7 @@ impl<'a> Geometry<'a> {
             self.source.read_at(bytes, start + at)?;
             for (index, block) in bytes.chunks_exact(BASIC_BLOCK).enumerate() {
                 let f = Fields(block);
-                // No other block begins like this: the first word of each is replaced by the log's cycle.
+                // No other block begins like this, as the first word of each is replaced by the log's cycle.
                 if f.be32(0) != RECORD_MAGIC || block[304..320] != self.uuid {
                     continue;
                 }
@@ -246,7 +250,7 @@ impl<'a> Geometry<'a> {
         Ok(newest.1)
     }
 
-    /// Whether the record at byte `at` of the log, whose header stands for `size` bytes, is that of an unmount.
+    /// Whether the record at byte `at` of the log, whose header covers `size` bytes, is that of an unmount.
     fn unmounts(&self, at: u64, size: u32, version: u32) -> Result<bool, Error> {
         let headers = if version & 2 != 0 { u64::from(size.clamp(1, 1 << 20)).div_ceil(32768) } else { 1 };
         let operation = (at + headers * BASIC_BLOCK as u64) % self.log.1;

@@ -7,7 +7,8 @@ use super::*;
 use crate::image::Watch;
 use crate::image::codec::{CODECS, named, seek};
 use crate::image::container::Version;
-use crate::image::save::{Format, Options, Save};
+use crate::image::format::Format;
+use crate::image::save::{Options, Save};
 
 const SIZE: usize = 6 << 20;
 
@@ -110,7 +111,7 @@ fn no_index_makes_wrong_bytes_of_an_image() {
         let mut bad = index.clone();
         let (one, other) = (8 + 8 * device.below(entries), 8 + 8 * device.below(entries));
         match round % 5 {
-            // What passes for one of this image: the sum is right.
+            // It passes for an index of this image, since the sum is right.
             0 => (one..one + 8).zip(other..other + 8).for_each(|(one, other)| bad.swap(one, other)),
             1 => {
                 let (less, more) = (u32_of(&bad[one..]), u32_of(&bad[other..]));
@@ -121,7 +122,8 @@ fn no_index_makes_wrong_bytes_of_an_image() {
                 }
             }
             2 => {
-                // Two blocks early on are called one, and a late one two: between them each is where the next should be.
+                // Two blocks early on are called one, and a late one two: between them each is where the next should
+                // be.
                 let mut sizes: Vec<u32> = (0..entries).map(|entry| u32_of(&bad[8 + entry * 8..])).collect();
                 let (early, late) = (device.below(4), entries - 2 - device.below(4));
                 sizes[early] += sizes.remove(early + 1);
@@ -189,7 +191,7 @@ fn a_flipped_bit_among_the_blocks_is_an_error_that_says_where() {
         let error = source.read(0, SIZE).map(drop).unwrap_err().to_string();
         assert!(error.contains("byte ") && (error.contains("checksum") || error.contains("Adler")), "{error}");
         let source = open(&image, true, quiet).unwrap();
-        // What lzop itself wrote a checksum of is no block that could be had.
+        // A codec's own checksum is never ignored.
         assert_eq!(source.read(0, SIZE).is_ok(), codec == "none");
     }
 }

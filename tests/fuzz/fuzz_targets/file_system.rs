@@ -10,9 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, OnceLock};
 
 use libfuzzer_sys::fuzz_target;
-use ogbox::image::disk::{self, Table};
 use ogbox::image::fs::{FILE_SYSTEMS, Used};
 use ogbox::image::source::Source;
+use ogbox::image::{disk, table};
 
 /// Size of the device, bytes; its holes take no room.
 const SIZE: u64 = 512 << 20;
@@ -55,7 +55,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     }
     assert_eq!(name, "disk");
-    if let Ok(Some(table)) = Table::read(&source)
+    if let Ok(Some(table)) = table::sound(&source)
         && let Ok(used) = disk::used(&source, &table, true, &mut Vec::new())
     {
         fits(&used, &source);

@@ -1,0 +1,74 @@
+//! The options that subcommands share, and opening images by name.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read, stdout};
+
+use crate::applets::Failure;
+use crate::applets::options::Grammar;
+use crate::applets::progress::Style;
+use crate::image::checksum::Mode;
+use crate::image::codec::{CODECS, Codec, Input, named};
+use crate::image::container::Version;
+use crate::image::format::Format;
+
+/// The grammar of the subcommands' options.
+pub const GRAMMAR: Grammar = Grammar {
+    valued: "oc",
+    valued_long: &["output", "compress", "progress", "format", "checksum", "blocks-per-checksum", "partition"],
+    repeated: &[],
+    usage_code: 1,
+};
+
+/// Exit code of every failure, as partclone's.
+pub const FAILED: u8 = 1;
+
+/// Opens an image; `-` is standard input.
+pub fn input(name: &str) -> Result<Input, Failure> {
+    let read: Box<dyn Read + Send> = match name {
+        "-" => Box::new(File::from(
+            rustix::io::dup(rustix::stdio::stdin())
+                .map_err(|error| Failure::new(FAILED, format!("open standard input: {error}")))?,
+        )),
+        name => Box::new(File::open(name).map_err(|error| Failure::new(FAILED, format!("open {name}: {error}")))?),
+    };
+    Ok(Input::new(read, if name == "-" { "standard input" } else { name }))
+}
+
+/// Parses `--progress`.
+pub fn style(word: Option<&str>) -> Result<Style, Failure> {
+    word.map_or(Ok(Style::Auto), str::parse).map_err(|why| Failure::new(FAILED, why))
+}
+
+/// Parses `-c`: the codec of that name, lzop by default.
+pub fn codec(name: Option<&str>) -> Result<&'static Codec, Failure> {
+    let name = name.unwrap_or(CODECS[0].name);
+    named(name).ok_or_else(|| {
+        let names: Vec<&str> = CODECS.iter().map(|codec| codec.name).collect();
+        Failure::new(FAILED, format!("compression {name} is none of {}", names.join(", ")))
+    })
+}
+
+/// Parses `--format`, `--checksum` and `--blocks-per-checksum`.
+pub fn format(version: Option<&str>, checksum: Option<&str>, blocks: Option<u32>) -> Result<Format, Failure> {
+    let version = match version {
+        None | Some("2") => Version::Two,
+        Some("1") if checksum.is_none() && blocks.is_none() => Version::One,
+        Some("1") => return Err(Failure::new(FAILED, "version 1 has checksums of its own, one a block")),
+        Some(other) => return Err(Failure::new(FAILED, format!("format {other} is neither 1 nor 2"))),
+    };
+    let checksum = match checksum {
+        None | Some("crc32") => Mode::Crc32,
+        Some("none") => Mode::None,
+        Some(other) => return Err(Failure::new(FAILED, format!("checksum {other} is neither crc32 nor none"))),
+    };
+    Ok(Format { version, checksum, blocks_per_checksum: blocks, ..Format::default() })
+}
+
+/// Parses `-o`: the name of a file, or `None` for standard output.
+pub fn output(name: Option<&str>) -> Result<Option<&str>, Failure> {
+    let name = name.filter(|name| *name != "-");
+    if name.is_none() && stdout().is_terminal() {
+        return Err(Failure::new(FAILED, "an image does not go to a terminal: name a file with -o"));
+    }
+    Ok(name)
+}
