@@ -6,6 +6,7 @@ pub mod ready;
 pub mod rng;
 pub mod sort;
 pub mod stamp;
+pub mod sync;
 pub mod time;
 pub mod tree;
 pub mod user;

@@ -13,8 +13,8 @@ use std::io::{self, IoSliceMut, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use rustix::fs::{Advice, RenameFlags};
@@ -22,6 +22,7 @@ use rustix::io::ReadWriteFlags;
 
 use super::bencode::{Dict, Encoder};
 use super::{Error, Geometry, MAX_METAINFO, MAX_PIECE_LENGTH, Metainfo, hash_pieces};
+use crate::base::sync::{lock, unpoisoned};
 
 /// Bytes of one piece of advice. The kernel reads no more for one than a request to the disk may have, which
 /// is 512 KiB or more for all but old disks; what it leaves out it reads when it is asked.
@@ -234,10 +235,10 @@ impl Source {
         let stop = AtomicBool::new(false);
         let done = |piece: u32, hash: io::Result<[u8; 20]>| {
             match hash {
-                Ok(hash) => hashes.lock().unwrap_or_else(PoisonError::into_inner)[piece as usize] = hash,
+                Ok(hash) => lock(&hashes)[piece as usize] = hash,
                 Err(error) => {
                     stop.store(true, Ordering::Relaxed);
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    lock(&failure).get_or_insert(error);
                 }
             }
             if let Some(file) = drop_behind {
@@ -251,9 +252,9 @@ impl Source {
             .take_while(|_| !stop.load(Ordering::Relaxed))
             .inspect(|piece| only.iter().for_each(|file| read_ahead(file, geometry, *piece)));
         hash_pieces(geometry, &mut pieces, threads, &read, &done);
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match unpoisoned(failure.into_inner()) {
             Some(error) => Err(failed("read", &self.path)(error)),
-            None => Ok(hashes.into_inner().unwrap_or_else(PoisonError::into_inner).concat()),
+            None => Ok(unpoisoned(hashes.into_inner()).concat()),
         }
     }
 

@@ -8,8 +8,10 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::base::sync::lock;
 
 /// Addresses that are remembered at most.
 const MOST: usize = 16_384;
@@ -47,7 +49,7 @@ struct Known {
 
 impl Names {
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     /// The name of `ip`, empty when none is known; what is not known is asked for.

@@ -8,7 +8,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use nanoserde::SerJson;
 
@@ -23,6 +23,7 @@ use super::store::{Announce, Listing, Store};
 use super::swarm::Address;
 use super::{page, publish};
 use crate::base::log::{Log, iso};
+use crate::base::sync::{lock, unpoisoned};
 use crate::base::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
 use crate::tracker::{query, udp};
@@ -155,7 +156,7 @@ impl Service {
 
     /// Puts a list of addresses in force.
     pub fn set_list(&self, which: Which, ranges: Ranges) {
-        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = unpoisoned(self.lists.write());
         match which {
             Which::Allowed => lists.allowed = Some(ranges),
             Which::Banned => lists.banned = ranges,
@@ -167,7 +168,7 @@ impl Service {
         if self.config.allowed_ips.is_none() && self.config.banned_ips.is_none() {
             return true;
         }
-        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        let lists = unpoisoned(self.lists.read());
         lists.allowed.as_ref().is_none_or(|allowed| allowed.contains(ip)) && !lists.banned.contains(ip)
     }
 
@@ -239,7 +240,7 @@ impl Service {
 
     fn page(&self, head: &Head) -> Made {
         // One at a time: each takes memory for every peer that is shown.
-        let _turn = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.pages);
         const JUST_NOW: &str = "Cache-Control: no-store\r\n";
         if let (Some(target), b"/" | b"/index.html") = (&self.config.infopage_redirect, head.path) {
             let location = format!("Location: {}\r\n", target.replace(['\r', '\n'], ""));
