@@ -10,3 +10,4 @@ pub mod sync;
 pub mod time;
 pub mod tree;
 pub mod user;
+pub mod whole;

@@ -1,8 +1,8 @@
 //! A file system's used blocks into an image: read once in large runs, summed, compressed side by side, written
 //! in order.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::bitmap::Bitmap;
@@ -13,6 +13,7 @@ use super::disk::{self, Table};
 use super::fs::{self, Used, raw};
 use super::source::Source;
 use super::{Error, Watch};
+use crate::base::whole::Whole;
 
 /// In the header, where partclone puts its version: the version of the format, and who.
 const MADE_BY: &str = "0.3+ogbox";
@@ -300,52 +301,46 @@ impl<'a> Packer<'a> {
 
 /// An image file under way: beside its final name until it is complete, and gone if it never is.
 pub struct ImageFile {
-    file: File,
+    whole: Whole,
     name: PathBuf,
-    part: Option<PathBuf>,
 }
 
 impl ImageFile {
-    /// Begins the image `name`.
+    /// Begins the image `name`, or what the symbolic link of that name leads to.
     ///
     /// # Errors
     /// The directory cannot be written to.
     pub fn create(name: &Path) -> Result<ImageFile, Error> {
-        let base = name.file_name().ok_or_else(|| Error::Refused(format!("{} is no file name", name.display())))?;
-        let part = name.with_file_name(format!(".{}.{}.part", base.to_string_lossy(), std::process::id()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&part)
-            .map_err(|error| Error::io(format!("create {}", part.display()), error))?;
-        Ok(ImageFile { file, name: name.to_owned(), part: Some(part) })
+        ImageFile::begin(name, Whole::create)
+    }
+
+    /// Begins the image `name`, in whose place a symbolic link of that name is replaced.
+    ///
+    /// # Errors
+    /// The directory cannot be written to.
+    pub fn create_at(name: &Path) -> Result<ImageFile, Error> {
+        ImageFile::begin(name, Whole::create_at)
+    }
+
+    fn begin(name: &Path, create: fn(&Path) -> io::Result<Whole>) -> Result<ImageFile, Error> {
+        if name.file_name().is_none() {
+            return Err(Error::Refused(format!("{} is no file name", name.display())));
+        }
+        let whole = create(name).map_err(|error| Error::io(format!("create {}", name.display()), error))?;
+        Ok(ImageFile { whole, name: name.to_owned() })
     }
 
     /// Where the image's bytes go.
     pub fn file(&mut self) -> &mut File {
-        &mut self.file
+        self.whole.file()
     }
 
     /// Brings the image to the disk and under its name, in place of what had that name.
     ///
     /// # Errors
     /// The disk failed, or the name cannot be taken; nothing is left then.
-    pub fn finish(mut self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|error| Error::io(format!("write {}", self.name.display()), error))?;
-        if let Some(part) = &self.part {
-            std::fs::rename(part, &self.name)
-                .map_err(|error| Error::io(format!("rename {} to {}", part.display(), self.name.display()), error))?;
-        }
-        self.part = None;
-        Ok(())
-    }
-}
-
-impl Drop for ImageFile {
-    fn drop(&mut self) {
-        if let Some(part) = &self.part {
-            // Nobody is left to tell when it fails.
-            let _ = std::fs::remove_file(part);
-        }
+    pub fn finish(self) -> Result<(), Error> {
+        let kept = self.whole.commit().map(drop);
+        kept.map_err(|error| Error::io(format!("write {}", self.name.display()), error))
     }
 }

@@ -9,7 +9,7 @@
 //! changes while it is read is an error, because nobody could ever seed it.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, IoSliceMut, Seek, SeekFrom, Write};
+use std::io::{self, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
@@ -17,12 +17,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{Advice, RenameFlags};
+use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 
 use super::bencode::{Dict, Encoder};
 use super::{Error, Geometry, MAX_METAINFO, MAX_PIECE_LENGTH, Metainfo, hash_pieces};
 use crate::base::sync::{lock, unpoisoned};
+use crate::base::whole;
 
 /// Bytes of one piece of advice. The kernel reads no more for one than a request to the disk may have, which
 /// is 512 KiB or more for all but old disks; what it leaves out it reads when it is asked.
@@ -367,34 +368,8 @@ fn memory() -> u64 {
 /// # Errors
 /// Without `replace`, a file of that name that is there already; whatever fails in writing.
 pub fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), Error> {
-    let name = path.file_name().ok_or_else(|| failed("write", path)(io::ErrorKind::InvalidInput.into()))?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}~", std::process::id()));
-    let hidden = path.with_file_name(hidden);
-    let put = || -> io::Result<()> {
-        let mut file = File::create_new(&hidden)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        rename(&hidden, path, replace)
-    };
-    let result = put().map_err(failed("write", path));
-    if result.is_err() {
-        // Whether it was made or not, it is not to stay.
-        let _ = fs::remove_file(&hidden);
-    }
-    result
-}
-
-fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
-    let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-    match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags) {
-        // File systems without such a renaming (CIFS, some FUSE) can still link, which replaces nothing.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !replace => {
-            fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
-        }
-        result => Ok(result?),
-    }
+    let written = if replace { whole::write(path, bytes) } else { whole::write_new(path, bytes) };
+    written.map_err(failed("write", path))
 }
 
 #[cfg(test)]

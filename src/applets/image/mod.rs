@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use super::options::Grammar;
 use super::progress::{Progress, Style};
 use super::{Exit, Failure, Io, Outcome};
+use crate::base::whole;
 use crate::image::checksum::Mode;
 use crate::image::codec::{CODECS, Codec, Input, Piece, named, seek};
 use crate::image::container::{Header, Version};
@@ -229,7 +230,7 @@ fn write_image(io: &mut Io, name: Option<&str>, codec: &Codec, write: WriteImage
     file.finish()?;
     let index = seek::index_of(Path::new(name));
     let kept = match seek::index(codec, &pieces) {
-        Some(bytes) => std::fs::write(&index, bytes),
+        Some(bytes) => whole::write(&index, bytes),
         None if index.exists() => std::fs::remove_file(&index),
         None => Ok(()),
     };

@@ -2,14 +2,14 @@
 //! way through the swarm.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::swarm::{Seeding, Session, TRACKER_PORT, client, ctorrent, fetch_and_seed};
 use crate::applets::Io;
+use crate::base::whole;
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Place, Targets, beside, cache, space};
 use crate::storage::Journal;
@@ -178,7 +178,7 @@ pub fn fetch(
     if !goes_on {
         [&part, &journal, &bitfield].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
     }
-    write_whole(&new, &bytes).map_err(unwritten)?;
+    whole::write(&new, &bytes).map_err(unwritten)?;
     let mut command = client();
     command.args(["--leave", if session.uploads { "never" } else { "0" }, "-C", "64"]);
     if !session.uploads {
@@ -194,9 +194,9 @@ pub fn fetch(
         return Err(Error::new(Code::UpdateCache, why));
     }
     beside::remove_derived(&image).map_err(unwritten)?;
-    fs::rename(&part, &image).map_err(unwritten)?;
+    whole::finish(&part, &image).map_err(unwritten)?;
     // After the image: it is current for as long as its torrent is no older.
-    write_whole(&beside::with(&image, ".torrent"), &bytes).map_err(unwritten)?;
+    whole::write(&beside::with(&image, ".torrent"), &bytes).map_err(unwritten)?;
     [&new, &journal].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
     keep_sums(&image, &wanted).map_err(unwritten)?;
     Ok(Fetched { image, is_fresh: true, seeding })
@@ -209,15 +209,6 @@ fn keep_sums(image: &Path, metainfo: &Metainfo) -> std::io::Result<()> {
     Sum::Tail.of(image, &|| false).and_then(|sum| Sum::Tail.store(image, &sum))?;
     let is_md5 = |text: &&str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     metainfo.comment.as_deref().filter(is_md5).map_or(Ok(()), |sum| Sum::Full.store(image, sum))
-}
-
-/// Writes a file so that its name always has whole contents.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = beside::with(path, ".tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 /// Sees that the cache has room for `image`, `wanted` KiB of which a part may be there: the older image of that name
