@@ -1,6 +1,7 @@
 //! What the standard library lacks and any room may use.
 
 pub mod http;
+pub mod lockfile;
 pub mod log;
 pub mod ready;
 pub mod rng;

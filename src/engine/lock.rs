@@ -1,39 +1,18 @@
 //! Exclusive use. An image is locked by a file beside it, which the server and other machines see; a partition or
 //! disk by a file in /var/lock, which only this machine's scripts see, as those beside the cache's images.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::{Code, Device, Engine, Error, beside};
+use crate::base::lockfile::{Lock, is_held};
 
-/// What stands in a lock of this machine that a process holds: scripts leave theirs empty. Such a lock is the process's
-/// for as long as it also holds flock(2) on it, so that a process that was killed locks nobody out.
+/// What stands in a lock of this machine that a process holds: scripts leave theirs empty.
 const HELD: &str = "ogbox\n";
-
-/// Exclusive use of an image, partition or disk, given up when it is dropped.
-#[derive(Debug)]
-pub struct Lock {
-    path: PathBuf,
-    /// Open for flock's sake.
-    _file: File,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Nobody is left to tell when it fails; it may have been taken away by force (ogUnlock).
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
 
 impl Engine {
     /// Whether somebody uses an image alone.
     pub fn image_is_locked(&self, image: &Path) -> bool {
-        let path = beside::with(image, ".lock");
-        path.exists() && !matches!(take_over(&path), Ok(Some(_)))
+        is_held(&beside::with(image, ".lock"), HELD)
     }
 
     /// Takes an image for exclusive use.
@@ -43,16 +22,10 @@ impl Engine {
     pub fn lock_image(&self, image: &Path) -> Result<Lock, Error> {
         let path = beside::with(image, ".lock");
         // The cache's are only this machine's, and locked as its partitions are.
-        let made = if image.starts_with(self.env.path("OGCAC")) {
-            make(&path)
-        } else {
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-                made => made.map(Some),
-            }
-        };
-        match made {
-            Ok(Some(file)) => Ok(Lock { path, _file: file }),
+        let is_cached = image.starts_with(self.env.path("OGCAC"));
+        let taken = if is_cached { Lock::take(&path, HELD) } else { Lock::take_for_good(&path) };
+        match taken {
+            Ok(Some(lock)) => Ok(lock),
             Ok(None) => Err(self.image_locked(image)),
             Err(error) => Err(Error::new(Code::NotWrite, format!("create {}: {error}", path.display()))),
         }
@@ -77,10 +50,7 @@ impl Engine {
     /// Whether somebody uses `device`, or the disk that it is on, alone.
     pub fn is_locked(&self, device: &Device) -> bool {
         let disk = self.disks().ok().and_then(|disks| Some(disks.get(device.disk - 1)?.first()?.name.clone()));
-        [Some(device.name.clone()), disk].into_iter().flatten().any(|name| {
-            let path = self.lock_named(&name);
-            path.exists() && !matches!(take_over(&path), Ok(Some(_)))
-        })
+        [Some(device.name.clone()), disk].into_iter().flatten().any(|name| is_held(&self.lock_named(&name), HELD))
     }
 
     /// Takes a partition or disk for exclusive use.
@@ -97,41 +67,12 @@ impl Engine {
         if self.is_locked(device) {
             return Err(locked());
         }
-        match make(&path) {
-            Ok(Some(file)) => Ok(Lock { path, _file: file }),
+        match Lock::take(&path, HELD) {
+            Ok(Some(lock)) => Ok(lock),
             Ok(None) => Err(locked()),
             Err(error) => Err(Error::new(Code::NotWrite, format!("create {}: {error}", path.display()))),
         }
     }
-}
-
-/// Makes the lock `path`, or takes over one that was left; none when somebody has it.
-fn make(path: &Path) -> io::Result<Option<File>> {
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(mut file) => {
-            // Until it says so, it looks like a script's: whoever sees it now keeps out.
-            flock(&file, FlockOperation::LockExclusive)?;
-            file.write_all(HELD.as_bytes())?;
-            // Or, where the power fails, an empty one is left in the cache, which nobody would take over.
-            file.sync_all()?;
-            Ok(Some(file))
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => take_over(path),
-        Err(error) => Err(error),
-    }
-}
-
-/// Takes the lock `path` if a process that is no more left it.
-fn take_over(path: &Path) -> io::Result<Option<File>> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(None);
-    }
-    let mut said = String::new();
-    Read::by_ref(&mut file).take(64).read_to_string(&mut said)?;
-    // Its holder may have deleted it between our opening and our locking it, and another made a new one.
-    let same = path.metadata()?.ino() == file.metadata()?.ino();
-    Ok((same && said == HELD).then_some(file))
 }
 
 #[cfg(test)]
