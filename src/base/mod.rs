@@ -3,6 +3,7 @@
 pub mod http;
 pub mod lockfile;
 pub mod log;
+pub mod percent;
 pub mod ready;
 pub mod rng;
 pub mod sort;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::swarm::{Seeding, Session, TRACKER_PORT, client, ctorrent, fetch_and_seed};
 use crate::applets::Io;
-use crate::base::whole;
+use crate::base::{percent, whole};
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Place, Targets, beside, cache, space};
 use crate::storage::Journal;
@@ -69,9 +69,9 @@ fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Re
             return Err(Error::new(Code::NotFound, why + "neither ogrepo nor ROOTREPO names the repository's address"));
         }
         None => {
-            let escaped: String = name.trim_start_matches('/').bytes().map(escape).collect();
             let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-            let url = format!("http://{host}:{TRACKER_PORT}/file?name={escaped}");
+            let mut url = format!("http://{host}:{TRACKER_PORT}/file?name=");
+            percent::escape(name.trim_start_matches('/').as_bytes(), &mut url);
             let client =
                 Client::new(concat!("ogbox/", env!("CARGO_PKG_VERSION")), Ipv4Addr::UNSPECIFIED.into(), PATIENCE);
             // An image that was just made is unknown for the moment until the tracker looks at its directory.
@@ -113,13 +113,6 @@ pub fn ensure_describes(metainfo: &Metainfo, base: &OsStr, from: &str) -> Result
     let why = format!("{from}: describes {what}, not {base}: make it anew (ogCreateTorrent)");
     // ogGetPath finds names so.
     if what.to_lowercase() == base.to_lowercase() { Ok(()) } else { Err(Error::new(Code::NotFound, why)) }
-}
-
-fn escape(byte: u8) -> String {
-    match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    }
 }
 
 /// Whether `image` is whole and what `wanted` describes: it was fetched by the same torrent and not changed since.

@@ -23,6 +23,7 @@ use super::store::{Announce, Listing, Store};
 use super::swarm::Address;
 use super::{page, publish};
 use crate::base::log::{Log, iso};
+use crate::base::percent;
 use crate::base::sync::{lock, unpoisoned};
 use crate::base::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
@@ -231,7 +232,7 @@ impl Service {
     /// Answers a PUT whose body is there.
     pub fn put(&self, head: &Head, body: &[u8]) -> Made {
         let Some(Source::Directory { path, .. }) = &self.config.source else { return Made::alas() };
-        let name = query::find(head.query, "name").and_then(query::unescape).unwrap_or_default();
+        let name = query::find(head.query, "name").and_then(percent::unescape).unwrap_or_default();
         match publish::publish(path, &name, body, &self.store) {
             Ok(hash) => Made::new(201, "Created", PLAIN, format!("{hash}\n")),
             Err((code, why)) => Made::new(code, "Not Published", PLAIN, format!("{why}\n")),
@@ -371,14 +372,14 @@ impl Service {
     fn wanted_file(&self, text: &[u8]) -> Option<Arc<Listing>> {
         let by_hash = query::find(text, "info_hash").or_else(|| query::find(text, "hash"));
         if let Some(hash) = by_hash {
-            let bytes = query::unescape(hash)?;
+            let bytes = percent::unescape(hash)?;
             let hash = match <[u8; 20]>::try_from(bytes.as_slice()) {
                 Ok(raw) => InfoHash(raw),
                 Err(_) => std::str::from_utf8(&bytes).ok()?.parse().ok()?,
             };
             return self.store.listing(hash);
         }
-        let name = query::unescape(query::find(text, "name")?)?;
+        let name = percent::unescape(query::find(text, "name")?)?;
         let name = std::str::from_utf8(&name).ok().filter(|name| !name.is_empty())?;
         let torrent = format!("{name}.torrent");
         let by_path = |listing: &Listing| listing.path.ends_with(name) || listing.path.ends_with(&torrent);
