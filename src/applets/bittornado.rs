@@ -1,27 +1,27 @@
 //! Command lines as BitTornado and BitTorrent 3.4.2 read them: every option is two words, `--name value`, booleans
-//! too, and what is wrong is said in their words.
+//! too, and errors have their words.
 //!
-//! The options are an argh struct all the same; a pass over the words finds what argh would not, or would say
-//! otherwise.
+//! The options are an argh struct all the same; a first pass over the words finds errors that argh would miss or
+//! report otherwise.
 
 use argh::{ArgsInfo, FlagInfoKind, FromArgs};
 
 use super::options::decimal;
 
-/// What an applet's command line has beside the options of its struct.
+/// Properties of an applet's command line besides the options of its struct.
 pub struct Dialect {
-    /// Options that may stand without a value, meaning 1; they are ours and not the namesakes'.
+    /// Options that may come without a value, meaning 1; the namesakes do not have them.
     pub switches: &'static [&'static str],
-    /// Options of the namesakes that are taken, whatever their value, and mean nothing here.
+    /// Options of the namesakes that are accepted with any value and mean nothing here.
     pub ignored: &'static [&'static str],
-    /// Words that are no options, at the most.
+    /// Most words that are not options.
     pub most_words: usize,
 }
 
-/// Reads `args` into the options struct `T`, with a line for the user on each option that is ignored.
+/// Parses `args` into the options struct `T`; also returns a line for the user on each ignored option.
 ///
 /// # Errors
-/// What the namesakes say of it: unknown key, value missing or of the wrong format, too many words.
+/// The namesakes' message: unknown key, value missing or of the wrong format, too many words.
 pub fn parse<T: FromArgs + ArgsInfo>(args: &[String], dialect: &Dialect) -> Result<(T, Vec<String>), String> {
     let &Dialect { switches, most_words, .. } = dialect;
     let info = T::get_args_info();
@@ -50,7 +50,7 @@ pub fn parse<T: FromArgs + ArgsInfo>(args: &[String], dialect: &Dialect) -> Resu
         if !info.flags.iter().any(|flag| flag.long == dashed && matches!(flag.kind, FlagInfoKind::Option { .. })) {
             return Err(format!("unknown key --{name}"));
         }
-        // Of two the last one counts.
+        // The last of several counts.
         options.retain(|(known, _)| *known != dashed);
         options.push((dashed, value));
     }
@@ -73,7 +73,7 @@ pub fn parse<T: FromArgs + ArgsInfo>(args: &[String], dialect: &Dialect) -> Resu
     Ok((read?, ignored))
 }
 
-/// The list of options that the namesakes print when there are no arguments.
+/// The list of options that the namesakes print if called without arguments.
 pub fn list<T: ArgsInfo>(ignored: &[&str]) -> String {
     let mut out = String::new();
     for flag in T::get_args_info().flags.iter().filter(|flag| matches!(flag.kind, FlagInfoKind::Option { .. })) {
@@ -106,19 +106,19 @@ fn underscored(name: &str) -> String {
     format!("--{}", name.trim_start_matches('-').replace('-', "_"))
 }
 
-/// A whole number, refused in Python's words.
+/// Parses a whole number; the error has Python's words.
 pub fn whole<N: std::str::FromStr>(text: &str) -> Result<N, String> {
     let number: i64 = text.trim().parse().map_err(|_| format!("invalid literal for int() with base 10: '{text}'"))?;
     number.to_string().parse().map_err(|_| format!("{number} is out of range"))
 }
 
-/// A number with or without a fraction, refused in Python's words.
+/// Parses a number with or without a fraction; the error has Python's words.
 pub fn real(text: &str) -> Result<f64, String> {
     let (sign, digits) = text.trim().strip_prefix('-').map_or((1.0, text.trim()), |digits| (-1.0, digits));
     decimal(digits).map(|number| sign * number).ok_or_else(|| format!("could not convert string to float: '{text}'"))
 }
 
-/// A boolean: any whole number but 0 is true.
+/// Parses a boolean: any whole number but 0 is true.
 pub fn boolean(text: &str) -> Result<bool, String> {
     whole::<i64>(text).map(|number| number != 0)
 }

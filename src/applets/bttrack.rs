@@ -1,9 +1,9 @@
 //! `bttrack`: the tracker, with the options of BitTornado's and of Debian bittorrent 3.4.2's `bttrack`.
 //!
 //! Two dialects hide behind the name; where they differ both are understood, each option in its own unit
-//! (`--parse_allowed_interval` is minutes, `--parse_dir_interval` seconds). As with the namesakes no arguments
-//! print the options, and a wrong command line is told on standard output with exit code 0. Unlike them it
-//! tracks nothing without `--allowed_dir` or `--allowed_list`, unless `--open` says so.
+//! (`--parse_allowed_interval` is minutes, `--parse_dir_interval` seconds). Like the namesakes it prints the options
+//! if called without arguments, and reports a wrong command line on standard output with exit code 0. Unlike them it
+//! tracks nothing without `--allowed_dir`, `--allowed_list` or `--open`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
@@ -21,11 +21,11 @@ use crate::tracker::server::announce::MOST_PEERS;
 use crate::tracker::server::config::{Config, OverrideIp, ScrapeAllowed};
 use crate::tracker::server::store::Rules;
 
-/// Connections kept open at most: a few hundred bytes each, and as much again in the kernel.
+/// Most connections kept open: a few hundred bytes each, and as much again in the kernel.
 const MOST_CONNECTIONS: usize = 32_768;
 
 /// Options of the namesakes that have no meaning here: an IPv6 socket always takes IPv4 connections, time-outs are
-/// checked every second, nobody is connected back to, nothing is fetched, trackers do not exchange peers, SIGHUP
+/// checked every second, peers are not connected back to, nothing is fetched, trackers do not exchange peers, SIGHUP
 /// always reopens the log.
 const IGNORED: &[&str] = &[
     "ipv6_binds_v4",
@@ -60,20 +60,20 @@ struct Track {
     /// comma-separated list of addresses or host names to bind to locally
     #[argh(option, default = "String::new()")]
     bind: String,
-    /// whether to listen on IPv6 beside IPv4 when --bind does not say where (defaults to 1)
+    /// whether to listen on IPv6 as well as IPv4 when --bind is not given (defaults to 1)
     #[argh(option, default = "true", from_str_fn(boolean))]
     ipv6_enabled: bool,
-    /// seconds within which a request must be whole; idle connections are closed after as many (defaults to 15)
+    /// seconds within which a whole request must arrive; idle connections are closed after as many (defaults to 15)
     #[argh(option, default = "15", from_str_fn(whole))]
     socket_timeout: u32,
     /// seconds between saving dfile (defaults to 300)
     #[argh(option, default = "300", from_str_fn(whole))]
     save_dfile_interval: u32,
-    /// seconds between expiring downloaders; who was silent for twice as long is forgotten (defaults to 2700)
+    /// seconds between expiring downloaders; a peer silent for twice as long is forgotten (defaults to 2700)
     #[argh(option, default = "2700", from_str_fn(whole))]
     timeout_downloaders_interval: u32,
-    /// seconds downloaders should wait between reannouncements, at most: they are told to wait 10 to 30 while
-    /// somebody downloads (defaults to 1800)
+    /// seconds downloaders should wait between reannouncements, at most; 10 to 30 while a download is in progress
+    /// (defaults to 1800)
     #[argh(option, default = "1800", from_str_fn(whole))]
     reannounce_interval: u32,
     /// number of peers to send in an info message when the client names none (defaults to 50)
@@ -91,14 +91,14 @@ struct Track {
     /// only allow downloads for hashes in this list (hex format, one per line)
     #[argh(option, default = "String::new()")]
     allowed_list: String,
-    /// whether `failure reason` and `warning message` in torrents of allowed_dir act on their swarms (defaults to 0)
+    /// whether `failure reason` and `warning message` in torrents of allowed_dir apply to their swarms (defaults to 0)
     #[argh(option, default = "false", from_str_fn(boolean))]
     allowed_controls: bool,
-    /// minutes between two looks at allowed_dir (3.4.2's spelling); changes are seen at once where the file system
-    /// tells of them
+    /// minutes between two scans of allowed_dir (3.4.2's spelling); changes are noticed at once where the file system
+    /// reports them
     #[argh(option, from_str_fn(whole))]
     parse_allowed_interval: Option<u32>,
-    /// seconds between two looks at allowed_dir or allowed_list and the IP lists (BitTornado's spelling; defaults to
+    /// seconds between two scans of allowed_dir or allowed_list and the IP lists (BitTornado's spelling; defaults to
     /// 60)
     #[argh(option, from_str_fn(whole))]
     parse_dir_interval: Option<u32>,
@@ -121,15 +121,15 @@ struct Track {
     /// file containing x-icon data to return when browser requests favicon.ico
     #[argh(option, default = "String::new()")]
     favicon: String,
-    /// whose own word on their address is taken: 0 everybody's, 1 that of machines on local networks, 2 the same
+    /// peers whose own statement of their address (ip=) is accepted: 0 all, 1 those on local networks, 2 the same
     /// (defaults to 2)
     #[argh(option, default = "2", from_str_fn(whole))]
     only_local_override_ip: u8,
     /// file to write the tracker logs, use - for stdout (default)
     #[argh(option, default = "String::new()")]
     logfile: String,
-    /// use with allowed_dir; adds a /file?info_hash=(hash) or ?name=(name) url that allows users to download the torrent file
-    /// (defaults to 0)
+    /// use with allowed_dir; adds a /file?info_hash=(hash) or ?name=(name) url that allows users to download the torrent
+    /// file (defaults to 0)
     #[argh(option, default = "false", from_str_fn(boolean))]
     allow_get: bool,
     /// keep dead torrents after they expire, so they still show up on /scrape and web page (defaults to 0)
@@ -144,16 +144,16 @@ struct Track {
     /// file to write the process id to
     #[argh(option, default = "String::new()")]
     pid: String,
-    /// new: track every torrent that is asked for, without allowed_dir or allowed_list (defaults to 0)
+    /// new: track every torrent that is announced, without allowed_dir or allowed_list (defaults to 0)
     #[argh(option, default = "false", from_str_fn(boolean))]
     open: bool,
     /// new: answer UDP (BEP 15) on the same port (defaults to 1)
     #[argh(option, default = "true", from_str_fn(boolean))]
     udp: bool,
-    /// new: file that gives names to addresses on the pages (defaults to /etc/hosts)
+    /// new: file with the host names that the pages show for addresses (defaults to /etc/hosts)
     #[argh(option, default = "String::from(\"/etc/hosts\")")]
     hosts: String,
-    /// new: whether to ask the name server of /etc/resolv.conf for the names that --hosts does not give (defaults to 1)
+    /// new: whether to ask the name server of /etc/resolv.conf for names that --hosts lacks (defaults to 1)
     #[argh(option, default = "true", from_str_fn(boolean))]
     reverse_lookup: bool,
     /// new: file with the token that lets its bearer PUT /file?name=X.torrent into allowed_dir
@@ -162,10 +162,10 @@ struct Track {
     /// new: user to become once the port and the files are open
     #[argh(option, default = "String::new()")]
     user: String,
-    /// new: descriptor to write a line end to when requests are answered; systemd is told anyway
+    /// new: file descriptor to write a newline to once requests are answered; systemd is notified in any case
     #[argh(option, from_str_fn(whole))]
     ready_fd: Option<u32>,
-    /// new: threads that answer; 0 as many as there are processors, at most 4 (defaults to 0)
+    /// new: worker threads; 0 means one per processor, at most 4 (defaults to 0)
     #[argh(option, default = "0", from_str_fn(whole))]
     workers: u8,
 }
@@ -203,7 +203,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
 }
 
 impl Track {
-    /// What the user is to be told of the options given.
+    /// Remarks on the given options, one line each.
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if !self.allowed_list.is_empty() && !self.allowed_dir.is_empty() {
@@ -236,7 +236,7 @@ impl Track {
             (None, Some(minutes)) => minutes.saturating_mul(60),
             (None, None) => 60,
         };
-        // No longer than this is anybody told to wait, whatever the option says.
+        // The store asks no peer to wait longer, whatever the option says.
         let longest_wait = self.reannounce_interval.clamp(1, 300);
         let processors = crate::sys::cpus::count().min(4);
         Ok(Config {
@@ -275,7 +275,7 @@ impl Track {
         })
     }
 
-    /// Where to listen.
+    /// The addresses to listen on.
     fn listen(&self) -> Result<Vec<SocketAddr>, Failure> {
         if self.bind.is_empty() {
             // A kernel without IPv6 refuses such a socket.
@@ -300,6 +300,6 @@ fn scrape_allowed(text: &str) -> Result<ScrapeAllowed, String> {
         "none" => Ok(ScrapeAllowed::None),
         "specific" => Ok(ScrapeAllowed::Specific),
         "full" => Ok(ScrapeAllowed::Full),
-        _ => Err(format!("'{text}' is none of none, specific and full")),
+        _ => Err(format!("'{text}' is not one of none, specific, full")),
     }
 }

@@ -1,4 +1,4 @@
-//! What a daemon does to please whoever starts it: start-stop-daemon, systemd, s6, or a person.
+//! What a daemon does for its supervisor, be it start-stop-daemon, systemd, s6, or a person.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -31,11 +31,11 @@ pub fn start_anew_on_panic(name: &'static str) {
     }));
 }
 
-/// The file with the process id, removed when it is dropped.
+/// The file with the process id; removed when dropped.
 pub struct PidFile(Option<PathBuf>);
 
 impl PidFile {
-    /// Writes the process id to `path`; none when that is empty.
+    /// Writes the process id to `path`, unless that is empty.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -55,15 +55,15 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        // Whoever reads it next finds the process gone anyway.
+        // A file that stays names a process that no longer exists.
         self.0.iter().for_each(|path| drop(fs::remove_file(path)));
     }
 }
 
-/// Becomes `user` for good, unless that is empty. To be called while there is one thread.
+/// Becomes `user` for good, unless that is empty. Must be called while there is only one thread.
 ///
 /// # Errors
-/// There is no such user, or this process may not become another.
+/// There is no such user, or this process may not change its user.
 pub fn give_up_root(user: &str) -> Result<(), Failure> {
     if user.is_empty() {
         return Ok(());
@@ -71,14 +71,14 @@ pub fn give_up_root(user: &str) -> Result<(), Failure> {
     become_user(user).map_err(|error| Failure::new(1, format!("become user {user}: {error}")))
 }
 
-/// Says that the daemon `name` is ready: to systemd, and by a line end to descriptor `ready_fd`.
+/// Reports that the daemon `name` is ready: to systemd, and by a newline on the descriptor `ready_fd`.
 ///
 /// # Errors
-/// Standard error cannot be written; that nobody could be told is said there and is no error.
+/// Standard error cannot be written. A failed report is printed there and is no error.
 pub fn tell_ready(name: &str, ready_fd: Option<u32>, io: &mut Io) -> Result<(), Failure> {
-    let told = ready::notify().and_then(|()| ready_fd.map_or(Ok(()), ready::write_line_end));
-    if let Err(error) = told {
-        writeln!(io.err, "{name}: say that it is ready: {error}")?;
+    let reported = ready::notify().and_then(|()| ready_fd.map_or(Ok(()), ready::write_line_end));
+    if let Err(error) = reported {
+        writeln!(io.err, "{name}: report readiness: {error}")?;
     }
     Ok(())
 }

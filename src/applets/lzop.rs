@@ -1,6 +1,6 @@
 //! `lzop`: files and streams in lzop's format, with lzop 1.04's options, names and exit codes, on all cores.
 //!
-//! All levels are taken and give LZO1X-1; `-p`, `-P` and `-x`, which deal in paths, are refused.
+//! All levels are accepted and give LZO1X-1; `-p`, `-P` and `-x`, which concern paths, are refused.
 
 use std::fs::{File, FileTimes, OpenOptions, Permissions};
 use std::io::{self, IsTerminal, Write};
@@ -27,9 +27,9 @@ usage: lzop [-dtlcfnNkUqv] [-1…-9] [-o FILE] [-S SUFFIX] [FILE...]
   -d  decompress        -t  test              -l  list
   -c  write to standard output                -o  write to FILE
   -f  overwrite         -k  keep input files  -U  delete them afterwards
-  -N  restore the name that is in the file    -n  do not (default)
+  -N  restore the name stored in the file     -n  do not (default)
   -S  suffix of compressed files (.lzo)       -q  quiet    -v  verbose
-  --progress STYLE  new: auto, bar, plain, json, or none as without it
+  --progress STYLE  new: auto, bar, plain, json or none (default)
 Without files: from standard input to standard output.";
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         writeln!(io.out, "method      compressed  uncompr. ratio uncompressed_name")?;
     }
     let mut code = 0;
-    // Without progress a signal ends it as it always did.
+    // Without progress a signal kills the process, as it does lzop.
     let signals = (options.progress != Style::Quiet).then(Signals::catch_ends).transpose()?;
     for name in &options.files {
         let done = match &signals {
@@ -125,12 +125,12 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     Ok(Exit(code))
 }
 
-/// Takes the bytes that come out.
+/// Receives the output.
 type Take<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + Send + 'a;
 
-/// A file that is gone over.
+/// An input file.
 struct Source<'a> {
-    /// None for standard input.
+    /// `None` for standard input.
     path: Option<&'a Path>,
     name: &'a str,
     read: File,
@@ -154,7 +154,7 @@ fn one(options: &Options, name: &str, io: &mut Io, watch: &Watch) -> Result<(), 
     }
     let source = Source { path, name: if path.is_some() { name } else { "<stdin>" }, read };
     (watch.begin)(&untyped(source.read.metadata()?.len()));
-    // What is expanded is done as it is read.
+    // Reading is the work of expanding, so bytes read count as done.
     let expanded = &Watch { took: watch.progress, ..*watch };
     match options.job {
         Job::Compress => compress(options, source, io, watch),
@@ -176,7 +176,7 @@ fn one(options: &Options, name: &str, io: &mut Io, watch: &Watch) -> Result<(), 
     }
 }
 
-/// The codec's line.
+/// lzop's entry in the table of codecs.
 fn codec() -> &'static Codec {
     codec::named("lzop").unwrap_or(&codec::CODECS[0])
 }
@@ -231,7 +231,7 @@ fn expand(options: &Options, source: Source, io: &mut Io, watch: &Watch) -> Resu
     let (name, path) = (source.name, source.path);
     let mut input = open(source)?;
     let member = match path {
-        // Read ahead of the others, for its name and time.
+        // Read separately and first, for its name and time.
         Some(path) => lzop::header(&mut Input::new(Box::new(File::open(path)?), name))?,
         None => Member::default(),
     };
@@ -249,11 +249,11 @@ fn expand(options: &Options, source: Source, io: &mut Io, watch: &Watch) -> Resu
     write_to(options, output, ("decompressing", name), io, &member, path, &mut job)
 }
 
-/// The name without its suffix, `.tar` for `.tzo`, or the one in the file.
+/// The output's name: without the suffix, `.tar` for `.tzo`, or the one stored in the file.
 fn expanded_name(options: &Options, path: &Path, member: &Member) -> Result<PathBuf, Failure> {
     let name = path.as_os_str().as_bytes();
     if options.restore_name && !member.name.is_empty() {
-        // Only its last part: a name from a file leads nowhere else.
+        // Only the last component: a stored name must not lead to another directory.
         let stored = std::ffi::OsString::from_vec(member.name.clone());
         if let Some(stored) = Path::new(&stored).file_name() {
             return Ok(path.with_file_name(stored));
@@ -271,7 +271,7 @@ fn expanded_name(options: &Options, path: &Path, member: &Member) -> Result<Path
     Ok(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }
 
-/// Writes a file as a whole, with the time and the mode of what it was, or standard output.
+/// Writes to standard output, or to a file that appears once complete, with the time and mode of the original.
 fn write_to(
     options: &Options,
     output: Option<PathBuf>,
@@ -308,7 +308,7 @@ fn write_to(
         file.file().set_permissions(Permissions::from_mode(member.mode & 0o777))?;
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(member.time));
         if let Some(time) = time.filter(|_| member.time != 0) {
-            // A time that the file system cannot hold is no reason to lose the file.
+            // A time that the file system cannot store is no reason to lose the file.
             let _ = file.file().set_times(FileTimes::new().set_modified(time).set_accessed(time));
         }
     }
@@ -319,7 +319,7 @@ fn write_to(
     Ok(())
 }
 
-/// The source, once it is sure to be an lzop file.
+/// Opens the source after checking that it is an lzop file.
 fn open(source: Source) -> Result<Input, Failure> {
     let mut input = Input::new(Box::new(source.read), source.name);
     if lzop::recognise(input.peek(16)?) {

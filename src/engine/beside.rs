@@ -5,24 +5,24 @@ use std::path::{Path, PathBuf};
 
 use crate::base::whole;
 
-/// What of an image is kept as `.ant` when it is made anew: the image and what was made from it.
+/// Extensions of the files renamed to `.ant` when an image is made anew: the image itself and those made from it.
 const KEPT: &[&str] = &["", ".torrent", ".sum", ".full.sum"];
 
-/// What is made from an image and is wrong once it is another.
+/// Extensions of the files derived from an image; they are invalid once it changes.
 const DERIVED: &[&str] = &[".torrent", ".torrent.bf", ".torrent.bfog", ".sum", ".full.sum"];
 
-/// `path` with `extension` behind its whole name: `X.img` and `.sum` are `X.img.sum`.
+/// Appends `extension` to the whole of `path`: `X.img` and `.sum` give `X.img.sum`.
 pub fn with(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(extension);
     PathBuf::from(name)
 }
 
-/// Renames an image and what belongs to it to their backups' names (`X.img.ant`, `X.img.torrent.ant` …), in place of
-/// older backups, of which none stays that belongs to another image.
+/// Renames an image and its files to their backup names (`X.img.ant`, `X.img.torrent.ant` …). Older backups are
+/// replaced, or deleted where the image has no such file, so that all backups belong to one image.
 ///
 /// # Errors
-/// One could not be renamed; those before it were.
+/// A file could not be renamed; those before it were.
 pub fn keep_as_backup(image: &Path) -> io::Result<()> {
     for extension in KEPT {
         let path = with(image, extension);
@@ -35,15 +35,15 @@ pub fn keep_as_backup(image: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Deletes what was made from an image; what is not there is no error.
+/// Deletes the files derived from an image; a missing one is not an error.
 ///
 /// # Errors
-/// One could not be deleted.
+/// A file could not be deleted.
 pub fn remove_derived(image: &Path) -> io::Result<()> {
     DERIVED.iter().try_for_each(|extension| remove(&with(image, extension)))
 }
 
-/// Deletes a file; one that is not there is no error.
+/// Deletes a file; a missing one is not an error.
 ///
 /// # Errors
 /// It could not be deleted.

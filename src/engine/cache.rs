@@ -1,4 +1,4 @@
-//! Where the local cache is, and emptying it: OpenGnsys' ogFindCache and ogFormatCache.
+//! Finding and emptying the local cache: OpenGnsys' ogFindCache and ogFormatCache.
 
 use std::fs::{self as files, File};
 use std::io::{self, Write};
@@ -10,12 +10,12 @@ use crate::sys::block;
 
 /// The label of the cache's file system, and its partition's name in a GPT.
 const LABEL: &str = "CACHE";
-/// Its partition's types in an MBR.
+/// The cache partition's types in an MBR.
 const MBR_TYPES: [u8; 2] = [0xca, 0xa7];
 
 impl Engine {
-    /// The cache's partition: the one whose file system is labelled CACHE, else the one named so, else the one of
-    /// the cache's type. The first found counts.
+    /// The cache's partition: the first whose file system is labelled `CACHE`, else the first named so in a GPT, else
+    /// the first of the cache's MBR types.
     pub fn cache_device(&self) -> Option<Device> {
         self.cache.get_or_init(|| self.find_cache()).clone()
     }
@@ -41,7 +41,7 @@ impl Engine {
         })
     }
 
-    /// Where the cache is when it is no partition: below OGBOX_ROOT a directory will do.
+    /// The cache's directory where no partition is needed: below `OGBOX_ROOT` a plain directory will do.
     pub fn cache_directory(&self) -> Option<PathBuf> {
         let directory = self.env.path("OGCAC");
         (self.env.is_moved() && directory.is_dir()).then_some(directory)
@@ -52,11 +52,11 @@ impl Engine {
         self.cache_device().is_some() || self.cache_directory().is_some()
     }
 
-    /// Makes the cache's file system anew and mounts it (ogFormatCache); all that it held is gone.
+    /// Makes a new file system on the cache's partition and mounts it (ogFormatCache). All its contents are lost.
     ///
     /// # Errors
-    /// [`Code::Locked`], [`Code::Partition`]: it is in use. [`Code::NotExec`]: mkfs.ext4 is not installed.
-    /// [`Code::DontFormat`]: it failed.
+    /// [`Code::Locked`], [`Code::Partition`]: the partition is in use. [`Code::NotExec`]: mkfs.ext4 is not installed.
+    /// [`Code::DontFormat`]: formatting failed.
     pub fn format_cache(&self, out: &mut dyn Write) -> Result<(), Error> {
         let unmade = |error: io::Error| Error::new(Code::DontFormat, format!("empty the cache: {error}"));
         match self.cache_device() {
@@ -74,10 +74,10 @@ impl Engine {
     }
 }
 
-/// Deletes all that is in `directory` but what belongs to images that are locked, and what was begun of the image `spared`.
+/// Deletes everything in `directory` except the files of locked images and the partial download of the image `spared`.
 ///
 /// # Errors
-/// Something cannot be deleted.
+/// A file cannot be deleted.
 pub fn empty(directory: &Path, spared: &Path) -> io::Result<()> {
     let entries: Vec<_> = files::read_dir(directory)?.collect::<Result<_, _>>()?;
     let locked = |entry: &files::DirEntry| entry.file_name().to_str()?.strip_suffix(".lock").map(str::to_owned);
@@ -89,7 +89,7 @@ pub fn empty(directory: &Path, spared: &Path) -> io::Result<()> {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         if entry.file_type()?.is_dir() {
             empty(&path, spared)?;
-            // One with something in it stays.
+            // Fails for a directory that is not empty, which stays.
             let _ = files::remove_dir(&path);
         } else if !kept.iter().any(|kept| name.starts_with(kept.as_str())) {
             files::remove_file(&path)?;
@@ -98,7 +98,7 @@ pub fn empty(directory: &Path, spared: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A disk's partition table; none where it cannot be read.
+/// A disk's partition table; empty if it cannot be read.
 fn table(disk: &Device) -> Vec<partition::Entry> {
     let read = || {
         let size = disk.size().ok()?;
@@ -116,8 +116,8 @@ mod tests {
 
     use super::super::tests::moved;
 
-    /// An engine with the disks sda (MBR, whose fourth partition is of type `ca`) and sdb (GPT, whose second is
-    /// called CACHE if `named`), all of them files.
+    /// An engine with the disks sda (MBR, fourth partition of type `ca`) and sdb (GPT, second partition called
+    /// CACHE if `named`), all of them files.
     fn two_disks(named: bool) -> (tempfile::TempDir, super::Engine) {
         let (dir, engine) = moved(&[]);
         let list = "8 0 0 sda\n8 1 0 sda1\n8 4 0 sda4\n8 16 0 sdb\n8 17 0 sdb1\n8 18 0 sdb2\n";

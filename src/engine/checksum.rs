@@ -1,5 +1,5 @@
-//! Checksums of images: `X.img.sum` is the MD5 of the last MiB alone, `X.img.full.sum` that of the whole file, both
-//! as 32 hexadecimal digits and a newline (ogCalculateChecksum, ogCalculateFullChecksum).
+//! Checksums of images: `X.img.sum` is the MD5 of the last MiB, `X.img.full.sum` that of the whole file, each as 32
+//! hexadecimal digits and a newline (ogCalculateChecksum, ogCalculateFullChecksum).
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -13,7 +13,7 @@ use crate::base::whole;
 /// Bytes at the end of an image that its short checksum covers.
 const TAIL: u64 = 1 << 20;
 
-/// Which of the two checksums.
+/// One of the two checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sum {
     /// Of the last MiB.
@@ -23,7 +23,7 @@ pub enum Sum {
 }
 
 impl Sum {
-    /// What the file that holds it is called behind the image's name.
+    /// The extension of the checksum's file, appended to the image's name.
     pub fn extension(self) -> &'static str {
         match self {
             Sum::Tail => ".sum",
@@ -31,10 +31,10 @@ impl Sum {
         }
     }
 
-    /// Reads `path` and sums it; `stop` is looked at several times a second.
+    /// Computes the checksum of `path`; `stop` is polled several times a second.
     ///
     /// # Errors
-    /// It cannot be read; `Interrupted` when an end was asked for.
+    /// The file cannot be read; `Interrupted` if `stop` returned true.
     pub fn of(self, path: &Path, stop: &dyn Fn() -> bool) -> io::Result<String> {
         let mut file = File::open(path)?;
         if self == Sum::Tail {
@@ -44,33 +44,34 @@ impl Sum {
         drain(&mut file, &mut |_| Ok(()), stop)
     }
 
-    /// The checksum that stands beside `path`; none when none does.
+    /// The checksum stored beside `path`, in lower case; `None` if there is none.
     pub fn stored(self, path: &Path) -> Option<String> {
         let text = std::fs::read_to_string(beside::with(path, self.extension())).ok()?;
         let sum = text.split_whitespace().next()?;
         Some(sum.to_ascii_lowercase())
     }
 
-    /// The checksum that stands beside `path` and is no older than what it is of; none when there is no such.
+    /// The checksum stored beside `path`; `None` if there is none, or if it is older than `path`.
     pub fn current(self, path: &Path) -> Option<String> {
         let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
         let summed = changed(&beside::with(path, self.extension())).ok()?;
         (summed >= changed(path).ok()?).then(|| self.stored(path)).flatten()
     }
 
-    /// Writes a checksum beside `path`.
+    /// Writes the checksum `sum` beside `path`.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn store(self, path: &Path, sum: &str) -> io::Result<()> {
         whole::write(&beside::with(path, self.extension()), format!("{sum}\n"))
     }
 }
 
-/// Reads `file` to its end, gives each chunk to `take`, and sums them all; `stop` is looked at several times a second.
+/// Reads `file` to its end, passes each chunk to `take` and returns the MD5 of all, in hexadecimal; `stop` is polled
+/// before each chunk.
 ///
 /// # Errors
-/// It cannot be read, or not be taken; `Interrupted` when an end was asked for.
+/// Reading or `take` failed; `Interrupted` if `stop` returned true.
 pub fn drain(
     file: &mut File,
     take: &mut dyn FnMut(&[u8]) -> io::Result<()>,

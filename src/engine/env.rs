@@ -1,8 +1,8 @@
-//! What the engine is told by its surroundings: environment variables, engine.cfg, and where its tree is.
+//! The engine's configuration: environment variables, engine.cfg, and the root of its tree.
 
 use std::path::{Component, Path, PathBuf};
 
-/// What OpenGnsys' loadenviron.sh and engine.cfg set, for when neither was read.
+/// Values that OpenGnsys' loadenviron.sh and engine.cfg set, used when neither was read.
 const DEFAULTS: &[(&str, &str)] = &[
     ("OGIMG", "/opt/opengnsys/images"),
     ("OGCAC", "/opt/opengnsys/cache"),
@@ -20,10 +20,10 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("MCASTWAIT", "30"),
 ];
 
-/// The trees that `OGBOX_ROOT` moves: all that the engine itself looks into.
+/// The trees that `OGBOX_ROOT` moves: all that the engine itself reads or writes.
 const MOVED: &[&str] = &["/opt/opengnsys", "/mnt", "/tmp", "/dev", "/proc/partitions", "/sys", "/var"];
 
-/// Environment variables, engine.cfg and the root of the engine's tree, as they were when it began.
+/// Environment variables, engine.cfg and the root of the engine's tree, as read at start.
 pub struct Env {
     root: Option<PathBuf>,
     variables: Vec<(String, String)>,
@@ -31,16 +31,16 @@ pub struct Env {
 }
 
 impl Env {
-    /// What this process was given.
+    /// The configuration of this process.
     pub fn of_process() -> Env {
-        // What is not UTF-8 is none of the engine's variables.
+        // None of the engine's variables holds anything but UTF-8.
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         Env::new(std::env::vars_os().filter_map(text).collect())
     }
 
-    /// What `variables` say; engine.cfg is read from where they put it.
+    /// The configuration that `variables` give; engine.cfg is read from their `OGETC`.
     pub fn new(variables: Vec<(String, String)>) -> Env {
         let mut env = Env { root: None, variables, config: Vec::new() };
         env.root = env.variable("OGBOX_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from);
@@ -58,19 +58,19 @@ impl Env {
         self.variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// A variable's value: of the environment, else of engine.cfg, else OpenGnsys' own; empty when none says.
+    /// A variable's value: from the environment, else engine.cfg, else OpenGnsys' default; empty if unset.
     pub fn get(&self, name: &str) -> &str {
         let listed = || self.config.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let default = || DEFAULTS.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
         self.variable(name).or_else(listed).or_else(default).unwrap_or_default()
     }
 
-    /// The path that a variable holds, in the engine's tree.
+    /// The path that a variable holds, within the engine's tree.
     pub fn path(&self, name: &str) -> PathBuf {
         self.rooted(self.get(name))
     }
 
-    /// Where `path` is: with `OGBOX_ROOT=DIR` the engine's own trees are below DIR.
+    /// Maps `path` into the engine's tree: with `OGBOX_ROOT=DIR` the engine's own trees are below DIR.
     pub fn rooted(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         match &self.root {
@@ -82,7 +82,7 @@ impl Env {
     }
 }
 
-/// engine.cfg as far as a shell is not needed to read it: `KEY=value`, quotes, comments.
+/// Parses the part of engine.cfg that needs no shell: `KEY=value`, quotes, comments.
 fn parse_config(text: &str) -> Vec<(String, String)> {
     let assignment = |line: &str| {
         let line = line.trim();
@@ -97,7 +97,7 @@ fn parse_config(text: &str) -> Vec<(String, String)> {
     text.lines().filter_map(assignment).collect()
 }
 
-/// `name` as a path that stays below what it is joined to: no root, no `..`.
+/// `name` as a path that cannot leave the directory it is joined to: without a root; `None` if it has a `..`.
 pub fn relative(name: &str) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for component in Path::new(name).components() {
@@ -127,9 +127,8 @@ mod tests {
                       if [ a=b ]\nIMGEXT=img;\nIMGCOMP=none\n";
         std::fs::write(etc.join("engine.cfg"), config).unwrap();
         let env = env(&[("OGBOX_ROOT", dir.path().to_str().unwrap()), ("IMGREDUCE", "TRUE")]);
-        let told =
-            ["IMGCOMP", "IMGPROG", "IMGREDUCE", "IMGEXT", "ACTIONCACHEFULL", "NOTHING"].map(|name| env.get(name));
-        assert_eq!(told, ["none", "partclone", "TRUE", "img", "NONE", ""]);
+        let names = ["IMGCOMP", "IMGPROG", "IMGREDUCE", "IMGEXT", "ACTIONCACHEFULL", "NOTHING"];
+        assert_eq!(names.map(|name| env.get(name)), ["none", "partclone", "TRUE", "img", "NONE", ""]);
     }
 
     #[test]

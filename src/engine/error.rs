@@ -2,22 +2,22 @@
 
 use std::fmt;
 
-/// Why a function of the engine failed: its number, which is the exit code, and what it was about.
+/// The failure of an engine function: OpenGnsys' number, which is the exit code, and the details.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// Which of OpenGnsys' errors.
+    /// OpenGnsys' error number.
     pub code: Code,
-    /// What was being done, to what, why it failed, what to do: printed in quotes behind the code's text.
+    /// What was being done, to what, why it failed, what to do: printed in quotes after the code's text.
     pub detail: String,
 }
 
 impl Error {
-    /// `code`, about `detail`.
+    /// An error of `code` with `detail`.
     pub fn new(code: Code, detail: impl Into<String>) -> Error {
         Error { code, detail: detail.into() }
     }
 
-    /// That `command` takes other words: those of `format`.
+    /// A usage error: `command` takes the arguments of `format`.
     pub fn usage(command: &str, format: &str) -> Error {
         Error::new(Code::Format, format!("{command} {format}").trim_end())
     }
@@ -31,10 +31,10 @@ impl fmt::Display for Error {
     }
 }
 
-/// Makes the enum and its names from one list, so that neither can be without the other.
+/// Generates the enum and the table of its texts from one list, so that they cannot differ.
 macro_rules! codes {
     ($($number:literal $name:ident $message:literal,)*) => {
-        /// OpenGnsys' error numbers; each is the exit code of the function that fails so.
+        /// OpenGnsys' error numbers, used as exit codes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         #[allow(missing_docs)]
@@ -89,12 +89,12 @@ codes! {
 }
 
 impl Code {
-    /// The code of a number; [`Code::Generic`] when none has it.
+    /// The code of `number`; [`Code::Generic`] if unknown.
     pub fn of(number: u8) -> Code {
         CODES.iter().map(|(code, _)| *code).find(|code| *code as u8 == number).unwrap_or(Code::Generic)
     }
 
-    /// The variable that holds its text (see [`super::messages`]).
+    /// The variable that holds the code's text (see [`super::messages`]).
     pub fn message(self) -> &'static str {
         CODES.iter().find(|(code, _)| *code == self).map_or("MSG_ERR_GENERIC", |(_, message)| message)
     }

@@ -1,4 +1,4 @@
-//! What a partition holds, in blkid's and OpenGnsys' words (ogGetFsType).
+//! The file system of a partition, in blkid's and OpenGnsys' words (ogGetFsType).
 
 use std::path::Path;
 
@@ -6,25 +6,26 @@ use super::{Code, Device, Engine, Error};
 use crate::image::fs::{FILE_SYSTEMS, Fields, extfs};
 use crate::image::source::Source;
 
-/// ext's superblock, bytes from the partition's beginning.
+/// Offset of ext's superblock in the partition, bytes.
 const EXT_SUPERBLOCK: u64 = 1024;
 const EXT_HAS_JOURNAL: u32 = 0x4;
-/// What ext3 does not know of: all but filetype, recover, journal_dev, meta_bg; all but sparse_super, large_file.
+/// Incompatible features that ext3 lacks: all but filetype, recover, journal_dev, meta_bg.
 const EXT4_INCOMPAT: u32 = !0x1e;
+/// Read-only compatible features that ext3 lacks: all but sparse_super, large_file.
 const EXT4_RO_COMPAT: u32 = !0x3;
 
-/// A file system that was recognised.
+/// A recognised file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// `EXT4`, `NTFS`, `FAT32`, `EXFAT`, `LINUX-SWAP` …
     pub kind: String,
-    /// Its label, where it is ext's.
+    /// The label of an ext file system; empty for all others.
     pub label: String,
 }
 
-/// The file system on `path`; none when none is known.
+/// Recognises the file system on `path`; `None` if it is unknown or cannot be read.
 pub fn recognise(path: &Path) -> Option<Found> {
-    // In use or not: nothing is taken from it but a few bytes.
+    // Also while it is in use: only a few bytes are read.
     let source = Source::open(path, true).ok()?;
     let fs = FILE_SYSTEMS.iter().find(|fs| (fs.detect)(&source).unwrap_or(false))?;
     let (kind, label) = match fs.name {
@@ -48,7 +49,7 @@ fn ext(superblock: &[u8]) -> (String, String) {
     (kind.to_owned(), String::from_utf8_lossy(&label).into_owned())
 }
 
-/// FAT12, FAT16 and FAT32 as their boot sectors name themselves.
+/// FAT12, FAT16 or FAT32, as the boot sector names it; FAT16 if it does not.
 fn fat_width(boot: &[u8]) -> String {
     let named = |at: usize| boot.get(at..at + 5).filter(|name| name.starts_with(b"FAT"));
     let name = named(0x52).or(named(0x36)).unwrap_or(b"FAT16");
@@ -56,10 +57,10 @@ fn fat_width(boot: &[u8]) -> String {
 }
 
 impl Engine {
-    /// What `device` holds, in OpenGnsys' words: the cache's file system is called `CACHE`; empty when none is known.
+    /// The file system of `device` in OpenGnsys' words: `CACHE` for the cache's; empty if unknown.
     ///
     /// # Errors
-    /// [`Code::NotFound`]: there is no such device.
+    /// [`Code::NotFound`]: the device does not exist.
     pub fn fs_type(&self, device: &Device) -> Result<String, Error> {
         if !device.path.exists() {
             return Err(Error::new(Code::NotFound, device.path.display().to_string()));

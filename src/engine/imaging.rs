@@ -1,4 +1,5 @@
-//! A partition into an image and back, with all that OpenGnsys does around it: locks, unmounting, size, `.info`.
+//! Saving a partition to an image and restoring it, with what OpenGnsys does around that: locks, unmounting, size
+//! check, `.info`.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,30 +14,31 @@ use crate::image::restore::{self, restore};
 use crate::image::save::{ImageFile, Options, Save};
 use crate::image::{self, Watch};
 
-/// What compresses an image.
+/// A compressor of images.
 enum Compressor {
-    /// One of ours.
+    /// Built in.
     Codec(&'static codec::Codec),
-    /// A program that is installed.
+    /// An installed program.
     Program(String),
 }
 
-/// How an image is made.
+/// Settings for making an image.
 pub struct How<'a> {
-    /// partclone, which is ours, ntfsclone or partimage.
+    /// `partclone`, which is built in, `ntfsclone` or `partimage`.
     pub tool: &'a str,
-    /// A compressor's name or old number.
+    /// A compressor's name or OpenGnsys' old number for it.
     pub compressor: &'a str,
-    /// Whether an older image stays as its backup once the new one is whole.
+    /// Whether an older image is kept as a backup once the new one is complete.
     pub keep: bool,
 }
 
 impl Engine {
-    /// Saves `device` to the image file `image` with `tool` (partclone: ours) and `compressor`, as ogCreateImage is
-    /// told them; both are locked meanwhile and the partition is unmounted. `warn` is told what is odd but no error.
+    /// Saves `device` to the image file `image` (ogCreateImage). Both are locked meanwhile and the partition is
+    /// unmounted. `warn` receives what deserves a warning but is not an error.
     ///
     /// # Errors
-    /// [`Code::Locked`]: either is in use. [`Code::NotWrite`]: no lock can be made. See also [`Engine::save_locked`].
+    /// [`Code::Locked`]: either is in use. [`Code::NotWrite`]: a lock cannot be created. See also
+    /// [`Engine::save_locked`].
     pub fn save_image(
         &self,
         device: &Device,
@@ -50,11 +52,11 @@ impl Engine {
         self.save_locked(device, image, how, watch, warn)
     }
 
-    /// The same for who holds both locks.
+    /// Does the work of [`Engine::save_image`] for a caller that holds both locks.
     ///
     /// # Errors
-    /// [`Code::Partition`]: the partition cannot be unmounted. [`Code::Image`]: anything else; nothing is left then, and
-    /// an older image untouched.
+    /// [`Code::Partition`]: the partition cannot be unmounted. [`Code::Image`]: anything else; no partial image is left
+    /// then, and an older image is untouched.
     pub fn save_locked(
         &self,
         device: &Device,
@@ -74,30 +76,29 @@ impl Engine {
         let info = self.image_info(image)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let path = beside::with(image, ".info");
-        // The server makes its list of images from it; the image is complete without.
+        // The server makes its list of images from it; the image is complete without it.
         if let Err(error) = whole::write(&path, format!("{info}:{host}\n")) {
             warn(&format!("write {}: {error}", path.display()));
         }
         Ok(())
     }
 
-    /// Whether an image is elsewhere than on the partition that it is of, or for: there it could be neither written nor
-    /// read.
+    /// Checks that `image` is not on `device` itself, where it could be neither written nor read.
     ///
     /// # Errors
-    /// [`Code::Image`]: it is not.
+    /// [`Code::Image`]: it is.
     pub fn is_elsewhere(&self, image: &Path, device: &Device) -> Result<(), Error> {
         let inside = self.mount_points(device).iter().any(|point| image.starts_with(point));
         let (image, path) = (image.display(), device.path.display());
         self.ensure(
             !inside,
             Code::Image,
-            format!("{image} is on {path} itself: take the repository or another partition"),
+            format!("{image} is on {path} itself: use the repository or another partition"),
         )
     }
 
-    /// Restores the image file `image` to `device`, which is locked meanwhile and unmounted. All checksums of the
-    /// image are compared.
+    /// Restores the image file `image` to `device`, which is locked meanwhile and unmounted. All checksums in the
+    /// image are verified.
     ///
     /// # Errors
     /// [`Code::Locked`]: either is in use. See also [`Engine::restore_locked`].
@@ -107,38 +108,39 @@ impl Engine {
         self.restore_locked(image, &info, device, watch)
     }
 
-    /// What `image` is, which is to be restored to `device`.
+    /// Describes `image` after checking that it can be restored to `device`.
     ///
     /// # Errors
-    /// [`Code::NotFound`]: there is no image. [`Code::Image`]: it is none, not all here, or on the partition itself.
-    /// [`Code::ImgSizePartition`]: the partition is too small. [`Code::Locked`]: somebody writes the image.
+    /// [`Code::NotFound`]: there is no such file. [`Code::Image`]: it is not an image, incomplete, or on the partition
+    /// itself. [`Code::ImgSizePartition`]: the partition is too small. [`Code::Locked`]: the image is being written.
     pub fn image_for(&self, image: &Path, device: &Device) -> Result<ImageInfo, Error> {
         let info = self.image_info(image)?;
         let size = device.size()?;
         if info.size > size {
             let (disk, partition) = (device.disk, device.partition.unwrap_or_default());
             let (size, wanted) = (size >> 10, info.size.div_ceil(1024));
-            let why = format!("partition {disk} {partition} has {size} KB, the image wants {wanted}");
+            let why = format!("partition {disk} {partition} has {size} KB, the image needs {wanted}");
             return Err(Error::new(Code::ImgSizePartition, why));
         }
         self.is_elsewhere(image, device)?;
         if self.image_is_locked(image) {
             return Err(self.image_locked(image));
         }
-        // What ogTorrentStart leaves of a download that broke off has the image's name already.
+        // An interrupted download of ogTorrentStart has the image's name already.
         let begun = beside::with(image, ".torrent.bf");
         let (name, sign) = (image.display(), begun.display());
         let why =
-            format!("{name}: its download broke off, as {sign} says; updateCache or ogTorrentStart goes on with it");
+            format!("{name}: its download was interrupted ({sign} exists): updateCache or ogTorrentStart resumes it");
         self.ensure(!begun.exists(), Code::Image, why)?;
         Ok(info)
     }
 
-    /// Restores for who holds the partition's lock and knows what the image is.
+    /// Does the work of [`Engine::restore_image`] for a caller that holds the partition's lock and got `info` from
+    /// [`Engine::image_for`].
     ///
     /// # Errors
     /// [`Code::Image`]: the image is damaged, or the partition failed. [`Code::Partition`]: it cannot be unmounted.
-    /// Nothing was written but where the message says so.
+    /// Nothing was written unless the message says so.
     pub fn restore_locked(&self, image: &Path, info: &ImageInfo, device: &Device, watch: &Watch) -> Result<(), Error> {
         self.unmount(device)?;
         if info.program != "PARTCLONE" {
@@ -172,20 +174,20 @@ impl Engine {
         };
         let saved = self.run_pipeline(&line).and_then(|()| take_name());
         if saved.is_err() {
-            // Nobody is left to tell when it fails.
+            // The error to report is the first one.
             let _ = beside::remove(&part);
         }
         saved
     }
 
-    /// Runs other people's programs, of which each must succeed.
+    /// Runs `line` in bash; every program of its pipeline must succeed.
     ///
     /// # Errors
-    /// [`Code::Image`]: one did not.
+    /// [`Code::Image`]: bash does not start, or a program failed.
     pub fn run_pipeline(&self, line: &str) -> Result<(), Error> {
         let failed = |why: String| Error::new(Code::Image, format!("{}: {why}", line.trim()));
         let mut bash = Command::new("bash");
-        // A line may name ogbox, which need not be in PATH to run.
+        // The line may call ogbox, which need not be in PATH.
         let own = std::env::current_exe().unwrap_or_default();
         let own = own.parent().unwrap_or(Path::new("")).display().to_string();
         bash.env("PATH", format!("{}:{own}", self.env().get("PATH")));
@@ -197,8 +199,8 @@ impl Engine {
     }
 
     fn compressor(&self, word: &str) -> Result<Compressor, Error> {
-        let name = syntax::compressor(word)
-            .ok_or_else(|| Error::new(Code::Image, format!("{word} is no compressor that is known")))?;
+        let name =
+            syntax::compressor(word).ok_or_else(|| Error::new(Code::Image, format!("unknown compressor {word}")))?;
         match codec::named(name) {
             Some(codec) => Ok(Compressor::Codec(codec)),
             None if self.has_program(name) => Ok(Compressor::Program(name.to_owned())),
@@ -219,7 +221,7 @@ fn save(
     watch: &Watch,
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), image::Error> {
-    // As partclone is called with -F: what is not clean is taken as it is.
+    // As with partclone's -F: a file system that is not clean is taken as it is.
     let mut save = Save::open(&device.path, &Options { unclean: true, ..Options::default() })?;
     for note in save.notes() {
         warn(note);
@@ -245,7 +247,7 @@ fn save(
     file.finish()
 }
 
-/// Starts `program`, which compresses its standard input into `file`.
+/// Starts `program -c`, which compresses its standard input into `file`.
 fn through(program: &str, file: &mut File) -> Result<std::process::Child, image::Error> {
     let run = |error| image::Error::io(format!("run `{program} -c`"), error);
     let out = file.try_clone().map_err(run)?;

@@ -1,4 +1,4 @@
-//! What an image is, in the words of ogGetImageInfo: `PARTCLONE:LZOP:NTFS:5642158`.
+//! Describing an image as ogGetImageInfo does: `PARTCLONE:LZOP:NTFS:5642158`.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -11,23 +11,23 @@ use super::{Code, Engine, Error};
 use crate::image::codec::{self, Input};
 use crate::image::{legacy, unpack};
 
-/// Compressed formats that only other people's programs read, by how their files begin. One that gets a codec of its
-/// own is never looked for here.
+/// Compressed formats without a codec of our own: program and magic number. A format that has a codec is never looked
+/// up here.
 const PROGRAMS: &[(&str, &[u8])] = &[("bzip2", b"BZh"), ("xz", b"\xfd7zXZ\0")];
 
-/// OpenGnsys' words for other programs.
+/// OpenGnsys' names of other imaging programs.
 const PROGRAM_NAMES: &[&str] = &["NTFSCLONE", "PARTIMAGE"];
 
-/// An image's origin, and the size of the partition that it wants.
+/// An image's origin, and the size of the partition it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageInfo {
     /// `PARTCLONE`, `NTFSCLONE`, `PARTIMAGE` or `partclone.dd`.
     pub program: &'static str,
     /// `LZOP`, `GZIP`, `NONE` …
     pub compressor: String,
-    /// The file system, in partclone's words; empty when the format does not say.
+    /// The file system, in partclone's words; empty if the format does not record it.
     pub fs: String,
-    /// Bytes that a partition must have for it; 0 when the format does not say.
+    /// Least size of the target partition, bytes; 0 if the format does not record it.
     pub size: u64,
 }
 
@@ -38,17 +38,17 @@ impl fmt::Display for ImageInfo {
     }
 }
 
-/// An image as it is read, and the program that expands it if it takes one.
+/// An image opened for reading, and the program that decompresses it, if any.
 pub struct Opened {
-    /// Its bytes, compressed as a codec knows it or not at all.
+    /// The image's bytes, in a format that a codec knows or not compressed at all.
     pub input: Input,
-    /// What compressed it.
+    /// The compressor's name.
     pub compressor: String,
     child: Option<Child>,
 }
 
 impl Opened {
-    /// Whether the program that expanded it, if any, found it sound; to be asked at its end.
+    /// Whether the decompressing program, if any, succeeded. Waits for it, so call it after the last read.
     pub fn is_sound(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| child.wait().is_ok_and(|status| status.success()))
     }
@@ -57,7 +57,7 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It has ended, or waits to write what nobody reads any more.
+            // It has ended, or blocks on a pipe without a reader.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -65,16 +65,16 @@ impl Drop for Opened {
 }
 
 impl Engine {
-    /// Opens an image for reading, whatever compressed it.
+    /// Opens an image for reading, in any known compression.
     ///
     /// # Errors
-    /// [`Code::NotFound`]: there is no such file. [`Code::Image`]: it takes a program that is not installed.
+    /// [`Code::NotFound`]: there is no such file. [`Code::Image`]: the program that decompresses it is not installed.
     pub fn open_image(&self, path: &Path) -> Result<Opened, Error> {
         let name = path.display().to_string();
         let missing = |error| Error::new(Code::NotFound, format!("open {name}: {error}"));
         let mut file = File::open(path).map_err(missing)?;
         if !file.metadata().map_err(missing)?.is_file() {
-            return Err(Error::new(Code::NotFound, format!("{name} is no file")));
+            return Err(Error::new(Code::NotFound, format!("{name} is not a regular file")));
         }
         let mut head = [0; 16];
         let mut got = 0;
@@ -97,14 +97,14 @@ impl Engine {
         Ok(Opened { input: Input::new(read, &name), compressor: (*program).to_owned(), child: Some(child) })
     }
 
-    /// What an image is.
+    /// Describes an image.
     ///
     /// # Errors
-    /// [`Code::NotFound`]: there is no such file. [`Code::Image`]: it is no image, or damaged where it begins.
+    /// [`Code::NotFound`]: there is no such file. [`Code::Image`]: it is not an image, or its header is damaged.
     pub fn image_info(&self, path: &Path) -> Result<ImageInfo, Error> {
         let mut opened = self.open_image(path)?;
         let compressor = opened.compressor.to_ascii_uppercase();
-        // The input goes with the header; the program behind it, if any, when `opened` does.
+        // The input is dropped with the header; the program that feeds it, if any, with `opened`.
         let input = std::mem::replace(&mut opened.input, Input::new(Box::new(std::io::empty()), ""));
         match unpack::header(input) {
             Ok((header, _)) => {
@@ -116,7 +116,7 @@ impl Engine {
                 let input = std::mem::replace(&mut opened.input, Input::new(Box::new(std::io::empty()), ""));
                 let other = legacy::recognise(input).ok().flatten();
                 let other = other.ok_or_else(|| Error::new(Code::Image, error.to_string()))?;
-                // OpenGnsys has all names in capitals but the one of partclone.dd.
+                // OpenGnsys writes all names in capitals except partclone.dd.
                 let program = PROGRAM_NAMES.iter().find(|name| name.eq_ignore_ascii_case(other.program));
                 let program = program.copied().unwrap_or(other.program);
                 Ok(ImageInfo { program, compressor, fs: other.fs.to_owned(), size: other.size })

@@ -1,4 +1,4 @@
-//! What is said and where it is kept: ogEcho, ogRaiseError and ogHelp of OpenGnsys' System.lib and String.lib.
+//! Messages on the screen and in the logs: ogEcho, ogRaiseError and ogHelp of OpenGnsys' System.lib and String.lib.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -8,21 +8,21 @@ use std::path::PathBuf;
 use super::{Code, Engine, Error};
 use crate::base::time;
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// As it stands.
+    /// Printed as it is.
     Plain,
-    /// With name, level and time.
+    /// Prefixed with `OpenGnsys`, level and time.
     Info,
-    /// With name, level and time.
+    /// Prefixed likewise.
     Warning,
-    /// With name, level and time.
+    /// Prefixed likewise.
     Error,
 }
 
 impl Level {
-    /// ogEcho's word for it.
+    /// The level that ogEcho calls `word`, in any case.
     pub fn of(word: &str) -> Option<Level> {
         match word.to_ascii_lowercase().as_str() {
             "help" => Some(Level::Plain),
@@ -43,24 +43,24 @@ impl Level {
     }
 }
 
-/// The logs that a line goes to beside the screen.
+/// The logs that a line goes to besides the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// OGLOGFILE, which the server keeps.
+    /// `OGLOGFILE`, kept on the server.
     pub log: bool,
-    /// OGLOGCOMMAND, the output of the command that runs.
+    /// `OGLOGCOMMAND`, the output of the running command.
     pub command: bool,
-    /// OGLOGSESSION, what the person before the screen is shown.
+    /// `OGLOGSESSION`, shown to the person at the screen.
     pub session: bool,
 }
 
 impl Targets {
     /// The screen alone.
     pub const NONE: Targets = Targets { log: false, command: false, session: false };
-    /// OGLOGFILE and OGLOGSESSION, as scripts tell their steps.
+    /// `OGLOGFILE` and `OGLOGSESSION`, where scripts report their steps.
     pub const LOG_SESSION: Targets = Targets { log: true, command: false, session: true };
 
-    /// Adds the log that ogEcho calls `word`; false when it is no log's name.
+    /// Adds the log that ogEcho calls `word`; returns false if no log has that name.
     pub fn add(&mut self, word: &str) -> bool {
         match word.to_ascii_lowercase().as_str() {
             "log" => self.log = true,
@@ -73,8 +73,8 @@ impl Targets {
 }
 
 impl Engine {
-    /// Tells `text` on `out` and in the logs (ogEcho): plain, or as `OpenGnsys info: 2026-01-31 10:00:00 text`, which
-    /// OGLOGFILE then has in any case unless DEBUG=no. Logs that cannot be written to are left out.
+    /// Writes `text` to `out` and the logs (ogEcho): plain, or as `OpenGnsys info: 2026-01-31 10:00:00 text`, which
+    /// always goes to `OGLOGFILE` too, unless `DEBUG=no`. Logs that cannot be written to are skipped.
     pub fn echo(&self, out: &mut dyn Write, targets: Targets, level: Level, text: &str) {
         let line = match level {
             Level::Plain => format!("{text}\n"),
@@ -86,7 +86,7 @@ impl Engine {
                 format!("OpenGnsys {}: {time} {text}\n", level.word())
             }
         };
-        // One write a line, so that lines of several processes do not mix; nobody is left to tell when it fails.
+        // One write per line, so that lines of several processes do not mix. There is nowhere to report a failure.
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
         let log = targets.log || (level != Level::Plain && !self.env.get("DEBUG").eq_ignore_ascii_case("no"));
         let paths = [
@@ -101,12 +101,12 @@ impl Engine {
         }
     }
 
-    /// Tells a line as it stands: `engine.say(out, Targets::LOG_SESSION, "[10] …")`.
+    /// Writes a plain line: `engine.say(out, Targets::LOG_SESSION, "[10] …")`.
     pub fn say(&self, out: &mut dyn Write, targets: Targets, text: &str) {
         self.echo(out, targets, Level::Plain, text);
     }
 
-    /// Tells an error on `err` and in the logs, as ogRaiseError does; gives the exit code.
+    /// Writes an error to `err` and the logs as ogRaiseError does; returns the exit code.
     pub fn raise(&self, err: &mut dyn Write, targets: Targets, error: &Error) -> u8 {
         let text = self.text(error.code.message());
         let detail = if error.detail.is_empty() { String::new() } else { format!(" \"{}\"", error.detail) };
@@ -114,17 +114,17 @@ impl Engine {
         error.code as u8
     }
 
-    /// This command, and the script that called it: `ogRestoreImage<-restoreImage`.
+    /// This command and the script that called it: `ogRestoreImage<-restoreImage`.
     fn chain(&self) -> String {
         match script_of_parent() {
-            // It tells its caller's errors.
+            // ogRaiseError reports its caller's errors.
             Some(script) if self.name == "ogRaiseError" => script,
             Some(script) => format!("{}<-{script}", self.name),
             None => self.name.clone(),
         }
     }
 
-    /// Tells what a command does and how it is called (ogHelp); `summary` is for when no MSG_HELP_… is exported.
+    /// Writes the command's summary, format and examples (ogHelp). An exported `MSG_HELP_…` replaces `summary`.
     pub fn help(&self, out: &mut dyn Write, summary: &str, format: &str, examples: &[&str]) {
         let exported = self.env.get(&format!("MSG_HELP_{}", self.name));
         let summary = if exported.is_empty() { summary } else { exported };
@@ -137,11 +137,11 @@ impl Engine {
         for example in examples {
             line("MSG_EXAMPLE", example);
         }
-        // A reader that went away has read enough.
+        // A closed pipe is no error: the reader has seen enough.
         let _ = out.write_all(text.as_bytes());
     }
 
-    /// OGLOGFILE, which is called after this machine's address where nobody says otherwise.
+    /// `OGLOGFILE`; by default named after this machine's address.
     fn log_file(&self) -> PathBuf {
         match self.env.get("OGLOGFILE") {
             "" => self.env.path("OGLOG").join(format!("{}.log", self.address())),
@@ -149,14 +149,14 @@ impl Engine {
         }
     }
 
-    /// This machine's address as the lab knows it: IPV4ADDR, else the one from which the repository is reached.
+    /// This machine's address as the lab knows it: `IPV4ADDR`, else the source address of its route to the repository.
     pub fn address(&self) -> String {
         match self.env.get("IPV4ADDR") {
             "" => {}
             address => return address.to_owned(),
         }
         let towards: IpAddr = self.env.get("ROOTREPO").parse().unwrap_or(IpAddr::from([192, 0, 2, 1]));
-        // Connecting a datagram socket sends nothing: it asks the routes.
+        // Connecting a datagram socket sends nothing; it only looks up the route.
         let socket = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect((towards, 9)).map(|()| socket));
         let own = socket.and_then(|socket| socket.local_addr());
         own.map_or_else(|_| "127.0.0.1".to_owned(), |own| own.ip().to_string())
@@ -164,20 +164,20 @@ impl Engine {
 
     /// Whether `word` is an address of this machine.
     pub fn is_own_address(&self, word: &str) -> bool {
-        // Only an address that one has can be bound to.
+        // Binding succeeds only on a local address.
         word.parse::<IpAddr>().is_ok_and(|address| UdpSocket::bind((address, 0)).is_ok())
     }
 
-    /// An error unless `held`: `engine.ensure(args.len() == 4, Code::Format, "…")?`.
+    /// Returns an error unless `held`: `engine.ensure(args.len() == 4, Code::Format, "…")?`.
     ///
     /// # Errors
-    /// `code` about `detail`.
+    /// `code` with `detail`.
     pub fn ensure(&self, held: bool, code: Code, detail: impl Into<String>) -> Result<(), Error> {
         if held { Ok(()) } else { Err(Error::new(code, detail)) }
     }
 }
 
-/// The base name of the script that the process which called this one runs, if it is a shell that runs one.
+/// The base name of the script that the parent process runs, if the parent is a shell running a script.
 fn script_of_parent() -> Option<String> {
     let parent = rustix::process::getppid()?.as_raw_nonzero();
     let words = std::fs::read(format!("/proc/{parent}/cmdline")).ok()?;

@@ -1,10 +1,10 @@
-//! The texts of OpenGnsys' language files (etc/lang.*.conf) that its functions print, by the names of their
-//! variables. Those that a lab exports win over these: see [`super::Engine::text`].
+//! The texts of OpenGnsys' language files (etc/lang.*.conf) that its functions print, by variable name. Texts that a
+//! lab exports take precedence: see [`super::Engine::text`].
 
-/// A language that texts are built in for.
+/// A language with built-in texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
-    /// Whatever LANG does not say otherwise.
+    /// Any other value of `LANG`.
     English,
     /// `es…`
     Spanish,
@@ -13,7 +13,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// The language of LANG's value.
+    /// The language for a value of `LANG`.
     pub fn of(lang: &str) -> Language {
         match lang.get(..2) {
             Some("es") => Language::Spanish,
@@ -23,7 +23,7 @@ impl Language {
     }
 }
 
-/// The text of `variable`; empty when there is none.
+/// The text of `variable`; empty if there is none.
 pub fn text(variable: &str, language: Language) -> &'static str {
     let row = TEXTS.iter().find(|(name, _)| *name == variable);
     row.map_or("", |(_, texts)| texts[language as usize])

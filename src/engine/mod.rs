@@ -1,5 +1,5 @@
-//! OpenGnsys' conventions, as its engine's shell functions keep them: numbers for disks, words for places, files
-//! beside images, locks, logs, messages and exit codes. Made for applets that read like the scripts they replace:
+//! The conventions of OpenGnsys' shell functions: numbers for disks, words for places, files beside images, locks,
+//! logs, messages and exit codes. Applets written with them read like the scripts they replace:
 //!
 //! ```no_run
 //! use ogbox::engine::{Engine, Error, Targets};
@@ -13,24 +13,24 @@
 //! }
 //! ```
 //!
-//! | file | what it is |
+//! | file | contents |
 //! |---|---|
 //! | [`error`], [`messages`] | OG_ERR_* numbers, and the texts in three languages |
 //! | [`env`] | environment, engine.cfg, OGBOX_ROOT |
 //! | [`log`] | ogEcho, ogRaiseError, ogHelp |
-//! | [`disk`], [`partition`], [`fs`] | numbers ↔ devices; partition tables; what a partition holds |
-//! | [`cache`] | where the CACHE partition is |
-//! | [`mount`] | what is mounted, mounting, unmounting |
+//! | [`disk`], [`partition`], [`fs`] | numbers ↔ devices; partition tables; file systems of partitions |
+//! | [`cache`] | finding and emptying the CACHE partition |
+//! | [`mount`] | mount points, mounting, unmounting |
 //! | [`path`] | `REPO /x`, `CACHE /x`, `1 2 /x`, `/x` |
 //! | [`lock`] | exclusive use of images, partitions and disks |
 //! | [`beside`] | the files that belong to an image |
 //! | [`checksum`] | `.sum` and `.full.sum` |
 //! | [`necessary`] | whether the cache's copy of an image is the repository's |
-//! | [`info`] | what an image is: `PARTCLONE:LZOP:NTFS:5642158` |
-//! | [`space`] | what an image will take, and what is free |
-//! | [`unicast`], [`multicast`] | a file or partition from one PC to others |
-//! | [`upkeep`] | checking, cleaning, shrinking and growing the file system of a partition |
-//! | [`imaging`], [`syntax`] | a partition into an image and back; the same as a command line |
+//! | [`info`] | descriptions of images: `PARTCLONE:LZOP:NTFS:5642158` |
+//! | [`space`] | the space an image will need, and the free space |
+//! | [`unicast`], [`multicast`] | sending a file or partition from one PC to others |
+//! | [`upkeep`] | checking, cleaning, shrinking and growing a partition's file system |
+//! | [`imaging`], [`syntax`] | saving and restoring a partition; command lines that do the same |
 
 use std::cell::OnceCell;
 
@@ -64,16 +64,16 @@ pub use path::Place;
 
 use messages::Language;
 
-/// The engine as one command sees it.
+/// The engine for one command.
 pub struct Engine {
     name: String,
     env: Env,
-    /// The cache's partition, looked for once.
+    /// The cache's partition, searched for once.
     cache: OnceCell<Option<Device>>,
 }
 
 impl Engine {
-    /// The engine for the command `name`, in the surroundings of this process.
+    /// The engine for the command `name` in the environment of this process.
     pub fn from_env(name: &str) -> Engine {
         Engine::new(name, Env::of_process())
     }
@@ -83,17 +83,17 @@ impl Engine {
         Engine { name: name.to_owned(), env, cache: OnceCell::new() }
     }
 
-    /// The command it is for.
+    /// The command's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Variables and paths.
+    /// The variables and paths.
     pub fn env(&self) -> &Env {
         &self.env
     }
 
-    /// The text of a `MSG_…` variable: what the lab exports, else what is built in for LANG.
+    /// The text of a `MSG_…` variable: the lab's if exported, else the built-in one for `LANG`.
     pub fn text(&self, variable: &str) -> String {
         let exported = self.env.get(variable);
         if exported.is_empty() {
@@ -108,7 +108,7 @@ impl Engine {
 pub(crate) mod tests {
     use super::*;
 
-    /// An engine whose tree is below a fresh directory, and the directory.
+    /// A fresh directory, and an engine whose tree is below it.
     pub fn moved(variables: &[(&str, &str)]) -> (tempfile::TempDir, Engine) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_str().unwrap();

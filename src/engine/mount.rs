@@ -1,4 +1,4 @@
-//! What is mounted, mounting and unmounting: ogMount, ogUnmount and their likes.
+//! Mounting and unmounting: ogMount, ogUnmount and the like.
 
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -10,14 +10,14 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use super::disk::{Identity, identity};
 use super::{Code, Device, Engine, Error, fs};
 
-/// One line of /proc/self/mountinfo.
+/// A line of /proc/self/mountinfo.
 struct Mounted {
     device: u64,
     source: PathBuf,
     point: PathBuf,
 }
 
-/// All that is mounted, in order.
+/// All mounts, in mount order.
 fn mounted() -> Vec<Mounted> {
     let line = |line: &str| {
         let (left, right) = line.split_once(" - ")?;
@@ -32,7 +32,7 @@ fn mounted() -> Vec<Mounted> {
     text.lines().filter_map(line).collect()
 }
 
-/// The kernel writes blanks and backslashes as `\040`.
+/// Undoes the kernel's escapes: blanks and backslashes are written as `\040` and `\134`.
 fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -53,18 +53,18 @@ fn unescape(text: &str) -> PathBuf {
 }
 
 impl Engine {
-    /// Where `device` is mounted, in the order in which it was.
+    /// The mount points of `device`, in mount order.
     pub fn mount_points(&self, device: &Device) -> Vec<PathBuf> {
         let Some(wanted) = device.identity() else { return Vec::new() };
-        // btrfs mounts have a device number of their own: there the source tells.
+        // A btrfs mount has a device number of its own and is identified by its source.
         let is_it = |line: &Mounted| Identity::Device(line.device) == wanted || identity(&line.source) == Some(wanted);
         mounted().into_iter().filter(is_it).map(|line| line.point).collect()
     }
 
-    /// Mounts `device` if it is not mounted; gives where. The cache goes to OGCAC, all others to /mnt/NAME.
+    /// Mounts `device` unless it is mounted and returns the mount point: `OGCAC` for the cache, else /mnt/NAME.
     ///
     /// # Errors
-    /// [`Code::Partition`]: it holds no file system that can be mounted.
+    /// [`Code::Partition`]: `device` holds no mountable file system.
     pub fn mount(&self, device: &Device) -> Result<PathBuf, Error> {
         if let Some(point) = self.mount_points(device).pop() {
             return Ok(point);
@@ -79,22 +79,22 @@ impl Engine {
         let found = fs::recognise(&device.path).map_or(String::new(), |found| found.kind);
         mount_as(&device.path, &point, &found).map_err(|error| failed(error.to_string()))?;
         if is_cache && !usual.exists() {
-            // A convenience that scripts look through; the cache works without it.
+            // A link for scripts; the cache works without it.
             let _ = std::fs::create_dir_all(self.env.rooted("/mnt"));
             let _ = std::os::unix::fs::symlink(&point, &usual);
         }
         Ok(point)
     }
 
-    /// Unmounts `device` wherever it is mounted; nothing to do is no error.
+    /// Unmounts `device` wherever it is mounted; not being mounted is no error.
     ///
     /// # Errors
-    /// [`Code::Partition`]: somebody is using it.
+    /// [`Code::Partition`]: a process is using it.
     pub fn unmount(&self, device: &Device) -> Result<(), Error> {
         for point in self.mount_points(device).into_iter().rev() {
             unmount(&point, UnmountFlags::empty()).map_err(|error| {
                 let point = point.display();
-                Error::new(Code::Partition, format!("unmount {point}: {error}: end what uses it (`fuser -vm {point}`)"))
+                Error::new(Code::Partition, format!("unmount {point}: {error}: `fuser -vm {point}` lists what uses it"))
             })?;
         }
         let link = self.env.rooted(Path::new("/mnt").join(&device.name));
@@ -105,8 +105,8 @@ impl Engine {
     }
 }
 
-/// Mounts a file system that blkid would call `kind`: by the kernel, or as mount(8) does it, which knows helpers
-/// (ntfs-3g); read-only when it cannot be written to.
+/// Mounts a file system of blkid's type `kind`: by the kernel, else by mount(8), which knows helpers (ntfs-3g);
+/// read-only if it cannot be written to.
 fn mount_as(source: &Path, point: &Path, kind: &str) -> io::Result<()> {
     let kernels = match kind {
         "NTFS" => "ntfs3".to_owned(),
@@ -125,7 +125,7 @@ fn mount_as(source: &Path, point: &Path, kind: &str) -> io::Result<()> {
     let program = Command::new("mount").arg(source).arg(point).stdin(Stdio::null()).output();
     match program {
         Ok(output) if output.status.success() => Ok(()),
-        _ if kind.is_empty() => Err(io::Error::other("no file system that is known")),
+        _ if kind.is_empty() => Err(io::Error::other("no known file system")),
         _ => Err(error.into()),
     }
 }

@@ -1,5 +1,5 @@
-//! A file or partition from one PC to others by other people's programs, as OpenGnsys does it: sessions, and the
-//! command lines of ogMcastSyntax (udpcast) and ogUcastSyntax (mbuffer).
+//! Sending a file or partition from one PC to others with the programs that OpenGnsys uses: sessions, and the command
+//! lines of ogMcastSyntax (udpcast) and ogUcastSyntax (mbuffer).
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -8,31 +8,31 @@ use std::time::Duration;
 
 use super::{Code, Engine, Error, syntax, unicast};
 
-/// The ports that OpenGnsys multicasts by: even ones of these.
+/// OpenGnsys' multicast ports; only even ones are used.
 const PORTS: std::ops::RangeInclusive<u16> = 9000..=9098;
-/// Where a repository hears what is wanted of it (ogAdmRepoAux).
+/// The TCP port on which a repository accepts requests (ogAdmRepoAux).
 const REPOSITORY: u16 = 2009;
-/// How often a repository is asked for a session.
+/// Times that a repository is asked for a session.
 const TRIES: u32 = 5;
-/// How long a sender takes to begin.
+/// Time that a sender takes to start.
 const BEGINNING: Duration = Duration::from_secs(2);
-/// How long it may take to accept a connection.
+/// Time-out of a connection attempt.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Which end of a transfer a line is for, and of what.
+/// The end of a transfer that a command line is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A file or partition goes out.
+    /// Sends a file or partition.
     Send,
-    /// It comes in.
+    /// Receives it.
     Receive,
 }
 
 impl Engine {
-    /// The line that sends or receives by multicast; `file` names what udpcast reads or writes, without it a pipe does.
+    /// The command line that sends or receives by multicast; udpcast reads or writes `file`, or else a pipe.
     ///
     /// # Errors
-    /// [`Code::McastSyntax`]: the session is none.
+    /// [`Code::McastSyntax`]: the session is malformed.
     pub fn multicast_line(&self, role: Role, session: &str, file: Option<&str>) -> Result<String, Error> {
         let buffer = if self.has_program("mbuffer") { " --pipe 'mbuffer -q -m 20M' " } else { "" };
         let log = self.env().rooted("/tmp/mcast.log").display().to_string();
@@ -40,18 +40,18 @@ impl Engine {
         let wrong = |what: &str| Error::new(Code::McastSyntax, format!("{session}: {what}"));
         let words: Vec<&str> = session.split(':').collect();
         let port = words[0].parse().ok().filter(|port| PORTS.contains(port) && port % 2 == 0);
-        let port: u16 = port.ok_or_else(|| wrong("the port is no even one of 9000 to 9098"))?;
+        let port: u16 = port.ok_or_else(|| wrong("the port must be even, from 9000 to 9098"))?;
         let number =
-            |word: &str, what: &str| word.parse::<u32>().map_err(|_| wrong(&format!("{word} is no number of {what}")));
+            |word: &str, what: &str| word.parse::<u32>().map_err(|_| wrong(&format!("{what}: {word} is not a number")));
         if role == Role::Send {
             let [_, method, address, rate, clients, wait] = words[..] else {
                 return Err(wrong("a server's session is port:method:address:rate:clients:seconds"));
             };
             let known = ["full-duplex", "half-duplex", "broadcast"].contains(&method);
-            self.ensure(known, Code::McastSyntax, format!("{session}: {method} is no method"))?;
-            address.parse::<Ipv4Addr>().map_err(|_| wrong(&format!("{address} is no address")))?;
+            self.ensure(known, Code::McastSyntax, format!("{session}: unknown method {method}"))?;
+            address.parse::<Ipv4Addr>().map_err(|_| wrong(&format!("{address} is not an IPv4 address")))?;
             let mbit = rate.strip_suffix('M').filter(|mbit| mbit.len() <= 3 && mbit.parse::<u16>().is_ok());
-            self.ensure(mbit.is_some(), Code::McastSyntax, format!("{session}: {rate} is no rate, as 70M"))?;
+            self.ensure(mbit.is_some(), Code::McastSyntax, format!("{session}: {rate} is not a rate such as 70M"))?;
             let (clients, wait) = (number(clients, "clients")?, number(wait, "seconds")?);
             return Ok(format!(
                 "udp-sender {buffer} --nokbd --portbase {port} --{method} --mcast-data-address {address} \
@@ -60,9 +60,9 @@ impl Engine {
             ));
         }
         let mut line = format!("udp-receiver {buffer} --portbase {port}");
-        // What of a server's session follows its port is nothing to a receiver.
+        // A receiver may be given a server's session; it uses only the port.
         if let [_, server, start, receive] = words[..] {
-            server.parse::<Ipv4Addr>().map_err(|_| wrong(&format!("{server} is no address")))?;
+            server.parse::<Ipv4Addr>().map_err(|_| wrong(&format!("{server} is not an IPv4 address")))?;
             line += &format!(" --mcast-rdv-address {server}");
             for (option, seconds) in [("--start-timeout", start), ("--receive-timeout", receive)] {
                 if number(seconds, "seconds")? > 0 && udp_receiver_knows(option) {
@@ -75,10 +75,10 @@ impl Engine {
         Ok(format!("{line} --log {log}{file}"))
     }
 
-    /// The line that sends or receives by mbuffer.
+    /// The command line that sends or receives with mbuffer.
     ///
     /// # Errors
-    /// [`Code::UcastSyntax`]: the session is none.
+    /// [`Code::UcastSyntax`]: the session is malformed.
     pub fn unicast_line(&self, role: Role, session: &str, file: Option<&str>) -> Result<String, Error> {
         let session = unicast::Session::parse(session)?;
         let (port, file) = (session.port, file.map(syntax::word));
@@ -94,28 +94,28 @@ impl Engine {
         })
     }
 
-    /// Runs a line of programs; each of `programs` must be installed.
+    /// Runs the command line `line`; each of `programs` must be installed.
     ///
     /// # Errors
-    /// [`Code::NotExec`]: one is not. `code`: one failed.
+    /// [`Code::NotExec`]: a program is not installed. `code`: a program failed.
     pub fn transfer(&self, line: &str, programs: &[&str], code: Code) -> Result<(), Error> {
         programs.iter().try_for_each(|program| self.transfers_by(program))?;
         self.run_pipeline(line).map_err(|error| Error::new(code, error.detail))
     }
 
-    /// Makes sure of a program before anybody is asked to send to it.
+    /// Checks that a program is installed, before a sender is asked to start.
     ///
     /// # Errors
     /// [`Code::NotExec`]: it is not installed.
     pub fn transfers_by(&self, program: &str) -> Result<(), Error> {
-        let why = format!("{program} is not installed: it transfers by it, TORRENT needs nothing");
+        let why = format!("{program} is not installed: install it, or use TORRENT, which needs no other program");
         self.ensure(self.has_program(program), Code::NotExec, why)
     }
 
-    /// Has the repository at `server` multicast the image file `name` by the session `options` (ogMcastRequest).
+    /// Asks the repository at `server` to multicast the image file `name` with the session `options` (ogMcastRequest).
     ///
     /// # Errors
-    /// [`Code::ProtocolJoinMaster`]: it does not.
+    /// [`Code::ProtocolJoinMaster`]: it cannot be asked, or does not start to send.
     pub fn request_multicast(
         &self,
         server: &str,
@@ -124,19 +124,19 @@ impl Engine {
         wait: &dyn Fn(Duration) -> bool,
     ) -> Result<(), Error> {
         if server.is_empty() {
-            let why = "neither ogrepo nor ROOTREPO names the repository's address, which is to send";
+            let why = "neither ogrepo nor ROOTREPO holds the address of the repository that is to send";
             return Err(Error::new(Code::ProtocolJoinMaster, why));
         }
         let failed = |why: &str| Error::new(Code::ProtocolJoinMaster, format!("ask {server}:{REPOSITORY}: {why}"));
-        // Where nmap can look whether it began, it is asked until it did.
+        // With nmap, which sees whether the sender has started, the repository is asked until it has.
         let looks = self.has_program("nmap");
-        let mut why = "it sends nothing".to_owned();
+        let mut why = "it does not start to send".to_owned();
         for _ in 0..TRIES {
             if looks && is_open(server, options) {
                 return Ok(());
             }
             match ask(server, &format!("START_MULTICAST {name} {options}")) {
-                // A receiver says hello once, and better after the sender is there.
+                // A receiver says hello only once, so it had better wait for the sender.
                 Ok(()) if !looks && wait(BEGINNING) => return Ok(()),
                 Ok(()) => {}
                 Err(error) => why = error.to_string(),
@@ -151,7 +151,7 @@ impl Engine {
 
 fn ask(server: &str, line: &str) -> std::io::Result<()> {
     let addresses = (server, REPOSITORY).to_socket_addrs()?;
-    let mut last = std::io::Error::other("it has no address");
+    let mut last = std::io::Error::other("the name has no address");
     for address in addresses.collect::<Vec<SocketAddr>>() {
         match TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut socket| socket.write_all(line.as_bytes())) {
             Ok(()) => return Ok(()),
@@ -161,7 +161,7 @@ fn ask(server: &str, line: &str) -> std::io::Result<()> {
     Err(last)
 }
 
-/// Whether somebody sends by the session: its second port is open.
+/// Whether a sender of the session runs: its second port is open.
 fn is_open(server: &str, options: &str) -> bool {
     let port = options.split(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or_default();
     let mut nmap = Command::new("nmap");
@@ -169,10 +169,10 @@ fn is_open(server: &str, options: &str) -> bool {
     nmap.output().is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("open"))
 }
 
-/// Old ones have no time-outs.
+/// Whether the installed udp-receiver has `option`: old versions have no time-outs. True if none is installed.
 fn udp_receiver_knows(option: &str) -> bool {
     let output = Command::new("udp-receiver").arg("--help").stdin(Stdio::null()).output();
-    // None to be asked: then the line is for another machine.
+    // The command line is for another machine then.
     output.map_or(true, |output| {
         [output.stdout, output.stderr].iter().any(|said| String::from_utf8_lossy(said).contains(option))
     })

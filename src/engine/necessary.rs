@@ -1,4 +1,4 @@
-//! Whether the cache's copy of an image is the repository's (ogUpdateCacheIsNecesary).
+//! Whether the cache's copy of an image differs from the repository's (ogUpdateCacheIsNecesary).
 
 use std::io::Write;
 use std::path::Path;
@@ -7,12 +7,12 @@ use super::checksum::Sum;
 use super::{Code, Engine, Error, Place, beside};
 
 impl Engine {
-    /// Whether the image file `name` (extension included) must be brought from the repository to the cache by
-    /// `protocol`; says why on `out`. With `delete` a copy that is another image goes, with what was made from it.
+    /// Whether the image file `name` (extension included) must be fetched from the repository into the cache by
+    /// `protocol`; the reason goes to `out`. With `delete`, a copy that differs is deleted with its derived files.
     ///
-    /// TORRENT and FULL compare checksums of whole files, all others those of the last MiB, and those of whole files
-    /// where both are kept: a renewed image may end as the older one did. Checksums that were kept are believed while
-    /// they are no older than their image.
+    /// `TORRENT` and `FULL` compare checksums of whole files. All others compare those of the last MiB, and those of
+    /// whole files if both are stored: a new image may end like the old one. A stored checksum is trusted as long as it
+    /// is no older than its image.
     ///
     /// # Errors
     /// [`Code::NotCache`]: this machine has no cache. [`Code::NotFound`]: the repository has no such image.
@@ -25,7 +25,7 @@ impl Engine {
         stop: &dyn Fn() -> bool,
     ) -> Result<bool, Error> {
         let mut say = |text: &str| {
-            // A reader that went away has read enough.
+            // A closed pipe is no error: the reader has seen enough.
             let _ = writeln!(out, "{text}");
         };
         let directory = self.directory(&Place::Cache)?;
@@ -55,7 +55,7 @@ impl Engine {
             Some(kept) => kept,
             None => {
                 let ours = read(&copy)?;
-                // A cache that cannot be written to is told of when something is to be put into it.
+                // An unwritable cache is reported once an image is to be put into it.
                 let _ = sum.store(&copy, &ours);
                 ours
             }

@@ -1,11 +1,11 @@
-//! How scripts say where a file is: `REPO /x`, `CACHE /x`, `1 2 /x` (disk, partition) or `/x` (ogGetPath).
+//! File arguments of scripts: `REPO /x`, `CACHE /x`, `1 2 /x` (disk, partition) or `/x` (ogGetPath).
 
 use std::path::{Path, PathBuf};
 
 use super::env::relative;
 use super::{Code, Device, Engine, Error};
 
-/// What a name is to be looked up in.
+/// The tree that a name is looked up in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The repository's images.
@@ -19,10 +19,10 @@ pub enum Place {
 }
 
 impl Engine {
-    /// Reads the words that name a file: the place, and the name in it.
+    /// Parses the words that name a file into the place and the name within it.
     ///
     /// # Errors
-    /// [`Code::Format`]: they are none of the four forms. [`Code::NotFound`]: there is no such partition.
+    /// [`Code::Format`]: the words have none of the four forms. [`Code::NotFound`]: there is no such partition.
     pub fn place(&self, words: &[&str]) -> Result<(Place, String), Error> {
         match words {
             [name] if name.starts_with('/') => Ok((Place::Root, (*name).to_owned())),
@@ -32,7 +32,7 @@ impl Engine {
         }
     }
 
-    /// Reads `REPO` or `CACHE`, in any case.
+    /// Parses `REPO` or `CACHE`, in any case.
     ///
     /// # Errors
     /// [`Code::Format`]: it is neither.
@@ -44,10 +44,10 @@ impl Engine {
         }
     }
 
-    /// The directory that names of `place` are looked up in; what it is on is mounted for that.
+    /// The directory that names of `place` are relative to; its partition is mounted if need be.
     ///
     /// # Errors
-    /// [`Code::NotCache`]: this machine has no cache. [`Code::Partition`]: it cannot be mounted.
+    /// [`Code::NotCache`]: this machine has no cache. [`Code::Partition`]: the partition cannot be mounted.
     pub fn directory(&self, place: &Place) -> Result<PathBuf, Error> {
         match place {
             Place::Repo => Ok(self.env.path("OGIMG")),
@@ -65,8 +65,7 @@ impl Engine {
         }
     }
 
-    /// The file or directory `name` of `place`, in whatever case it is written; none when there is none
-    /// (ogGetPath).
+    /// The file or directory `name` of `place`, matched in any case if need be (ogGetPath); `None` if there is none.
     ///
     /// # Errors
     /// See [`Engine::directory`].
@@ -79,7 +78,7 @@ impl Engine {
         Ok(relative(&name).and_then(|path| find_below(directory, &path)))
     }
 
-    /// Where the file `name` of `place` is or would be: its directory exists (ogGetParentPath).
+    /// The path of the file `name` of `place`, which need not exist; its directory must (ogGetParentPath).
     ///
     /// # Errors
     /// [`Code::NotFound`]: its directory does not exist. See also [`Engine::directory`].
@@ -98,13 +97,13 @@ impl Engine {
     /// The file `name` of `place`.
     ///
     /// # Errors
-    /// [`Code::NotFound`]: there is none. See also [`Engine::directory`].
+    /// [`Code::NotFound`]: there is no such file. See also [`Engine::directory`].
     pub fn file(&self, place: &Place, name: &str) -> Result<PathBuf, Error> {
         let found = self.find(place, name)?.filter(|path| path.is_file());
         found.ok_or_else(|| Error::new(Code::NotFound, self.describe(place, name)))
     }
 
-    /// The image `name` (which scripts give without its extension) of `place`.
+    /// The image `name` of `place`; scripts give the name without `.img`.
     ///
     /// # Errors
     /// As [`Engine::file`].
@@ -125,7 +124,7 @@ impl Engine {
     }
 }
 
-/// `path` below `directory`; a component that does not exist as it is written is looked for in any case.
+/// `path` below `directory`; a component that does not exist as written is matched in any case.
 fn find_below(directory: PathBuf, path: &Path) -> Option<PathBuf> {
     let exact = directory.join(path);
     if exact.exists() {

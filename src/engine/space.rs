@@ -1,4 +1,4 @@
-//! Room: what an image will take, and what is free for it (ogGetSizeParameters).
+//! The space that an image will need and has (ogGetSizeParameters).
 
 use std::path::Path;
 
@@ -6,8 +6,7 @@ use super::{Code, Device, Engine, Error, Place};
 use crate::image::fs::used;
 use crate::image::source::Source;
 
-/// Hundredths of a file system's data that a monolithic image takes: what lzop and gzip leave of it, as OpenGnsys
-/// reckons.
+/// OpenGnsys' estimates of a monolithic image's size, in hundredths of the file system's data.
 const LZOP: u64 = 65;
 const GZIP: u64 = 55;
 
@@ -16,9 +15,9 @@ const GZIP: u64 = 55;
 pub struct Sizes {
     /// Data in the partition.
     pub data: u64,
-    /// What its image will take.
+    /// Estimated size of its image.
     pub required: u64,
-    /// What is free for it, the older backup that it replaces included.
+    /// Free space for the image, including the old backup that it replaces.
     pub free: u64,
 }
 
@@ -29,38 +28,38 @@ impl Sizes {
     }
 }
 
-/// What there is where a file would be, KiB.
+/// The space of a file system, KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// Free.
     pub free: u64,
-    /// Free when it were empty.
+    /// Free if it were empty.
     pub all: u64,
 }
 
-/// The room where `path` is.
+/// The space of the file system that `path` is on.
 ///
 /// # Errors
-/// [`Code::NotFound`]: it is nowhere.
+/// [`Code::NotFound`]: `path` does not exist.
 pub fn room(path: &Path) -> Result<Room, Error> {
     let room = rustix::fs::statvfs(path)
-        .map_err(|error| Error::new(Code::NotFound, format!("look for room in {}: {error}", path.display())))?;
+        .map_err(|error| Error::new(Code::NotFound, format!("find the free space in {}: {error}", path.display())))?;
     let kib = |blocks: u64| blocks.saturating_mul(room.f_frsize) >> 10;
     let reserved = room.f_bfree.saturating_sub(room.f_bavail);
     Ok(Room { free: kib(room.f_bavail), all: kib(room.f_blocks.saturating_sub(reserved)) })
 }
 
-/// KiB that are allocated to a file; 0 when there is none.
+/// KiB allocated to a file; 0 if it does not exist.
 pub fn allocated_kib(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     path.metadata().map_or(0, |metadata| metadata.blocks() / 2)
 }
 
 impl Engine {
-    /// What the image `name` of `device` in `place` will take and has.
+    /// The space that the image `name` of `device` will need, and has, in `place`.
     ///
     /// # Errors
-    /// [`Code::Partition`]: the partition holds no file system that is known. See also [`Engine::directory`].
+    /// [`Code::Partition`]: the partition holds no known file system. See also [`Engine::directory`].
     pub fn sizes(&self, device: &Device, place: &Place, name: &str) -> Result<Sizes, Error> {
         let unknown = |error: crate::image::Error| Error::new(Code::Partition, error.to_string());
         let used = Source::open(&device.path, true).and_then(|source| used(&source)).map_err(unknown)?;
@@ -72,7 +71,7 @@ impl Engine {
         };
         let backup = self.find(place, &format!("{name}.img.ant"))?.unwrap_or_default();
         let directory = self.directory(place)?;
-        // The directory of the cache's images may be yet to be made.
+        // The directory of the cache's images may not exist yet.
         let at = directory.ancestors().find(|at| *place != Place::Cache || at.is_dir()).unwrap_or(&directory);
         let free = room(at)?.free.saturating_add(allocated_kib(&backup));
         Ok(Sizes { data, required: data.saturating_mul(hundredths) / 100, free })

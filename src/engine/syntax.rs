@@ -1,11 +1,11 @@
-//! The command lines that OpenGnsys images by (ogCreateImageSyntax, ogRestoreImageSyntax), for scripts that run them
-//! themselves and for tools that are other people's programs. Where partclone is not installed, they name ogbox.
+//! OpenGnsys' imaging command lines (ogCreateImageSyntax, ogRestoreImageSyntax), for scripts that run them themselves
+//! and for imaging tools that are not built in. Where partclone is not installed, they call ogbox.
 
 use std::path::Path;
 
 use super::{Code, Engine, Error, fs};
 
-/// The compressor of a word of ogCreateImage: its name, or its old number.
+/// The compressor that `word` of ogCreateImage means: a name, or OpenGnsys' old number for it.
 pub fn compressor(word: &str) -> Option<&'static str> {
     Some(match word.to_ascii_lowercase().as_str() {
         "0" | "none" => "none",
@@ -18,7 +18,7 @@ pub fn compressor(word: &str) -> Option<&'static str> {
     })
 }
 
-/// partclone's program for a file system of ogGetFsType's words.
+/// partclone's program for a file system, which is named as ogGetFsType does.
 fn partclone(kind: &str) -> &'static str {
     match kind {
         "EXT2" | "EXT3" | "EXT4" | "CACHE" => "partclone.extfs",
@@ -39,7 +39,7 @@ fn partclone(kind: &str) -> &'static str {
     }
 }
 
-/// `text` as one word of a shell's line.
+/// Quotes `text` as one word for a shell.
 pub fn word(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(&byte);
     if !text.is_empty() && text.bytes().all(plain) {
@@ -49,7 +49,7 @@ pub fn word(text: &str) -> String {
 }
 
 impl Engine {
-    /// Whether PATH has a program of this name.
+    /// Whether a program of this name is in PATH.
     pub fn has_program(&self, name: &str) -> bool {
         self.env.get("PATH").split(':').any(|dir| Path::new(dir).join(name).is_file())
     }
@@ -59,18 +59,18 @@ impl Engine {
     }
 }
 
-/// The line that saves `device` to `image`, a word of a shell's.
+/// The command line that saves `device` to `image`, which is quoted already.
 ///
 /// # Errors
-/// [`Code::Format`]: tool or compressor is none that is known.
+/// [`Code::Format`]: unknown tool or compressor.
 pub fn create(engine: &Engine, device: &str, image: &str, tool: &str, compressor: &str) -> Result<String, Error> {
     Ok(format!("{}> {image}", save(engine, device, tool, compressor)?))
 }
 
-/// The line that saves `device` to where the pipe goes on.
+/// The command line that saves `device` to standard output, to be continued by a pipe.
 ///
 /// # Errors
-/// [`Code::Format`]: tool or compressor is none that is known.
+/// [`Code::Format`]: unknown tool or compressor.
 pub fn save(engine: &Engine, device: &str, tool: &str, compressor: &str) -> Result<String, Error> {
     let packer = match self::compressor(compressor) {
         Some("none") => String::new(),
@@ -82,7 +82,7 @@ pub fn save(engine: &Engine, device: &str, tool: &str, compressor: &str) -> Resu
     Ok(format!("{}{} {packer}", clone(engine, device, tool)?, engine.buffer()))
 }
 
-/// What writes `device` to standard output.
+/// The command that writes an image of `device` to standard output.
 fn clone(engine: &Engine, device: &str, tool: &str) -> Result<String, Error> {
     Ok(match tool.to_ascii_lowercase().as_str() {
         "ntfsclone" => format!("ntfsclone --force --save-image -O - {device}"),
@@ -104,19 +104,19 @@ fn clone(engine: &Engine, device: &str, tool: &str) -> Result<String, Error> {
     })
 }
 
-/// The line that restores `image`, a word of a shell's, to `device`.
+/// The command line that restores `image`, which is quoted already, to `device`.
 ///
 /// # Errors
-/// [`Code::NotFound`]: tool or compressor is none that is known.
+/// [`Code::NotFound`]: unknown tool or compressor.
 pub fn restore(engine: &Engine, image: &str, device: &str, tool: &str, compressor: &str) -> Result<String, Error> {
     let (unpacker, tool) = expand(engine, device, tool, compressor)?;
     Ok(format!("{unpacker} {image}{} | {tool}", engine.buffer()))
 }
 
-/// What expands an image, and what writes it to `device`: partclone's program only where it is installed.
+/// The commands that decompress an image and write it to `device`; partclone's program only if it is installed.
 ///
 /// # Errors
-/// [`Code::NotFound`]: tool or compressor is none that is known.
+/// [`Code::NotFound`]: unknown tool or compressor.
 pub fn expand(engine: &Engine, device: &str, tool: &str, compressor: &str) -> Result<(String, String), Error> {
     let unpacker = match self::compressor(compressor) {
         Some("none") => "cat".to_owned(),

@@ -1,5 +1,5 @@
-//! A file or image straight from one PC to others over TCP, as `mbuffer -O IP:PORT` and `mbuffer -I IP:PORT` do it
-//! (ogUcastSendFile, ogUcastReceiverFile): the bytes and nothing else.
+//! Sending a file from one PC to others over TCP, the bare bytes, compatible with `mbuffer -O IP:PORT` and
+//! `mbuffer -I IP:PORT` (ogUcastSendFile, ogUcastReceiverFile).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,14 +12,14 @@ use crate::image::save::ImageFile;
 use crate::sys::io::send_file;
 use crate::sys::net::{dial, listen};
 
-/// The ports that OpenGnsys sends by.
+/// OpenGnsys' unicast ports.
 const PORTS: std::ops::RangeInclusive<u16> = 8000..=8005;
-/// How long a receiver is waited for, and a receiver waits for its sender.
+/// Time that either end waits for the other to connect.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long nothing may arrive.
+/// Longest pause in a transfer.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// `port:address:address…`: where to send to, or whom to receive from.
+/// `port:address:address…`: the receivers to send to, or the sender to receive from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// 8000 to 8005.
@@ -29,21 +29,21 @@ pub struct Session {
 }
 
 impl Session {
-    /// Reads a session.
+    /// Parses a session.
     ///
     /// # Errors
-    /// [`Code::UcastSyntax`]: the port is none of OpenGnsys', or an address is none.
+    /// [`Code::UcastSyntax`]: the port is out of range, or an address is missing or malformed.
     pub fn parse(text: &str) -> Result<Session, Error> {
         let wrong = |what: &str| Error::new(Code::UcastSyntax, format!("{text}: {what}"));
         let mut words = text.split(':');
         let port = words.next().and_then(|word| word.parse().ok()).filter(|port| PORTS.contains(port));
-        let port = port.ok_or_else(|| wrong("the port is none of 8000 to 8005"))?;
+        let port = port.ok_or_else(|| wrong("the port must be from 8000 to 8005"))?;
         let address = |word: &str| word.parse::<Ipv4Addr>().map(IpAddr::from);
         let addresses: Result<Vec<IpAddr>, _> = words.map(address).collect();
         match addresses {
             Ok(addresses) if !addresses.is_empty() => Ok(Session { port, addresses }),
             Ok(_) => Err(wrong("an address must follow the port")),
-            Err(_) => Err(wrong("what follows the port are no addresses")),
+            Err(_) => Err(wrong("only IPv4 addresses may follow the port")),
         }
     }
 }
@@ -51,7 +51,7 @@ impl Session {
 /// Sends `path` to every address of `session` at once.
 ///
 /// # Errors
-/// [`Code::UcastSendFile`]: one of them did not take it all; the others have it.
+/// [`Code::UcastSendFile`]: a receiver did not get the whole file; the others did.
 pub fn send(path: &Path, session: &Session) -> Result<(), Error> {
     let failed = |why: String| Error::new(Code::UcastSendFile, why);
     let file = File::open(path).map_err(|error| failed(format!("open {}: {error}", path.display())))?;
@@ -72,7 +72,7 @@ pub fn send(path: &Path, session: &Session) -> Result<(), Error> {
     if failures.is_empty() { Ok(()) } else { Err(failed(failures.join("; "))) }
 }
 
-/// Connects to a receiver, which may begin to listen a little later.
+/// Connects to a receiver, which may not listen yet.
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -83,10 +83,10 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Receives what the sender of `session` sends into the file `path`, which has its name once all of it is there.
+/// Receives a file from the sender of `session`. It gets the name `path` once it is complete.
 ///
 /// # Errors
-/// [`Code::UcastReceiverFile`]: nothing came, or it broke off; nothing is left then.
+/// [`Code::UcastReceiverFile`]: nothing came, or the transfer was interrupted; no partial file is left then.
 pub fn receive(path: &Path, session: &Session, stop: &dyn Fn() -> bool) -> Result<(), Error> {
     let failed = |why: String| Error::new(Code::UcastReceiverFile, why);
     let from = session.addresses[0];
@@ -107,7 +107,7 @@ pub fn receive(path: &Path, session: &Session, stop: &dyn Fn() -> bool) -> Resul
     file.finish().map_err(|error| failed(error.to_string()))
 }
 
-/// Waits for `from` to connect; whoever else does is sent away.
+/// Waits for `from` to connect; connections from other addresses are closed.
 fn accept(from: IpAddr, port: u16, stop: &dyn Fn() -> bool) -> io::Result<TcpStream> {
     let listener = listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))?;
     listener.set_nonblocking(true)?;

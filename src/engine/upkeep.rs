@@ -1,6 +1,6 @@
-//! What createImage and restoreImage do to a file system around the copying: ogCheckFs, ogCleanOs, ogReduceFs and
-//! ogExtendFs. Other people's programs do it; where one is not installed, that is told, and it is gone on without. The
-//! partition is its caller's alone (see [`super::lock`]).
+//! What createImage and restoreImage do to a file system before and after copying it: ogCheckFs, ogCleanOs, ogReduceFs
+//! and ogExtendFs. External programs do the work; a missing one is reported and the step skipped. The caller holds
+//! the partition's lock (see [`super::lock`]).
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
@@ -9,21 +9,21 @@ use std::process::{Command, Stdio};
 
 use super::{Code, Device, Engine, Error, Targets};
 
-/// What came of a step.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It was done.
+    /// The step was done.
     Done,
-    /// Such a file system needs none.
+    /// This file system does not need the step.
     Idle,
-    /// The program that would do it is not installed.
+    /// The program that would do it, or the driver it takes, is not installed.
     Missing(&'static str),
 }
 
-/// What Windows makes anew when it starts, in the root of its partition.
+/// Files in the root of a Windows partition that Windows creates again when it starts.
 const LEFTOVERS: &[&str] = &["pagefile.sys", "hiberfil.sys", "swapfile.sys"];
 
-/// Program, options and accepted exit codes of what mends a file system of ogGetFsType's words.
+/// Program and options that repair a file system, which is named as ogGetFsType does, and the exit codes to accept.
 fn checker(kind: &str) -> Option<(&'static [&'static str], &'static [i32])> {
     Some(match kind {
         "EXT2" | "EXT3" | "EXT4" | "CACHE" => (&["e2fsck", "-y"], &[0, 1, 2]),
@@ -38,10 +38,10 @@ fn checker(kind: &str) -> Option<(&'static [&'static str], &'static [i32])> {
 }
 
 impl Engine {
-    /// Finds and mends what is wrong in `device`'s file system (ogCheckFs).
+    /// Checks and repairs the file system of `device` (ogCheckFs).
     ///
     /// # Errors
-    /// [`Code::Partition`]: it cannot be mended, or is in use.
+    /// [`Code::Partition`]: it cannot be repaired, or is in use.
     pub fn check_fs(&self, device: &Device, out: &mut dyn Write) -> Result<Step, Error> {
         let kind = self.fs_type(device)?;
         let Some((words, accepted)) = checker(&kind) else { return Ok(Step::Idle) };
@@ -49,12 +49,12 @@ impl Engine {
             return Ok(Step::Missing(words[0]));
         }
         if kind == "XFS" {
-            // Its log is replayed by mounting; what cannot be mounted is told of below.
+            // Mounting replays its log; xfs_repair reports what cannot be mounted.
             let _ = self.mount(device);
         }
         self.unmount(device)?;
         let path = device.path.to_string_lossy();
-        // What is to be shrunk is looked at even if it says that it is clean.
+        // resize2fs shrinks only a file system that was checked in full, clean or not.
         let all = words[0] == "e2fsck" && self.reduces();
         let words: Vec<&str> = words.iter().copied().chain(all.then_some("-f")).chain([&*path]).collect();
         match self.tool(&words, "", out, &mut |_| ())? {
@@ -66,16 +66,16 @@ impl Engine {
         }
     }
 
-    /// Removes what Windows leaves behind and makes anew: page file, hibernation (ogCleanOs).
+    /// Removes files that Windows creates again: page file, hibernation (ogCleanOs).
     ///
     /// # Errors
-    /// [`Code::Partition`]: it cannot be unmounted again.
+    /// [`Code::Partition`]: the partition cannot be unmounted again.
     pub fn clean_os(&self, device: &Device) -> Result<Step, Error> {
         if self.fs_type(device)? != "NTFS" {
             return Ok(Step::Idle);
         }
-        // It makes the image smaller, and that is all: where it cannot be done, the image is made all the same.
-        let Ok(point) = self.mount(device) else { return Ok(Step::Missing("a driver of NTFS")) };
+        // This only makes the image smaller, so the image is made even if it cannot be done.
+        let Ok(point) = self.mount(device) else { return Ok(Step::Missing("a driver for NTFS")) };
         for entry in std::fs::read_dir(&point).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
             if LEFTOVERS.contains(&name.as_str()) {
@@ -86,22 +86,23 @@ impl Engine {
         Ok(Step::Done)
     }
 
-    /// Whether engine.cfg wants file systems to be shrunk for their images.
+    /// Whether engine.cfg asks for file systems to be shrunk before they are saved (`IMGREDUCE`).
     pub fn reduces(&self) -> bool {
         self.env().get("IMGREDUCE").eq_ignore_ascii_case("TRUE")
     }
 
-    /// Makes `device`'s file system as small as its files allow, so that its image fits smaller partitions (ogReduceFs).
+    /// Shrinks the file system of `device` as far as its files allow, so that its image fits smaller partitions
+    /// (ogReduceFs).
     ///
     /// # Errors
-    /// [`Code::ReduceFs`]: it failed.
+    /// [`Code::ReduceFs`]: shrinking failed.
     pub fn reduce_fs(&self, device: &Device, out: &mut dyn Write) -> Result<Step, Error> {
         let path = device.path.to_string_lossy();
         match self.fs_type(device)?.as_str() {
             "EXT2" | "EXT3" | "EXT4" => {
                 let size = device.size()?;
                 let done = self.resize("resize2fs", &["-f", "-M", &path], "", Code::ReduceFs, out);
-                // A file that stands for a partition was cut off with it.
+                // If the device is a plain file, resize2fs has truncated it.
                 if size > device.size()? {
                     let file = OpenOptions::new().write(true).open(&device.path).and_then(|file| file.set_len(size));
                     file.map_err(|error| Error::new(Code::ReduceFs, format!("{path}: {error}")))?;
@@ -113,7 +114,7 @@ impl Engine {
         }
     }
 
-    /// What ntfsresize says that it needs and a tenth, or more if it finds that this will not do.
+    /// Shrinks NTFS to ntfsresize's estimate plus a tenth, or to more if a dry run finds that too little.
     fn reduce_ntfs(&self, device: &Device, out: &mut dyn Write) -> Result<Step, Error> {
         const PROGRAM: &str = "ntfsresize";
         if !self.has_program(PROGRAM) {
@@ -125,7 +126,7 @@ impl Engine {
             let number = line.split_once("resize at ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
             least = least.or(number);
         })?;
-        let why = || Error::new(Code::ReduceFs, format!("{PROGRAM} does not say how small {path} can be"));
+        let why = || Error::new(Code::ReduceFs, format!("{PROGRAM} does not say how small {path} can become"));
         let least = least.ok_or_else(why)?;
         let mut size = least / 10 * 11;
         while size < device.size()? {
@@ -138,10 +139,10 @@ impl Engine {
         Ok(Step::Idle)
     }
 
-    /// Makes `device`'s file system as large as its partition (ogExtendFs).
+    /// Grows the file system of `device` to the size of its partition (ogExtendFs).
     ///
     /// # Errors
-    /// [`Code::ExtendFs`]: it failed.
+    /// [`Code::ExtendFs`]: growing failed.
     pub fn extend_fs(&self, device: &Device, out: &mut dyn Write) -> Result<Step, Error> {
         let path = device.path.to_string_lossy();
         match self.fs_type(device)?.as_str() {
@@ -178,11 +179,12 @@ impl Engine {
         }
     }
 
-    /// Runs a program, what it says on `out` and in the command's log; gives its exit code, none when a signal ended
-    /// it. A terminal's Ctrl-C is not for it: half a resized file system is none.
+    /// Runs a program with `answer` as its input. Its output goes to `out` and the command's log, each line also to
+    /// `look`. Returns its exit code, `None` if a signal ended it. The terminal's Ctrl-C does not reach it: that could
+    /// leave a file system half resized.
     ///
     /// # Errors
-    /// [`Code::NotExec`]: it does not start.
+    /// [`Code::NotExec`]: the program cannot be started.
     pub fn tool(
         &self,
         words: &[&str],
@@ -195,10 +197,10 @@ impl Engine {
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("LC_ALL", "C").process_group(0).stdin(Stdio::piped());
         let mut child = command.stdout(says.try_clone().map_err(failed)?).stderr(says).spawn().map_err(failed)?;
-        // The pipe ends when the child does: nobody else holds its end.
+        // Closes this process's copy of the pipe, so that the pipe ends when the child does.
         drop(command);
         if let Some(mut stdin) = child.stdin.take() {
-            // Who asks nothing reads nothing.
+            // A program that asks nothing reads nothing.
             let _ = stdin.write_all(answer.as_bytes());
         }
         for line in BufReader::new(said).split(b'\n').map_while(Result::ok) {

@@ -1,5 +1,5 @@
-//! Which torrents of a repository are seeded. Pure: it is told what was seen and what became of it, and says what is
-//! to be done.
+//! Deciding which torrents of a repository are seeded. Pure: takes scans of the directory and the outcome of earlier
+//! steps, returns the next steps.
 
 use std::path::{Path, PathBuf};
 
@@ -8,31 +8,31 @@ use crate::base::stamp::Stamp;
 use crate::engine::beside;
 use crate::torrent::InfoHash;
 
-/// How it stands with a torrent.
+/// The state of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Its data is locked.
     Held,
-    /// It is being opened and, unless it was before, verified.
+    /// It is being opened and, unless already verified, hashed.
     Checking,
     /// It is seeded.
     Seeding(InfoHash),
     /// Another torrent file has the same info-hash.
     Duplicate(InfoHash),
-    /// It cannot be seeded as it is.
+    /// It cannot be seeded in its present form.
     Refused,
 }
 
-/// What is to be done.
+/// A step to be taken by the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Seed this no longer.
+    /// Stop seeding this torrent.
     Drop(PathBuf),
-    /// See whether this can be seeded, then say so to [`Catalogue::seed`] or [`Catalogue::refuse`].
+    /// Try to open this torrent for seeding, then call [`Catalogue::seed`] or [`Catalogue::refuse`].
     Open(Sight),
 }
 
-/// What an image lacks.
+/// Files that an image lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
     /// Its checksums.
@@ -41,14 +41,14 @@ pub enum Lack {
     Everything,
 }
 
-/// What became of a torrent that could be seeded.
+/// The decision about a torrent that can be seeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It is to be seeded.
     Seed,
-    /// It has changed since it was looked at.
+    /// It has changed since it was seen.
     Stale,
-    /// This torrent file has the same info-hash and came first.
+    /// This torrent file with the same info-hash came first.
     Duplicate(PathBuf),
 }
 
@@ -57,13 +57,13 @@ pub enum Admission {
 pub struct Catalogue {
     /// Sorted by the bytes of the paths.
     entries: Vec<(Sight, State)>,
-    /// Images that could not be described as they are.
+    /// Images for which no torrent could be made, with their stamps.
     given_up: Vec<(PathBuf, Stamp)>,
 }
 
 impl Catalogue {
-    /// Takes in what was seen, sorted by path. Of what is `unknown`, because its directory could not be read, nothing
-    /// changes. What is gone or changed comes before what is new.
+    /// Takes a scan, sorted by path, and returns the steps: drops first, then opens. Nothing changes for paths that are
+    /// `unknown` because their directory could not be read.
     pub fn look(&mut self, seen: Vec<Sight>, unknown: &dyn Fn(&Path) -> bool) -> Vec<Step> {
         let stays = |sight: &Sight| match seen.binary_search_by(|one| order(&one.path, &sight.path)) {
             Ok(at) => seen[at] == *sight,
@@ -82,7 +82,7 @@ impl Catalogue {
                 entries.push(before.clone());
             }
             let state = match known.next_if(|(one, _)| one.path == sight.path) {
-                // The one it is a duplicate of has gone.
+                // The torrent that it duplicates has gone.
                 Some((_, State::Duplicate(hash))) if !seeded(*hash) => None,
                 Some((_, state)) => Some(*state),
                 None if sight.locked => Some(State::Held),
@@ -99,7 +99,7 @@ impl Catalogue {
         steps
     }
 
-    /// `sight` can be seeded under `hash`: whether it is to be.
+    /// Decides whether `sight`, which can be seeded under `hash`, is to be.
     pub fn seed(&mut self, sight: &Sight, hash: InfoHash) -> Admission {
         let first = self.entries.iter().find(|(_, state)| *state == State::Seeding(hash));
         let first = first.map(|(sight, _)| sight.path.clone());
@@ -116,7 +116,7 @@ impl Catalogue {
         }
     }
 
-    /// `sight` cannot be seeded; false when it has changed since, so that nobody needs to be told.
+    /// Records that `sight` cannot be seeded; returns false if it has changed since, so that no message is needed.
     pub fn refuse(&mut self, sight: &Sight) -> bool {
         self.checking(sight).map(|state| *state = State::Refused).is_some()
     }
@@ -127,7 +127,7 @@ impl Catalogue {
         (known == sight && *state == State::Checking).then_some(state)
     }
 
-    /// What is seeded as `path` has failed: it is to be looked at anew.
+    /// Forgets `path`, which failed while it was seeded, so that the next scan opens it again.
     pub fn forget(&mut self, path: &Path) {
         if let Some(at) = self.find(path) {
             self.entries.remove(at);
@@ -138,18 +138,18 @@ impl Catalogue {
         self.entries.binary_search_by(|(one, _)| order(&one.path, path)).ok()
     }
 
-    /// All torrents and how it stands with them.
+    /// All torrents and their states.
     pub fn states(&self) -> impl Iterator<Item = (&Path, State)> {
         self.entries.iter().map(|(sight, state)| (sight.path.as_path(), *state))
     }
 
-    /// The first image that lacks something and is `finished`, and what it lacks.
+    /// The first image that is `finished` and lacks files, and which.
     pub fn next_lack<'a>(&self, images: &'a [Image], finished: &dyn Fn(&Image) -> bool) -> Option<(&'a Image, Lack)> {
         let lacks = images.iter().filter(|image| image.settled).filter_map(|image| Some((image, self.lack(image)?)));
         lacks.into_iter().find(|(image, _)| finished(image))
     }
 
-    /// Whether an image lacks something that may not be finished yet.
+    /// Whether an image that lacks files may still be growing.
     pub fn waits(&self, images: &[Image]) -> bool {
         images.iter().any(|image| !image.settled && self.lack(image).is_some())
     }
@@ -166,13 +166,13 @@ impl Catalogue {
         }
     }
 
-    /// What `image` lacks cannot be made; it is not tried again before it changes or [`Catalogue::try_again`].
+    /// Records that the files `image` lacks cannot be made; not retried until it changes or [`Catalogue::try_again`].
     pub fn give_up(&mut self, image: &Image) {
         self.given_up.retain(|(path, _)| *path != image.path);
         self.given_up.push((image.path.clone(), image.stamp));
     }
 
-    /// What was given up may be tried again.
+    /// Allows what was given up to be tried again.
     pub fn try_again(&mut self) {
         self.given_up.clear();
     }

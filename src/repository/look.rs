@@ -1,7 +1,7 @@
-//! What is in the repository: every torrent with the data beside it, every image with what it should have beside it.
+//! Scanning the repository: every torrent with its data, every image with its torrent and checksums.
 //!
-//! Save-as style 1 of BitTornado: the data of `X.img.torrent` is `X.img`. A `X.img.lock` beside the image says that
-//! somebody works on it (OpenGnsys' ogLockImage).
+//! Save-as style 1 of BitTornado: the data of `X.img.torrent` is `X.img`. An `X.img.lock` beside the image means that
+//! it is being worked on (OpenGnsys' ogLockImage).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,9 +12,9 @@ use crate::base::stamp::Stamp;
 use crate::base::tree::{Tree, walk};
 use crate::engine::beside;
 
-/// Endings of what OpenGnsys' torrent-creator makes torrents of.
+/// Extensions of the files that OpenGnsys' torrent-creator makes torrents of.
 const IMAGES: [&str; 4] = ["img", "pgz", "diff", "dsk"];
-/// An image that was not written to for this long may be finished.
+/// Time without a write after which an image may be finished.
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// A torrent file and its data at one moment.
@@ -22,16 +22,16 @@ const SETTLED: Duration = Duration::from_secs(1);
 pub struct Sight {
     /// The torrent file.
     pub path: PathBuf,
-    /// What it was.
+    /// The torrent file's stamp.
     pub torrent: Stamp,
-    /// What its data was: a file, or all files of a directory taken together.
+    /// The stamp of the data: of a file, or of all files of a directory combined.
     pub data: Option<Stamp>,
-    /// Somebody works on the data.
+    /// Whether the data is locked.
     pub locked: bool,
 }
 
 impl Sight {
-    /// Where the data is.
+    /// The path of the data.
     pub fn data_path(&self) -> PathBuf {
         self.path.with_extension("")
     }
@@ -42,30 +42,30 @@ impl Sight {
 pub struct Image {
     /// The image.
     pub path: PathBuf,
-    /// What it was.
+    /// The image's stamp.
     pub stamp: Stamp,
     /// Whether it has a torrent.
     pub torrent: bool,
     /// Whether it has both checksums.
     pub sums: bool,
-    /// Somebody works on it.
+    /// Whether it is locked.
     pub locked: bool,
-    /// Nobody wrote to it for a while.
+    /// Whether it was not written to for a second.
     pub settled: bool,
 }
 
-/// What [`look`](look()) saw.
+/// The result of [`look`](look()).
 #[derive(Debug)]
 pub struct Look {
     /// Torrents, sorted by the bytes of their paths.
     pub torrents: Vec<Sight>,
-    /// Images of the directory and of those in it, as torrent-creator looks no deeper.
+    /// Images of the directory and its subdirectories; like torrent-creator no deeper.
     pub images: Vec<Image>,
     /// All files.
     pub tree: Tree,
 }
 
-/// Looks at the repository `top`.
+/// Scans the repository `top`.
 pub fn look(top: &Path) -> Look {
     let tree = walk(top, &|_| true);
     let mut look = Look { torrents: Vec::new(), images: Vec::new(), tree };
@@ -86,7 +86,7 @@ pub fn look(top: &Path) -> Look {
                 torrent: has(".torrent"),
                 sums: has(".sum") && has(".full.sum"),
                 locked: has(".lock"),
-                // What comes from the future may well be finished.
+                // A time in the future says nothing: the image may well be finished.
                 settled: stamp.age().is_none_or(|age| age >= SETTLED),
             });
         }
@@ -94,7 +94,7 @@ pub fn look(top: &Path) -> Look {
     look
 }
 
-/// The stamp of a file, or of all files below a directory: any change to one of them changes it.
+/// The stamp of a file, or of all files below a directory combined, which changes with any of them.
 fn stamp_of(tree: &Tree, path: &Path) -> Option<Stamp> {
     if let Some(stamp) = tree.stamp(path) {
         return Some(stamp);

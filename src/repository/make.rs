@@ -1,5 +1,5 @@
-//! What an image should have beside it: a torrent, `.sum` and `.full.sum`, made as OpenGnsys' cron job
-//! torrent-creator makes them: pieces of 4 MiB, the MD5 of the whole as comment, the image locked meanwhile.
+//! Making the files that belong beside an image: a torrent, `.sum` and `.full.sum`, like those of OpenGnsys' cron job
+//! torrent-creator: pieces of 4 MiB, the MD5 of the whole as comment, the image locked meanwhile.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::sys::lease::is_being_written;
 use crate::torrent::create::{self, Options, Source};
 use crate::torrent::{InfoHash, Metainfo};
 
-/// Bytes of a piece: the longest that ctorrent takes.
+/// Bytes of a piece: the most that ctorrent supports.
 const PIECE: u32 = 4 << 20;
 /// What stands in a lock of ours.
 const OURS: &str = "ogbox btlaunchmany --create\n";
@@ -34,15 +34,15 @@ pub fn break_stale_lock(image: &Path) {
     lockfile::break_stale(&beside::with(image, ".lock"), OURS);
 }
 
-/// Whether somebody still writes to `image`.
+/// Whether `image` is still being written.
 pub fn is_unfinished(image: &Path) -> bool {
     File::open(image).is_ok_and(|file| is_being_written(&file))
 }
 
-/// Writes both checksums; `stop` is looked at now and then. The MD5 of the whole.
+/// Writes both checksums and returns the MD5 of the whole; `stop` is polled several times a second.
 ///
 /// # Errors
-/// The image cannot be read or the files not be written.
+/// The image cannot be read, or a file cannot be written.
 pub fn make_sums(image: &Path, stop: &dyn Fn() -> bool) -> Result<String, String> {
     let mut full = String::new();
     for sum in [Sum::Tail, Sum::Full] {
@@ -54,11 +54,11 @@ pub fn make_sums(image: &Path, stop: &dyn Fn() -> bool) -> Result<String, String
     Ok(full)
 }
 
-/// Makes everything anew; gives the torrent's info-hash and what the image was when it was described.
+/// Makes all files anew; returns the torrent's info-hash and the image's stamp.
 ///
 /// # Errors
-/// The image is locked, cannot be read or changes meanwhile, or the files cannot be written. An old torrent, which
-/// did not describe the image, is gone then.
+/// The image is locked, cannot be read or changes meanwhile, or a file cannot be written. The old torrent, which did
+/// not describe the image, is deleted even then.
 pub fn make(image: &Path, announce: &str, stop: &dyn Fn() -> bool) -> Result<(InfoHash, Stamp), String> {
     let _lock = lock(image)?;
     let torrent = beside::with(image, ".torrent");

@@ -1,8 +1,7 @@
-//! What was verified, remembered over restarts: a text file with a line for each torrent, its info-hash and for each
-//! of its files inode, size, and seconds and nanoseconds of the last change.
+//! A record of verified data that outlives restarts: a text file with a line for each torrent, its info-hash, then for
+//! each of its files inode, size, and seconds and nanoseconds of the last change.
 //!
-//! Written whole under another name, then renamed. A line that is none is passed over: the worst that a damaged file
-//! can do is have data verified again.
+//! Replaced as a whole. Malformed lines are skipped: at worst a damaged file causes data to be verified again.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -15,25 +14,25 @@ use crate::torrent::InfoHash;
 /// Name of the file in the directory of the state.
 const NAME: &str = "verified";
 const TITLE: &str = "# verified by ogbox btlaunchmany: info-hash, then inode, size, mtime s, ns of each file\n";
-/// Bytes of the largest file that is read.
+/// Largest file that is read, bytes.
 const LARGEST: u64 = 16 << 20;
-/// Torrents that are remembered at most.
+/// Most torrents remembered.
 const MOST: usize = 10_000;
 
-/// Data that was found to be what its torrent says.
+/// Torrents whose data was verified.
 #[derive(Debug, Default)]
 pub struct Memory {
     path: Option<PathBuf>,
-    /// The latest last.
+    /// Oldest first.
     records: Vec<(InfoHash, Vec<Stamp>)>,
     changed: bool,
 }
 
 impl Memory {
-    /// Reads what `directory` holds, making it when it is missing; none: nothing outlives the process.
+    /// Reads the record in `directory`, creating the directory if missing; with `None` nothing outlives the process.
     ///
     /// # Errors
-    /// The directory cannot be made, or what is there cannot be read.
+    /// The directory cannot be created, or the record cannot be read.
     pub fn open(directory: Option<&Path>) -> io::Result<Memory> {
         let Some(directory) = directory else { return Ok(Memory::default()) };
         fs::create_dir_all(directory)?;
@@ -48,12 +47,12 @@ impl Memory {
         Ok(Memory { path: Some(path), records, changed: false })
     }
 
-    /// Whether files with these stamps were found to be what the torrent says.
+    /// Whether files with these stamps were verified for the torrent.
     pub fn knows(&self, hash: &InfoHash, stamps: &[Stamp]) -> bool {
         self.records.iter().any(|(known, what)| known == hash && what == stamps)
     }
 
-    /// Files with these stamps are what the torrent says.
+    /// Records that files with these stamps were verified for the torrent.
     pub fn learn(&mut self, hash: InfoHash, stamps: Vec<Stamp>) {
         if self.knows(&hash, &stamps) {
             return;
@@ -66,10 +65,10 @@ impl Memory {
         self.changed = true;
     }
 
-    /// Writes what was learned since the last time.
+    /// Writes the record if it has changed since the last time.
     ///
     /// # Errors
-    /// The file cannot be written; what it held stays.
+    /// The file cannot be written; its old contents stay.
     pub fn save(&mut self) -> io::Result<()> {
         let Some(path) = self.path.as_ref().filter(|_| self.changed) else { return Ok(()) };
         let mut text = TITLE.to_owned();

@@ -1,9 +1,9 @@
-//! A server's directory of images: what of it may be seeded, what of it was verified, what its images still lack.
+//! A server's directory of images: what may be seeded, what was verified, what images still lack.
 //!
-//! [`look`](look()) reads the directory, [`Catalogue`] decides, without touching it, what that means, [`open`](open())
-//! and [`verify`](verify()) prepare what is to be seeded, [`make`] makes what an image lacks, [`Memory`] keeps what was
-//! verified over restarts, and [`Worker`]s do what takes long. Data is believed while it is what was verified: the same inode, size and time. Who
-//! seeds, announces and tells people of it is not known here.
+//! [`look`](look()) scans the directory; [`Catalogue`] decides, without touching it, what to do; [`open`](open()) and
+//! [`verify`](verify()) prepare a torrent for seeding; [`make`] makes the files that an image lacks; [`Memory`]
+//! remembers verified data over restarts; [`Worker`]s run long jobs. Verified data is trusted as long as its inode,
+//! size and time stay the same. Seeding, announcing and messages are the caller's.
 
 mod catalogue;
 mod look;

@@ -1,4 +1,4 @@
-//! A thread for what takes long: jobs are done one after the other, and what they give is collected later.
+//! A thread for long jobs, done one after the other; results are collected later.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +10,7 @@ use crate::base::sync::{lock, unpoisoned};
 
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
 
-/// The thread. It ends with the process, in the middle of a job if need be.
+/// A handle of the thread, which ends with the process, even in the middle of a job.
 pub struct Worker<T> {
     shared: Arc<Shared<T>>,
 }
@@ -33,10 +33,10 @@ impl<T> Shared<T> {
 }
 
 impl<T: Send + 'static> Worker<T> {
-    /// Starts the thread `name`, which does `prepare` first.
+    /// Starts the thread `name`, which calls `prepare` first.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The thread cannot be started.
     pub fn start(name: &str, prepare: fn()) -> io::Result<Worker<T>> {
         let queue = Mutex::new(Queue { jobs: VecDeque::new(), done: Vec::new(), busy: false });
         let shared = Arc::new(Shared { queue, wake: Condvar::new() });
@@ -55,12 +55,12 @@ impl<T: Send + 'static> Worker<T> {
         self.shared.wake.notify_one();
     }
 
-    /// What was done since the last call.
+    /// The results since the last call.
     pub fn done(&self) -> Vec<T> {
         std::mem::take(&mut self.shared.lock().done)
     }
 
-    /// Whether there is anything to do, or done and not collected.
+    /// Whether any job is queued or running, or any result uncollected.
     pub fn is_busy(&self) -> bool {
         let queue = self.shared.lock();
         queue.busy || !queue.jobs.is_empty() || !queue.done.is_empty()

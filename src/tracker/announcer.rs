@@ -1,10 +1,9 @@
 //! When and where to announce: the client's side of BEP 3, 12 and 31 as a pure state machine.
 //!
-//! It is given the time (milliseconds of any clock that never goes back) and what each announce gave, and it
-//! says when the next one is due, to which tracker, with which event. No socket, no clock, no thread: the
-//! caller runs it. Trackers are tried in the order of BEP 12; each failed one rests for a time of its own
-//! that doubles from 1 s to 60 s, so that a dead first tracker delays nobody for long and a living one is
-//! asked again within seconds.
+//! It takes the time (milliseconds of any monotonic clock) and the outcome of each announce, and says when the next
+//! one is due, to which tracker, with which event. No socket, no clock, no thread: the caller runs it. Trackers are
+//! tried in the order of BEP 12. A failed one rests for a time that doubles from 1 s to 60 s, so that a dead first
+//! tracker delays no announce for long and one that comes back is asked again within seconds.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,25 +11,25 @@ use std::time::Duration;
 use super::client::{AnnounceReply, Error, Event};
 use crate::base::rng::Rng;
 
-/// Milliseconds of the first rest of a tracker that failed; it doubles with each further failure.
+/// First rest of a failed tracker, milliseconds; doubles with each further failure.
 const FIRST_REST: u64 = 1_000;
-/// Milliseconds of the longest rest of a tracker that failed.
+/// Longest rest of a failed tracker, milliseconds.
 const LONGEST_REST: u64 = 60_000;
-/// Milliseconds between an announce and an early one that asks for more peers; doubles while none come.
+/// Time from an announce to an early one that asks for more peers, milliseconds; doubles while none come.
 const FIRST_EARLY: u64 = 5_000;
-/// Milliseconds below which no tracker's interval is believed.
+/// Shortest interval accepted from a tracker, milliseconds.
 const SHORTEST_INTERVAL: u64 = 5_000;
-/// Percent by which intervals and rests are moved, so that a room that started together spreads out.
+/// Jitter of intervals and rests in percent, so that a room that started together spreads out.
 const JITTER: u64 = 10;
 
-/// One announce to be made now.
+/// An announce to make now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announce {
     /// The tracker's announce URL.
     pub url: String,
-    /// The event to tell it.
+    /// The event to report.
     pub event: Event,
-    /// What the tracker gave as `tracker id`, to be given back.
+    /// The `tracker id` of an earlier reply, to be returned.
     pub tracker_id: Option<Vec<u8>>,
 }
 
@@ -40,17 +39,17 @@ pub struct Announcer {
     tiers: Vec<Vec<Tracker>>,
     rng: Rng,
     phase: Phase,
-    /// The tracker and the event of the announce that is being made.
+    /// The tracker and the event of the announce under way.
     in_flight: Option<(String, Event)>,
-    /// `completed` is still to be told.
+    /// Whether `completed` is still to be announced.
     completion: bool,
-    /// Complete from the start, or told to be since.
+    /// Whether the torrent is complete.
     complete: bool,
     /// Time of the next regular announce.
     next_at: u64,
     /// Time of the last announce that succeeded.
     last_success: Option<u64>,
-    /// Milliseconds that the last tracker asked to be kept between two announces at least.
+    /// The last reply's `min interval`, milliseconds.
     min_interval: u64,
     /// Milliseconds after the last announce at which an early one may be made.
     early: u64,
@@ -60,27 +59,26 @@ pub struct Announcer {
 struct Tracker {
     url: String,
     tracker_id: Option<Vec<u8>>,
-    /// It has been told `started` and has answered.
+    /// Whether it has answered `started`.
     started: bool,
-    /// It is to be told `started` once more.
+    /// Whether to announce `started` once more.
     again: bool,
     /// Failures in a row.
     failures: u32,
-    /// Not to be asked before this time; `u64::MAX` when it said never.
+    /// Time before which it is not asked; `u64::MAX` if it said never (BEP 31).
     rests_until: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     Running,
-    /// `stopped` is being told, once, to each tracker that knows of us.
+    /// `stopped` is announced once to each tracker that knows of us.
     Stopping,
 }
 
 impl Announcer {
-    /// An announcer that is due at once. `tiers` as in BEP 12 (a torrent without an announce-list has one tier
-    /// of one URL); each tier is shuffled, `seed` decides how. `complete`: nothing is missing at the start, so
-    /// that `completed` is never told.
+    /// An announcer that is due at once. `tiers` as in BEP 12 (a torrent without an announce-list has one tier of one
+    /// URL); each tier is shuffled by `seed`. If `complete` from the start, `completed` is never announced.
     pub fn new(tiers: Vec<Vec<String>>, seed: u64, complete: bool) -> Announcer {
         let mut rng = Rng::new(seed);
         let mut seen = HashSet::new();
@@ -105,7 +103,7 @@ impl Announcer {
         }
     }
 
-    /// The time of the next announce; None while one is being made, and when there will be none.
+    /// The time of the next announce; `None` while one is under way, and if there will be none.
     pub fn next(&self) -> Option<u64> {
         if self.in_flight.is_some() {
             return None;
@@ -119,8 +117,8 @@ impl Announcer {
         }
     }
 
-    /// The announce to make at `now`, if one is due; [`succeeded`](Self::succeeded) or [`failed`](Self::failed)
-    /// must follow before there is another.
+    /// The announce to make at `now`, if one is due. [`succeeded`](Self::succeeded) or [`failed`](Self::failed) must be
+    /// called before there is another.
     pub fn due(&mut self, now: u64) -> Option<Announce> {
         if self.next()? > now {
             return None;
@@ -140,7 +138,7 @@ impl Announcer {
         Some(announce)
     }
 
-    /// The announce that was due was answered.
+    /// Records the answer to the announce under way.
     pub fn succeeded(&mut self, now: u64, reply: &AnnounceReply) {
         let Some((url, event)) = self.in_flight.take() else { return };
         let Some((tier, at)) = self.find(&url) else { return };
@@ -161,11 +159,11 @@ impl Announcer {
         self.min_interval = reply.min_interval.map_or(0, milliseconds);
         let interval = milliseconds(reply.interval).max(SHORTEST_INTERVAL);
         self.early = self.early.min(interval);
-        // A completion that came while `started` was under way is told at once.
+        // A completion that came while `started` was under way is announced at once.
         self.next_at = if self.completion { now } else { now.saturating_add(self.rng.jitter(interval, JITTER)) };
     }
 
-    /// The announce that was due was refused or not answered: its tracker rests, the next one is due.
+    /// Records that the announce under way was refused or not answered: its tracker rests, the next one is due.
     pub fn failed(&mut self, now: u64, error: &Error) {
         let Some((url, event)) = self.in_flight.take() else { return };
         let Some((tier, at)) = self.find(&url) else { return };
@@ -186,8 +184,8 @@ impl Announcer {
         self.next_at = now;
     }
 
-    /// The caller has too few peers: the next announce is made early, at least 5 s after the last one and not
-    /// before the tracker's `min interval`; each further one waits twice as long, up to the interval.
+    /// Makes the next announce early because the caller has too few peers: at least 5 s after the last one and not
+    /// before the tracker's `min interval`. Each further early one waits twice as long, up to the interval.
     pub fn want_peers(&mut self) {
         let Some(last) = self.last_success else { return };
         let at = last.saturating_add(self.early.max(self.min_interval));
@@ -197,8 +195,8 @@ impl Announcer {
         }
     }
 
-    /// Somebody wants the trackers told soon: the next announce is made 5 s after the last one, and not before the
-    /// tracker's `min interval`; `anew`: as if we had only just come.
+    /// Makes the next announce soon, as the user asked: 5 s after the last one, and not before the tracker's
+    /// `min interval`. With `anew` all trackers get `started` again.
     pub fn hurry(&mut self, anew: bool) {
         if anew {
             self.tiers.iter_mut().flatten().for_each(|tracker| tracker.again = true);
@@ -207,13 +205,13 @@ impl Announcer {
         self.next_at = soon.unwrap_or(self.next_at).min(self.next_at);
     }
 
-    /// The caller has enough peers: the next lack of them is again met after 5 s.
+    /// Records that the caller has enough peers: the next lack of peers again leads to an announce after 5 s.
     pub fn has_peers(&mut self) {
         self.early = FIRST_EARLY;
     }
 
-    /// The torrent is complete as of `now`: `completed` is told at once, unless it was complete at the start or
-    /// has been told already.
+    /// Records that the torrent is complete as of `now`. `completed` is announced at once, unless the torrent was
+    /// complete already.
     pub fn completed(&mut self, now: u64) {
         if !std::mem::replace(&mut self.complete, true) {
             self.completion = true;
@@ -221,14 +219,14 @@ impl Announcer {
         }
     }
 
-    /// The session ends: `stopped` is tried once at each tracker that knows of us. An announce that is being
-    /// made is forgotten; the caller drops it or waits for it, as it likes.
+    /// Ends the session: `stopped` is tried once at each tracker that knows of us. An announce under way is forgotten;
+    /// the caller may drop it or wait for it.
     pub fn stop(&mut self) {
         self.phase = Phase::Stopping;
         self.in_flight = None;
     }
 
-    /// Stopped, and nothing is left to be told.
+    /// Whether the session has ended and no announce is left to make.
     pub fn finished(&self) -> bool {
         self.phase == Phase::Stopping && self.in_flight.is_none() && self.to_be_stopped().is_none()
     }
@@ -237,8 +235,7 @@ impl Announcer {
         self.tiers.iter().flatten()
     }
 
-    /// A tracker that believes us to be there and answered the last time: waiting for one that did not would
-    /// only delay the end.
+    /// A tracker that lists us and answered the last time; waiting for one that did not would only delay the end.
     fn to_be_stopped(&self) -> Option<&Tracker> {
         self.trackers().find(|tracker| tracker.started && tracker.failures == 0)
     }

@@ -1,7 +1,7 @@
-//! The asking side: one announce or one scrape at a time, over HTTP (BEP 3) or UDP (BEP 15).
+//! The client side: one announce or one scrape at a time, over HTTP (BEP 3) or UDP (BEP 15).
 //!
-//! A call blocks until the answer is there or the client's time is over. When and where to announce is
-//! [`super::announcer`]'s to say. No TLS: an `https://` tracker is refused with a word.
+//! A call blocks until the answer has come or the client's time-out is over. [`super::announcer`] decides when and
+//! where to announce. No TLS: an `https://` tracker is refused with an error.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -17,13 +17,13 @@ use super::udp;
 use crate::base::http::Dialer;
 use crate::torrent::InfoHash;
 
-/// Bytes of the longest reply that is read.
+/// Longest reply that is read, bytes.
 const MAX_BODY: u64 = 1 << 20;
-/// Time until a UDP request is sent again; it doubles each time. BEP 15 says 15 s, which is the patience of
-/// the open internet: a packet that a lab's switch dropped is worth no more than one.
+/// Time until a UDP request is sent again; doubles each time. BEP 15's 15 s suit the open internet; in a lab's network
+/// a reply takes milliseconds.
 const FIRST_RETRANSMISSION: Duration = Duration::from_secs(1);
 
-/// Asks trackers. Cheap to clone, usable from several threads.
+/// A tracker client. Cheap to clone, usable from several threads.
 #[derive(Clone, Debug)]
 pub struct Client {
     agent: ureq::Agent,
@@ -32,8 +32,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that calls itself `user_agent`, asks from the local address `from` (unspecified: any) and waits
-    /// at most `timeout` for each answer, name lookup included.
+    /// A client that identifies itself as `user_agent`, sends from the local address `from` (unspecified: any) and
+    /// waits at most `timeout` for each answer, name lookup included.
     pub fn new(user_agent: &str, from: IpAddr, timeout: Duration) -> Client {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(timeout))
@@ -50,7 +50,7 @@ impl Client {
             .output_buffer_size(8 << 10)
             .user_agent(user_agent)
             .build();
-        // No connection is used twice: a tracker is asked again in seconds at the soonest.
+        // No connection is kept: the next request comes in seconds at the soonest.
         let dialer = Dialer { from, keep: false };
         let agent = ureq::Agent::with_parts(config, dialer, DefaultResolver::default());
         Client { agent, timeout, from }
@@ -59,7 +59,7 @@ impl Client {
     /// Announces at `url` (`http://` or `udp://`).
     ///
     /// # Errors
-    /// No or no good answer, or a refusal.
+    /// No answer, a malformed one, or a refusal.
     pub fn announce(&self, url: &str, request: &AnnounceRequest) -> Result<AnnounceReply, Error> {
         if let Some(tracker) = udp_host(url)? {
             return self.announce_udp(url, tracker, request);
@@ -70,7 +70,7 @@ impl Client {
     /// Asks the tracker of announce URL `url` for the counts of `hashes`; at most 74 of them over UDP.
     ///
     /// # Errors
-    /// As [`announce`](Self::announce); also a URL that has no scrape beside it (BEP 48).
+    /// As [`announce`](Self::announce); also a URL without a matching scrape URL (BEP 48).
     pub fn scrape(&self, url: &str, hashes: &[InfoHash]) -> Result<Vec<ScrapeEntry>, Error> {
         if let Some(tracker) = udp_host(url)? {
             return self.scrape_udp(url, tracker, hashes);
@@ -80,10 +80,10 @@ impl Client {
         self.get(url, &scrape, |body| message::parse_scrape(body, url))
     }
 
-    /// What is at `url`, at most `most` bytes: a .torrent that a tracker gives away.
+    /// Downloads `url`, at most `most` bytes: a .torrent that a tracker offers.
     ///
     /// # Errors
-    /// No answer, another status than 200, or more than that.
+    /// No answer, a status other than 200, or a longer body.
     pub fn fetch(&self, url: &str, most: u64) -> Result<Vec<u8>, Error> {
         let failed = |error: ureq::Error| Error::Transport { url: url.to_owned(), why: error.to_string() };
         let mut response = self.agent.get(url).header("Connection", "close").call().map_err(failed)?;
@@ -99,7 +99,7 @@ impl Client {
         let body = response.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(failed)?;
         match response.status().as_u16() {
             200 => parse(&body),
-            // Some trackers refuse with another status and say why in the body all the same.
+            // Some trackers refuse with another status but still give the reason in the body.
             code => match parse(&body) {
                 Err(refused @ Error::Refused { .. }) => Err(refused),
                 _ => Err(Error::Status { url: url.to_owned(), code }),
@@ -136,7 +136,7 @@ impl Client {
                     ..AnnounceReply::default()
                 })
             }
-            _ => Err(Error::Reply { url: url.to_owned(), why: "the reply to an announce is none" }),
+            _ => Err(Error::Reply { url: url.to_owned(), why: "not a reply to an announce" }),
         }
     }
 
@@ -154,12 +154,12 @@ impl Client {
                     downloaded,
                 })
                 .collect()),
-            _ => Err(Error::Reply { url: url.to_owned(), why: "the reply to a scrape is none" }),
+            _ => Err(Error::Reply { url: url.to_owned(), why: "not a reply to a scrape" }),
         }
     }
 
-    /// Connects to `tracker` (`host:port`) and puts one question, which `ask` makes of a connection id and a
-    /// transaction id; each of the tracker's addresses is tried until one answers or the time is over.
+    /// Connects to `tracker` (`host:port`) and sends the request that `ask` makes from a connection id and a transaction
+    /// id. Each of the tracker's addresses is tried until one answers or the time is over.
     fn converse(&self, url: &str, tracker: &str, ask: impl Fn(u64, u32) -> udp::Request) -> Result<udp::Reply, Error> {
         let failed = |error: io::Error| Error::Transport { url: url.to_owned(), why: error.to_string() };
         let deadline = Instant::now() + self.timeout;
@@ -187,7 +187,7 @@ impl Client {
     }
 }
 
-/// `host:port` of a UDP tracker; None when `url` is an HTTP tracker's.
+/// The `host:port` of a UDP tracker; `None` if `url` is an HTTP tracker's.
 fn udp_host(url: &str) -> Result<Option<&str>, Error> {
     let wrong = |why| Err(Error::Url { url: url.to_owned(), why });
     if url.starts_with("http://") {
@@ -203,7 +203,7 @@ fn udp_host(url: &str) -> Result<Option<&str>, Error> {
     }
 }
 
-/// A socket that hears `tracker` only, and asks it from `from` where that is of the same family.
+/// A socket that receives from `tracker` only, bound to `from` if that is of the same family.
 fn connected(from: IpAddr, tracker: SocketAddr) -> io::Result<UdpSocket> {
     let local: IpAddr = match tracker {
         _ if from.is_ipv4() == tracker.is_ipv4() => from,
@@ -244,7 +244,7 @@ fn exchange(
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e),
             };
-            // Whatever does not answer this very request is late or forged.
+            // Anything that does not answer this very request is late or forged.
             if let Some(reply) = udp::Reply::read(&buffer[..length], tracker.ip())
                 && reply.transaction() == transaction
             {

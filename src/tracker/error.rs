@@ -1,51 +1,51 @@
-//! What can go wrong at either end of the tracker protocol, told as sentences.
+//! Errors at either end of the tracker protocol.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Why an announce or a scrape gave nothing, or a tracker does not start.
+/// The failure of an announce, of a scrape, or of starting a tracker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The tracker's URL cannot be asked.
+    /// The tracker's URL cannot be used.
     Url {
         /// The URL.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
-    /// No answer: name not found, connection refused, time over.
+    /// No answer: name not found, connection refused, timed out.
     Transport {
         /// The URL.
         url: String,
-        /// What failed.
+        /// The reason.
         why: String,
     },
-    /// An HTTP status other than 200 and no reason in the body.
+    /// An HTTP status other than 200 without a reason in the body.
     Status {
         /// The URL.
         url: String,
         /// The status code.
         code: u16,
     },
-    /// An answer that is none of the protocol.
+    /// An answer that violates the protocol.
     Reply {
         /// The URL.
         url: String,
-        /// What is wrong with it.
+        /// The violation.
         why: &'static str,
     },
-    /// The tracker answered, and the answer is no.
+    /// A refusal by the tracker.
     Refused {
         /// The tracker's `failure reason`, printable, at most 300 characters.
         reason: String,
-        /// When to ask again (BEP 31); [`Duration::MAX`] when it says never.
+        /// Time after which to ask again (BEP 31); [`Duration::MAX`] for never.
         retry_in: Option<Duration>,
     },
     /// Something on this machine failed: a port, a file.
     Local {
-        /// What was being done, to what.
+        /// The failed action and its object.
         doing: String,
-        /// Why it failed.
+        /// The reason.
         why: String,
     },
 }

@@ -1,7 +1,7 @@
-//! What is asked of a tracker and what it answers, as values, and their HTTP form (BEP 3, 7, 23, 24, 31, 48).
+//! Requests to a tracker and its replies as values, and their HTTP form (BEP 3, 7, 23, 24, 31, 48).
 //!
 //! No socket here. A reply is hostile: lists are cut at [`MAX_PEERS`], texts at 300 characters, times at a
-//! day, and an address that is a name instead of a number is left out rather than resolved.
+//! day, and a peer with a host name instead of an address is left out rather than resolved.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,19 +11,19 @@ use crate::base::percent;
 use crate::torrent::bencode::{self, Value};
 use crate::torrent::{InfoHash, PeerId};
 
-/// Peers of one reply that are read; more are ignored.
+/// Most peers read from one reply; more are ignored.
 pub const MAX_PEERS: usize = 4096;
-/// Seconds between announces when the tracker does not say.
+/// Seconds between announces if the tracker gives no interval.
 const DEFAULT_INTERVAL: i64 = 300;
-/// Longest interval that is believed, in seconds.
+/// Longest interval accepted, seconds.
 const LONGEST_INTERVAL: i64 = 86_400;
-/// Longest text of a tracker that is kept, in characters.
+/// Longest text kept from a tracker, characters.
 const MAX_TEXT: usize = 300;
 
-/// What happened to a download since the last announce.
+/// The event that an announce reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Event {
-    /// Nothing: a regular announce.
+    /// None: a regular announce.
     #[default]
     None,
     /// The session begins.
@@ -35,7 +35,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The word of the protocol; None for a regular announce.
+    /// The protocol's word; `None` for a regular announce.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Event::None => None,
@@ -46,12 +46,12 @@ impl Event {
     }
 }
 
-/// What a peer tells its tracker.
+/// An announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnnounceRequest {
     /// The torrent.
     pub info_hash: InfoHash,
-    /// The peer's name for itself.
+    /// The peer's id.
     pub peer_id: PeerId,
     /// TCP port it listens on.
     pub port: u16,
@@ -61,20 +61,20 @@ pub struct AnnounceRequest {
     pub downloaded: u64,
     /// Bytes still missing after verification; 0 makes it a seeder.
     pub left: u64,
-    /// Why it announces.
+    /// The reason of the announce.
     pub event: Event,
     /// Peers wanted.
     pub numwant: u32,
-    /// A secret that proves the peer to be the same when its address changes.
+    /// A secret that identifies the peer to the tracker when its address changes.
     pub key: u32,
-    /// An address to be published instead of the one the tracker sees; many trackers ignore it.
+    /// An address to publish instead of the one the tracker sees; many trackers ignore it.
     pub ip: Option<String>,
-    /// What the tracker gave as `tracker id` before.
+    /// The `tracker id` of an earlier reply.
     pub tracker_id: Option<Vec<u8>>,
 }
 
 impl AnnounceRequest {
-    /// `url` with this request as its query (after what the URL's own query says).
+    /// `url` with this request as its query, appended to the URL's own query if it has one.
     pub fn url(&self, url: &str) -> String {
         let mut text = with_query(url);
         text.push_str("info_hash=");
@@ -101,7 +101,7 @@ impl AnnounceRequest {
     }
 }
 
-/// `url` up to where another `name=value` can follow.
+/// `url` prepared so that another `name=value` can be appended.
 fn with_query(url: &str) -> String {
     let url = url.split('#').next().unwrap_or_default();
     let joint = match url.split_once('?') {
@@ -112,14 +112,14 @@ fn with_query(url: &str) -> String {
     format!("{url}{joint}")
 }
 
-/// What a tracker tells a peer.
+/// The reply to an announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnnounceReply {
     /// Time until the next regular announce, between 1 s and a day.
     pub interval: Duration,
-    /// Time to be kept between two announces at least.
+    /// Least time between two announces.
     pub min_interval: Option<Duration>,
-    /// Other peers of the swarm, perhaps with the asker itself among them; at most [`MAX_PEERS`].
+    /// Peers of the swarm, at most [`MAX_PEERS`]; the announcing peer itself may be among them.
     pub peers: Vec<SocketAddr>,
     /// Seeders.
     pub complete: Option<u32>,
@@ -127,17 +127,17 @@ pub struct AnnounceReply {
     pub incomplete: Option<u32>,
     /// A text for the user.
     pub warning: Option<String>,
-    /// The asker's address as the tracker sees it (BEP 24).
+    /// The announcing peer's address as the tracker sees it (BEP 24).
     pub external_ip: Option<IpAddr>,
-    /// To be given back with each further announce.
+    /// An id to return with each further announce.
     pub tracker_id: Option<Vec<u8>>,
 }
 
 impl AnnounceReply {
-    /// Reads the body of an HTTP reply; `url` is for the error.
+    /// Parses the body of an HTTP reply; `url` is for the error.
     ///
     /// # Errors
-    /// [`Error::Refused`] when it holds a `failure reason`, [`Error::Reply`] when it is no reply at all.
+    /// [`Error::Refused`] if it holds a `failure reason`, [`Error::Reply`] if it is not a reply.
     pub fn parse(body: &[u8], url: &str) -> Result<AnnounceReply, Error> {
         let reply = dictionary(body, url)?;
         if reply.get(b"interval").is_none() && reply.get(b"peers").is_none() {
@@ -168,7 +168,7 @@ impl AnnounceReply {
     }
 }
 
-/// What a tracker counts for one torrent (BEP 48).
+/// A tracker's counts for one torrent (BEP 48).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScrapeEntry {
     /// The torrent.
@@ -177,12 +177,12 @@ pub struct ScrapeEntry {
     pub complete: u32,
     /// Leechers.
     pub incomplete: u32,
-    /// Downloads that came to their end, ever.
+    /// Completed downloads, ever.
     pub downloaded: u32,
 }
 
-/// The scrape URL that belongs to an announce URL, with `hashes` as its query: the last path component must
-/// begin with `announce` (BEP 48). None when it does not.
+/// The scrape URL for an announce URL, with `hashes` as its query; `None` unless the last path component begins with
+/// `announce` (BEP 48).
 pub fn scrape_url(announce: &str, hashes: &[InfoHash]) -> Option<String> {
     let path = announce.split(['?', '#']).next().unwrap_or_default();
     let slash = path.rfind('/')?;
@@ -195,7 +195,7 @@ pub fn scrape_url(announce: &str, hashes: &[InfoHash]) -> Option<String> {
     Some(url)
 }
 
-/// Reads the body of a reply to a scrape; `url` is for the error.
+/// Parses the body of a reply to a scrape; `url` is for the error.
 ///
 /// # Errors
 /// As [`AnnounceReply::parse`].
@@ -215,13 +215,13 @@ pub fn parse_scrape(body: &[u8], url: &str) -> Result<Vec<ScrapeEntry>, Error> {
         .collect())
 }
 
-/// The dictionary that every reply is, unless it is a refusal.
+/// The dictionary of a reply that is not a refusal.
 fn dictionary<'a>(body: &'a [u8], url: &str) -> Result<Value<'a>, Error> {
     let wrong = |why| Error::Reply { url: url.to_owned(), why };
-    // Some trackers end their reply with a line end.
+    // Some trackers append a newline to their reply.
     let (reply, _) = bencode::decode_prefix(body).map_err(|_| wrong("the reply is not bencoded"))?;
     if reply.dict().is_none() {
-        return Err(wrong("the reply is no dictionary"));
+        return Err(wrong("the reply is not a dictionary"));
     }
     match text(reply.get(b"failure reason")) {
         Some(reason) => Err(Error::Refused { reason, retry_in: reply.get(b"retry in").and_then(retry_in) }),
@@ -229,7 +229,7 @@ fn dictionary<'a>(body: &'a [u8], url: &str) -> Result<Value<'a>, Error> {
     }
 }
 
-/// BEP 31: minutes, or `never`.
+/// The `retry in` of a refusal (BEP 31): minutes, or `never`.
 fn retry_in(value: Value) -> Option<Duration> {
     if value.bytes() == Some(b"never") {
         return Some(Duration::MAX);
@@ -261,7 +261,7 @@ fn count(value: Option<Value>) -> Option<u32> {
     value?.int().map(|count| count.clamp(0, u32::MAX.into()) as u32)
 }
 
-/// A text fit for a terminal and a log.
+/// A text safe for a terminal and a log: without control characters, at most [`MAX_TEXT`] long.
 pub(super) fn printable(text: &[u8]) -> String {
     String::from_utf8_lossy(text)
         .chars()

@@ -2,7 +2,7 @@
 //! 31 (failure with "retry in"), 48 (scrape).
 //!
 //! [`message`], [`query`], [`compact`] and [`udp`] turn bytes into values and back and know no socket;
-//! [`announcer`] decides when and where to announce and knows no clock; [`client`] does the asking.
+//! [`announcer`] decides when and where to announce and knows no clock; [`client`] asks trackers; [`server`] is one.
 
 pub mod announcer;
 pub mod client;

@@ -3,7 +3,7 @@
 
 use kernels::scan;
 
-/// What stands between the `separator`s, where anything does.
+/// The non-empty parts of `text` between `separator`s.
 pub fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     let parts = std::iter::from_fn(move || {
@@ -15,8 +15,8 @@ pub fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     parts.filter(|part| !part.is_empty())
 }
 
-/// The `name=value` pairs of a query string (what follows the `?`), escapes still in place; a name without
-/// `=` has an empty value.
+/// The `name=value` pairs of a query string (the part after the `?`), still escaped; a name without `=` has an empty
+/// value.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     split(query, b'&').map(|pair| match scan::find(pair, b'=') {
         Some(at) => (&pair[..at], &pair[at + 1..]),
@@ -24,12 +24,12 @@ pub fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The first value of `name`, escapes still in place.
+/// The first value of `name`, still escaped.
 pub fn find<'a>(query: &'a [u8], name: &str) -> Option<&'a [u8]> {
     pairs(query).find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
 }
 
-/// A decimal number without sign; None when there is anything else or it does not fit.
+/// Parses a decimal number without sign; `None` if malformed or too large.
 pub fn number(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;

@@ -1,7 +1,7 @@
 //! The UDP tracker protocol's packets (BEP 15, and BEP 15's IPv6 form), both ends: bytes ↔ values, no socket.
 //!
-//! All numbers are big-endian. Which address family a peer list has is not said in the packet: it is that of
-//! the addresses the packet travels between. Extensions behind an announce (BEP 41) are ignored.
+//! All numbers are big-endian. The packet does not name the address family of its peer list: it is that of the
+//! packet's own addresses. Extensions after an announce (BEP 41) are ignored.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -9,11 +9,11 @@ use super::compact;
 use super::message::{Event, printable};
 use crate::torrent::{InfoHash, PeerId};
 
-/// What a connect request carries where others carry their connection id.
+/// The connection id of a connect request.
 pub const MAGIC: u64 = 0x417_2710_1980;
-/// Torrents a scrape may name at most (BEP 15).
+/// Most torrents in a scrape (BEP 15).
 pub const MAX_SCRAPE: usize = 74;
-/// Bytes of the largest packet that is read or written: what fits an Ethernet frame with IPv6 headers.
+/// Largest packet read or written, bytes: the most that fits an Ethernet frame with IPv6 headers.
 pub const MAX_PACKET: usize = 1452;
 
 const CONNECT: u32 = 0;
@@ -26,30 +26,30 @@ const ERROR: u32 = 3;
 pub enum Request {
     /// Asks for a connection id.
     Connect {
-        /// To be given back.
+        /// Returned in the reply.
         transaction: u32,
     },
-    /// Tells of a download and asks for peers.
+    /// Reports a download and asks for peers.
     Announce {
-        /// What the tracker gave.
+        /// The id from the connect reply.
         connection: u64,
-        /// To be given back.
+        /// Returned in the reply.
         transaction: u32,
         /// The announce.
         announce: Announce,
     },
     /// Asks for counts.
     Scrape {
-        /// What the tracker gave.
+        /// The id from the connect reply.
         connection: u64,
-        /// To be given back.
+        /// Returned in the reply.
         transaction: u32,
         /// At most [`MAX_SCRAPE`].
         hashes: Vec<InfoHash>,
     },
 }
 
-/// What an announce over UDP says; see [`super::message::AnnounceRequest`] for the meanings.
+/// An announce over UDP; see [`super::message::AnnounceRequest`] for the meanings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the same fields as those of AnnounceRequest")]
 pub struct Announce {
@@ -59,10 +59,10 @@ pub struct Announce {
     pub left: u64,
     pub uploaded: u64,
     pub event: Event,
-    /// 0.0.0.0: the address the packet comes from.
+    /// 0.0.0.0 for the packet's source address.
     pub ip: Ipv4Addr,
     pub key: u32,
-    /// None (-1 in the packet): as many as the tracker likes.
+    /// `None` (-1 in the packet) for as many as the tracker likes.
     pub numwant: Option<u32>,
     pub port: u16,
 }
@@ -70,16 +70,16 @@ pub struct Announce {
 /// A tracker's packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// A connection id, good for two minutes.
+    /// A connection id, valid for two minutes.
     Connect {
-        /// As asked with.
+        /// The id in the request.
         transaction: u32,
-        /// To be asked with from now on.
+        /// The id for further requests.
         connection: u64,
     },
     /// Peers.
     Announce {
-        /// As asked with.
+        /// The id in the request.
         transaction: u32,
         /// Seconds until the next announce.
         interval: u32,
@@ -92,21 +92,21 @@ pub enum Reply {
     },
     /// Counts, in the order asked for.
     Scrape {
-        /// As asked with.
+        /// The id in the request.
         transaction: u32,
         /// Seeders, downloads completed, leechers.
         counts: Vec<[u32; 3]>,
     },
-    /// No.
+    /// A refusal.
     Error {
-        /// As asked with.
+        /// The id in the request.
         transaction: u32,
-        /// Why, printable.
+        /// The reason, printable.
         reason: String,
     },
 }
 
-/// Takes numbers off the front of a packet.
+/// Reads numbers from the front of a packet.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Request {
-    /// Reads a client's packet; None when it is none.
+    /// Parses a client's packet; `None` if malformed.
     pub fn read(packet: &[u8]) -> Option<Request> {
         let mut packet = Reader(packet);
         let connection = packet.u64()?;
@@ -167,7 +167,7 @@ impl Request {
         }
     }
 
-    /// The transaction it begins.
+    /// The request's transaction id.
     pub fn transaction(&self) -> u32 {
         match self {
             Request::Connect { transaction }
@@ -214,8 +214,7 @@ fn head(out: &mut Vec<u8>, connection: u64, action: u32, transaction: u32) {
 }
 
 impl Reply {
-    /// Reads a tracker's packet that came from `tracker`, whose address family is that of its peers; None when
-    /// it is none.
+    /// Parses a packet that came from `tracker`, whose address family is that of the peers; `None` if malformed.
     pub fn read(packet: &[u8], tracker: IpAddr) -> Option<Reply> {
         let mut packet = Reader(packet);
         let (action, transaction) = (packet.u32()?, packet.u32()?);
@@ -242,7 +241,7 @@ impl Reply {
         }
     }
 
-    /// The transaction it answers.
+    /// The id of the transaction that it answers.
     pub fn transaction(&self) -> u32 {
         match self {
             Reply::Connect { transaction, .. }
@@ -275,7 +274,7 @@ impl Reply {
     }
 }
 
-/// Appends the reply to an announce up to where the peers begin.
+/// Appends the reply to an announce without its peers.
 pub fn announce_reply(out: &mut Vec<u8>, transaction: u32, interval: u32, leechers: u32, seeders: u32) {
     words(out, &[ANNOUNCE, transaction, interval, leechers, seeders]);
 }
@@ -357,7 +356,7 @@ mod tests {
             let mut packet = Vec::new();
             request.write(&mut packet);
             packet.truncate(cut.index(packet.len()));
-            // A scrape of fewer torrents is a scrape.
+            // A truncated scrape is a scrape of fewer torrents.
             let read = Request::read(&packet);
             prop_assert!(read.as_ref().is_none_or(|read| matches!(read, Request::Scrape { .. })), "{:?}", read);
         }

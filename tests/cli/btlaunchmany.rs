@@ -264,7 +264,7 @@ fn what_was_verified_is_remembered_over_restarts() {
     server.program.interrupt();
     fs::write(state.join("verified"), b"\xff\0 garbage\n").expect("damage the state");
     let mut server = start(&lab, &args);
-    server.program.wait_for_line("its data is not what it describes (15 of 16 pieces are)", 20);
+    server.program.wait_for_line("its data does not match it (15 of 16 pieces do)", 20);
     assert!(Peer::connect(server.at, &metainfo).is_none());
 }
 

@@ -128,7 +128,7 @@ fn a_full_cache_is_emptied_only_as_engine_cfg_says_and_never_in_vain() {
     }
     // What has fewer blocks than bytes.
     fs::File::create(pc.images("sparse.img")).and_then(|file| file.set_len(60 << 20)).expect("make an image");
-    assert_refused(&update("sparse", ""), 16, "delete images that nobody needs");
+    assert_refused(&update("sparse", ""), 16, "delete images that are not needed");
     assert_eq!(names(&pc.cached("")), ["aula1/a.img", "b.img"]);
     pc.told("ogLockImage CACHE /b.img");
     assert_eq!(update("new", "DELETE").status.code(), Some(0));
@@ -171,7 +171,7 @@ fn a_cache_that_is_missing_or_cannot_be_mounted_is_told() {
     write_payload(&broken.images("x.img"), 1, 1);
     sh(&format!("wipefs -qa {}", broken.partition(4).display()));
     for line in ["updateCache REPO /x.img UNICAST", "restoreImage CACHE x 1 1", "createImage 1 1 CACHE x"] {
-        assert_refused(&broken.run(line), 3, "no file system that is known");
+        assert_refused(&broken.run(line), 3, "no known file system");
     }
     assert_eq!(refusal(&broken.run("ogMountCache")).0, Some(3));
 }
@@ -194,20 +194,20 @@ fn an_image_that_is_locked_too_large_or_on_the_partition_itself_is_left_alone_an
     assert_refused(&pc.run("createImage 1 1 REPO x"), 4, "x.img.lock");
     assert_refused(&pc.run("restoreImage REPO x 1 2"), 4, "x.img.lock");
     pc.told("ogUnlockImage REPO /x.img");
-    assert_refused(&pc.run("restoreImage REPO x 1 3"), 30, "partition 1 3 has 4096 KB, the image wants ");
+    assert_refused(&pc.run("restoreImage REPO x 1 3"), 30, "partition 1 3 has 4096 KB, the image needs ");
     for word in ["UNICAST", "TORRENT peer:0"] {
         let refused = pc.run(&format!("restoreImage CACHE x 1 3 {word}"));
-        assert_refused(&refused, 30, "partition 1 3 has 4096 KB, the image wants ");
+        assert_refused(&refused, 30, "partition 1 3 has 4096 KB, the image needs ");
     }
-    assert_refused(&pc.run("deployImage REPO x 1 3 UNICAST"), 5, "partition 1 3 has 4096 KB, the image wants ");
+    assert_refused(&pc.run("deployImage REPO x 1 3 UNICAST"), 5, "partition 1 3 has 4096 KB, the image needs ");
     assert!(!pc.cached("x.img").exists(), "it was brought for nothing");
     assert_eq!((start(2), start(3)), (second.clone(), third));
-    assert_refused(&pc.run("createImage 1 4 CACHE y"), 5, "take the repository or another partition");
+    assert_refused(&pc.run("createImage 1 4 CACHE y"), 5, "use the repository or another partition");
     done(&pc, "", "updateCache REPO /x.img UNICAST");
-    assert_refused(&pc.run("restoreImage CACHE x 1 4"), 5, "take the repository or another partition");
+    assert_refused(&pc.run("restoreImage CACHE x 1 4"), 5, "use the repository or another partition");
     assert_same_file(&pc.images("x.img"), &pc.cached("x.img"));
     fs::write(pc.cached("x.img.torrent.bf"), "").expect("say that it was begun");
-    assert_refused(&pc.run("restoreImage CACHE x 1 2"), 5, "x.img: its download broke off");
+    assert_refused(&pc.run("restoreImage CACHE x 1 2"), 5, "x.img: its download was interrupted");
     assert_refused(&pc.run("ogRestoreImage CACHE /x 1 2"), 5, "x.img.torrent.bf");
     assert_eq!(start(2), second);
     assert_eq!(fs::read(pc.images("x.img")).expect("read the image"), before);
@@ -218,8 +218,8 @@ fn an_image_that_is_locked_too_large_or_on_the_partition_itself_is_left_alone_an
     let busy = format!("mount {} {}", pc.partition(1).display(), mounted.display());
     sh(&busy);
     let mut user = pc.lab.start("sleep", Command::new("sleep").arg("60").current_dir(&mounted));
-    assert_refused(&pc.run("restoreImage REPO x 1 1"), 3, "end what uses it");
-    assert_refused(&pc.run("createImage 1 1 REPO x"), 3, "end what uses it");
+    assert_refused(&pc.run("restoreImage REPO x 1 1"), 3, "lists what uses it");
+    assert_refused(&pc.run("createImage 1 1 REPO x"), 3, "lists what uses it");
     user.signal(Signal::KILL);
     user.wait(10);
     sh(&format!("umount {}", mounted.display()));
@@ -262,13 +262,13 @@ fn a_creation_that_is_ended_or_fails_leaves_image_and_partition_as_they_were() {
     assert_refused(&create("LC_ALL", "C"), 3, "ended with 4");
     untouched();
     fs::remove_dir_all(pc.lab.path("bin")).expect("remove the scripts");
-    assert_refused(&create("IMGCOMP", "arj"), 5, "arj is no compressor that is known");
+    assert_refused(&create("IMGCOMP", "arj"), 5, "unknown compressor arj");
     untouched();
     // Without any program it is made all the same; without a repository it is not.
     let output = create("PATH", "/nowhere");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     for step in ["[20] ogCheckFs 1 1: e2fsck", "[30] ogReduceFs 1 1: resize2fs", "[90] ogExtendFs 1 1: resize2fs"] {
-        let told = format!("{step} is not installed: gone on without");
+        let told = format!("{step} is not installed: skipped");
         assert!(text(&output.stderr).contains(&told), "{}", text(&output.stderr));
     }
     assert_holds(&pc, &pc.lab.path("tree"));
@@ -347,7 +347,7 @@ fn a_repository_that_goes_away_in_the_middle_leaves_no_image_and_is_gone_on_from
     slow.signal(Signal::KILL);
     slow.wait(10);
     assert_eq!(broken.wait(30).code(), Some(31), "{}", broken.said());
-    assert!(broken.said().contains("called again, it goes on from "), "{}", broken.said());
+    assert!(broken.said().contains("the next call resumes it from "), "{}", broken.said());
     assert!(!pc.cached("Ubuntu.img").exists() && pc.cached("Ubuntu.img.part").exists());
     assert!(!pc.cached("Ubuntu.img.lock").exists());
     // DELETE in a full cache does not take it either.
@@ -373,7 +373,7 @@ fn a_copy_that_is_not_what_the_repository_says_replaces_nothing() {
     let before = fs::read(pc.cached("x.img")).expect("read the copy");
     write_payload(&pc.images("x.img"), 4, 2);
     fs::write(pc.images("x.img.full.sum"), "00000000000000000000000000000000\n").expect("write a checksum");
-    assert_refused(&pc.run("updateCache REPO /x.img UNICAST"), 31, "not what its checksum says, or changed meanwhile");
+    assert_refused(&pc.run("updateCache REPO /x.img UNICAST"), 31, "does not match its checksum, or changed meanwhile");
     assert_eq!(fs::read(pc.cached("x.img")).expect("read the copy"), before);
     assert_eq!(names(&pc.cached("")), ["x.img", "x.img.full.sum", "x.img.sum"]);
     // A directory in the way, and one that nobody may write to.
@@ -388,7 +388,7 @@ fn a_torrent_of_another_file_is_not_taken() {
     write_payload(&pc.images("y.img"), 2, 2);
     run(pc.command("ogCreateTorrent REPO /y 127.0.0.1").env("ogrepo", "127.0.0.1"));
     fs::rename(pc.images("y.img.torrent"), pc.images("x.img.torrent")).expect("mistake a torrent");
-    let why = "describes y.img, not x.img: make it anew (ogCreateTorrent)";
+    let why = "describes y.img, not x.img: make a new one with ogCreateTorrent";
     assert_refused(&pc.run("updateCache REPO /x.img TORRENT peer:0"), 2, why);
     fs::write(pc.cached("x.img"), "as it was").expect("write an image");
     fs::copy(pc.images("x.img.torrent"), pc.cached("x.img.torrent")).expect("mistake it in the cache as well");
@@ -422,5 +422,5 @@ fn a_torrent_of_another_file_is_not_taken() {
     listens(std::net::SocketAddrV4::new(host, 6969), 10);
     let mut update = pc.command("updateCache REPO /none.img TORRENT peer:0");
     let output = update.env("ogrepo", host.to_string()).output().expect("run updateCache");
-    assert_refused(&output, 2, "gives no torrents by name: ogbox's bttrack does with --allow_get 1");
+    assert_refused(&output, 2, "does not send torrents by name: ogbox's bttrack does with --allow_get 1");
 }

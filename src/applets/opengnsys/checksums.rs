@@ -21,7 +21,7 @@ pub const CALCULATE_FULL: Function = Function {
     run: |engine, words, io| print(io, &sum(engine, words, Sum::Full)?),
 };
 
-/// ogMakeChecksumFile: keeps what ogCalculateChecksum gives beside the file.
+/// ogMakeChecksumFile: stores the result of ogCalculateChecksum beside the file.
 pub const MAKE: Function = Function {
     format: FILE,
     examples: &["REPO /ubuntu.img"],
@@ -37,7 +37,7 @@ pub const MAKE: Function = Function {
     },
 };
 
-/// ogCompareChecksumFiles: whether what is kept beside two files is the same; what is missing equals nothing.
+/// ogCompareChecksumFiles: whether the checksums stored beside two files are equal; a missing one equals nothing.
 pub const COMPARE: Function = Function {
     format: "[ str_repo | int_ndisk int_npartition ] path_source [ str_repo | int_ndisk int_npartition ] path_target",
     examples: &["REPO /ubuntu.img CACHE /ubuntu.img"],

@@ -1,4 +1,4 @@
-//! createImage: a partition into an image with all that belongs beside it, and its torrent.
+//! createImage: saves a partition to an image, with its checksums and torrent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub const CREATE: Function = Function {
         let why = || format!("{}: mount the repository", directory.display());
         engine.ensure(place == Place::Cache || directory.is_dir(), Code::NotFound, why())?;
         if place == Place::Repo {
-            ensure_mounted(engine, address, "an image is made in the share that is, or in CACHE")?;
+            ensure_mounted(engine, address, "create the image in the mounted share (REPO) or in CACHE")?;
         }
         let device = paths::partition(engine, &words[..2]).map_err(|error| {
             Error::new(if error.code == Code::NotFound { Code::Partition } else { error.code }, error.detail)
@@ -52,7 +52,7 @@ pub const CREATE: Function = Function {
         }
         save(engine, &signals, &device, &image, words, io)?;
         engine.say(io.out, Targets::LOG_SESSION, &format!("[95] ogCreateTorrent {} {name}", words[2]));
-        // A lab's torrent-creator makes all that is beside an image anew when its checksums are missing.
+        // OpenGnsys' torrent-creator remakes all files beside an image whose checksums are missing.
         for sum in [Sum::Tail, Sum::Full] {
             let kept = sum.of(&image, &|| signals.ending()).and_then(|hash| sum.store(&image, &hash));
             kept.map_err(|error| Error::new(Code::NotWrite, format!("sum {}: {error}", image.display())))?;
@@ -60,7 +60,7 @@ pub const CREATE: Function = Function {
         let own = engine.address();
         let tracker = if place == Place::Cache || address.is_empty() { &own } else { address };
         swarm::describe(engine, &signals, &image, tracker, io)?;
-        // Nobody seeds what is locked.
+        // A locked image is not seeded.
         drop(image_lock);
         if place == Place::Cache {
             swarm::start_tracker(engine, &signals, &directory)?;
@@ -72,9 +72,9 @@ pub const CREATE: Function = Function {
     },
 };
 
-/// Where the image `name` is or will be, its directory made.
+/// The path of the image `name`, which need not exist; creates its directory.
 fn image_of(engine: &Engine, place: &Place, name: &str, directory: &Path) -> Result<PathBuf, Error> {
-    engine.ensure(!name.is_empty() && !name.ends_with('/'), Code::Format, format!("`{name}` is no image's name"))?;
+    engine.ensure(!name.is_empty() && !name.ends_with('/'), Code::Format, format!("`{name}` is not an image name"))?;
     let file = crate::engine::env::relative(&format!("{name}.img"))
         .ok_or_else(|| Error::new(Code::Format, format!("{name} leads out of {}", directory.display())))?;
     let image = engine.find(place, &format!("{name}.img"))?.unwrap_or_else(|| directory.join(file));
@@ -83,19 +83,19 @@ fn image_of(engine: &Engine, place: &Place, name: &str, directory: &Path) -> Res
     Ok(image)
 }
 
-/// Whether there is room for the image.
+/// Checks that the image will fit, and deletes the old backup if its space is needed.
 ///
 /// # Errors
-/// [`Code::CacheSize`]: there is not.
+/// [`Code::CacheSize`]: it will not.
 fn fits(engine: &Engine, device: &Device, place: &Place, name: &str, io: &mut Io) -> Result<(), Error> {
-    // Of a file system that is not known nothing can be said.
+    // The size is unknown for an unknown file system.
     let Ok(sizes) = engine.sizes(device, place, name) else { return Ok(()) };
     let text = engine.text("MSG_SCRIPTS_CREATE_SIZE");
     engine.say(io.out, Targets::LOG_SESSION, &format!("[16] {text}{} {}", sizes.required, sizes.free));
-    let why = format!("{} KB wanted, {} free: delete images that nobody needs", sizes.required, sizes.free);
+    let why = format!("{} KB needed, {} free: delete images that are not needed", sizes.required, sizes.free);
     engine.ensure(sizes.fits(), Code::CacheSize, why)?;
     if sizes.required >= space::room(&engine.directory(place)?)?.free {
-        // The older backup's room was counted as free.
+        // The old backup's space was counted as free.
         if let Some(backup) = engine.find(place, &format!("{name}.img.ant"))? {
             beside::remove(&backup).map_err(|error| Error::new(Code::NotWrite, error.to_string()))?;
         }
@@ -103,7 +103,7 @@ fn fits(engine: &Engine, device: &Device, place: &Place, name: &str, io: &mut Io
     Ok(())
 }
 
-/// Saves the partition between making its file system small and, whatever came of it, large again.
+/// Shrinks the file system, saves the partition, and grows the file system again even if saving failed.
 fn save(
     engine: &Engine,
     signals: &Signals,

@@ -1,5 +1,5 @@
-//! Bringing an image of the repository to the cache: which one is wanted, whether the cache has it, room for it, and its
-//! way through the swarm.
+//! Fetching an image from the repository into the cache through the swarm: finding its torrent, checking whether the
+//! cache has it, making room.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,16 +17,16 @@ use crate::sys::signal::Signals;
 use crate::torrent::Metainfo;
 use crate::tracker::client::{self as tracker, Client};
 
-/// Bytes of the longest .torrent that a tracker is believed: pieces of 256 KiB of an image of 800 GiB.
+/// Longest .torrent accepted from a tracker, bytes: 800 GiB in pieces of 256 KiB.
 const MAX_METAINFO: u64 = 64 << 20;
-/// How long a tracker may take to answer.
+/// Time-out of a tracker's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often, and with which pause, a tracker that does not know an image is asked again.
+/// Times that a tracker which does not know an image is asked again.
 const LOOKS: u32 = 8;
-/// See [`LOOKS`].
+/// Pause between these.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The repository's address: ogrepo of the kernel's command line, else ROOTREPO.
+/// The repository's address: `ogrepo` of the kernel command line, else `ROOTREPO`.
 pub fn repo_address(engine: &Engine) -> &str {
     match engine.env().get("ogrepo") {
         "" => engine.env().get("ROOTREPO"),
@@ -34,19 +34,19 @@ pub fn repo_address(engine: &Engine) -> &str {
     }
 }
 
-/// Sees that the repository at `address` is the one whose share this PC has mounted; `instead` is what else can be done.
+/// Checks that this PC has mounted the share of the repository at `address`; `instead` tells the user what else to do.
 ///
 /// # Errors
-/// It is another: OG_ERR_NOTFOUND, as when OpenGnsys cannot change to it.
+/// [`Code::NotFound`] if it is another's, as when OpenGnsys cannot change repositories.
 pub fn ensure_mounted(engine: &Engine, address: &str, instead: &str) -> Result<(), Error> {
     let why = format!("the share of {address} is not mounted here; {instead}");
     engine.ensure(address == repo_address(engine), Code::NotFound, why)
 }
 
-/// Reads `REPO`, `CACHE` or an address; this PC's own is its cache. Gives the address to fetch from, too.
+/// Parses `REPO`, `CACHE` or an address, where this PC's own means its cache. Also returns the address to fetch from.
 ///
 /// # Errors
-/// [`Code::Format`]: it is none of them.
+/// [`Code::Format`]: `word` is none of them.
 pub fn repository<'a>(engine: &'a Engine, word: &'a str) -> Result<(Place, &'a str), Error> {
     if word.parse::<IpAddr>().is_err() {
         return Ok((engine.named_place(word)?, repo_address(engine)));
@@ -55,7 +55,7 @@ pub fn repository<'a>(engine: &'a Engine, word: &'a str) -> Result<(Place, &'a s
     Ok((if engine.is_own_address(word) && !is_repo { Place::Cache } else { Place::Repo }, word))
 }
 
-/// The .torrent of the image file `name`: from the repository where it is mounted, else from the tracker at `address`.
+/// The .torrent of the image file `name`: from the mounted repository, else from the tracker at `address`.
 fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Result<(Vec<u8>, Metainfo), Error> {
     let shared = match address == repo_address(engine) {
         true => engine.find(&Place::Repo, &format!("{name}.torrent"))?,
@@ -74,7 +74,7 @@ fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Re
             percent::escape(name.trim_start_matches('/').as_bytes(), &mut url);
             let client =
                 Client::new(concat!("ogbox/", env!("CARGO_PKG_VERSION")), Ipv4Addr::UNSPECIFIED.into(), PATIENCE);
-            // An image that was just made is unknown for the moment until the tracker looks at its directory.
+            // A new image is unknown until the tracker scans its directory again.
             let mut looks = 0..LOOKS;
             let got = loop {
                 match client.fetch(&url, MAX_METAINFO) {
@@ -92,30 +92,30 @@ fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Re
     Ok((bytes, metainfo))
 }
 
-/// Why a tracker gave no .torrent, and what to do.
+/// The reason why a tracker sent no .torrent, and the remedy.
 fn refused(error: tracker::Error) -> String {
     match error {
         tracker::Error::Status { code: 400, .. } => {
-            "the tracker gives no torrents by name: ogbox's bttrack does with --allow_get 1".to_owned()
+            "the tracker does not send torrents by name: ogbox's bttrack does with --allow_get 1".to_owned()
         }
         tracker::Error::Status { code: 404, .. } => "the tracker knows no image of this name".to_owned(),
         error => error.to_string(),
     }
 }
 
-/// Sees that the .torrent `from` describes one file of the name `base`, in whatever case that is written.
+/// Checks that the .torrent `from` describes a single file named `base`, in any case.
 ///
 /// # Errors
-/// [`Code::NotFound`]: it describes another, or a directory.
+/// [`Code::NotFound`]: it describes another file or a directory.
 pub fn ensure_describes(metainfo: &Metainfo, base: &OsStr, from: &str) -> Result<(), Error> {
     let (what, base) = (metainfo.name.as_str(), base.to_string_lossy());
     let what = if metainfo.multi_file { "a directory" } else { what };
-    let why = format!("{from}: describes {what}, not {base}: make it anew (ogCreateTorrent)");
-    // ogGetPath finds names so.
+    let why = format!("{from}: describes {what}, not {base}: make a new one with ogCreateTorrent");
+    // ogGetPath ignores case.
     if what.to_lowercase() == base.to_lowercase() { Ok(()) } else { Err(Error::new(Code::NotFound, why)) }
 }
 
-/// Whether `image` is whole and what `wanted` describes: it was fetched by the same torrent and not changed since.
+/// Whether `image` is complete and the one `wanted` describes: fetched by the same torrent and not changed since.
 fn is_current(image: &Path, wanted: &Metainfo) -> bool {
     let torrent = beside::with(image, ".torrent");
     let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
@@ -129,19 +129,19 @@ fn is_current(image: &Path, wanted: &Metainfo) -> bool {
 /// An image in the cache.
 pub struct Fetched {
     pub image: PathBuf,
-    /// Whether it had to be brought there.
+    /// Whether it had to be fetched.
     pub is_fresh: bool,
-    /// Who fetched it and seeds it now.
+    /// The client that fetched it and seeds it now.
     pub seeding: Option<Seeding>,
 }
 
-/// Brings the image file `name` of the repository at `address` to the cache through the swarm, unless the cache has it.
-/// Until it is whole it is `X.img.part`, from which a download that broke off goes on. Who may upload seeds from the
-/// first piece on and without a break.
+/// Fetches the image file `name` of the repository at `address` into the cache through the swarm, unless the cache has
+/// it. Until complete it is `X.img.part`, from which an interrupted download resumes. A session that may upload seeds
+/// from the first piece on, without a break at the end of the download.
 ///
 /// # Errors
-/// [`Code::NotCache`], [`Code::CacheSize`]; [`Code::Locked`]: it is being brought. [`Code::NotFound`]: nobody has its torrent. [`Code::UpdateCache`]: the
-/// download broke off.
+/// [`Code::NotCache`], [`Code::CacheSize`]; [`Code::Locked`]: it is being fetched. [`Code::NotFound`]: its torrent is
+/// not found. [`Code::UpdateCache`]: the download was interrupted.
 pub fn fetch(
     engine: &Engine,
     signals: &Signals,
@@ -161,7 +161,7 @@ pub fn fetch(
     engine.say(io.out, Targets::NONE, "TRUE (0), Si es necesario actualizar.");
     let unwritten = |error: std::io::Error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
     fs::create_dir_all(image.parent().unwrap_or(&directory)).map_err(unwritten)?;
-    // Before it is locked by a file in the cache, which may have to be formatted.
+    // Before the image is locked: the lock is a file in the cache, which may have to be formatted.
     make_room(engine, &image, wanted.geometry.length().div_ceil(1024), io)?;
     let _lock = engine.lock_image(&image)?;
     let part = beside::with(&image, ".part");
@@ -183,32 +183,31 @@ pub fn fetch(
         false => None,
     };
     if seeding.is_none() && (session.uploads || !ctorrent(engine, signals, &mut command, Some(&part), io)?) {
-        let why = format!("the download of {name} broke off; called again, it goes on from {}", part.display());
+        let why = format!("the download of {name} was interrupted: the next call resumes it from {}", part.display());
         return Err(Error::new(Code::UpdateCache, why));
     }
     beside::remove_derived(&image).map_err(unwritten)?;
     whole::finish(&part, &image).map_err(unwritten)?;
-    // After the image: it is current for as long as its torrent is no older.
+    // After the image, which is current as long as its torrent is no older.
     whole::write(&beside::with(&image, ".torrent"), &bytes).map_err(unwritten)?;
     [&new, &journal].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
     keep_sums(&image, &wanted).map_err(unwritten)?;
     Ok(Fetched { image, is_fresh: true, seeding })
 }
 
-/// Keeps an image's checksums beside it: that of its end, and that of the whole, which who described it left as the
-/// torrent's comment (createImage, `btlaunchmany --create` and OpenGnsys' torrent-creator do). Where there is none it is
-/// made when it is first asked for.
+/// Stores an image's checksums beside it: of its last MiB, and of the whole, which createImage, `btlaunchmany --create`
+/// and OpenGnsys' torrent-creator put into the torrent's comment. Without such a comment it is computed on first use.
 fn keep_sums(image: &Path, metainfo: &Metainfo) -> std::io::Result<()> {
     Sum::Tail.of(image, &|| false).and_then(|sum| Sum::Tail.store(image, &sum))?;
     let is_md5 = |text: &&str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     metainfo.comment.as_deref().filter(is_md5).map_or(Ok(()), |sum| Sum::Full.store(image, sum))
 }
 
-/// Sees that the cache has room for `image`, `wanted` KiB of which a part may be there: the older image of that name
-/// goes first, then what ACTIONCACHEFULL says: with DELETE all other images, with FORMAT whatever the cache holds.
+/// Makes room in the cache for `image`, `wanted` KiB of which part may be there already: first deletes the old image
+/// of that name, then obeys `ACTIONCACHEFULL`: DELETE deletes all other images, FORMAT formats the cache.
 ///
 /// # Errors
-/// [`Code::CacheSize`]: it has not, and would not have when it were empty: then nothing is deleted.
+/// [`Code::CacheSize`]: there is not enough room. Nothing is deleted if an empty cache would be too small.
 pub fn make_room(engine: &Engine, image: &Path, wanted: u64, io: &mut Io) -> Result<(), Error> {
     let directory = image.parent().unwrap_or(Path::new("/"));
     let part = beside::with(image, ".part");

@@ -29,11 +29,11 @@ pub const PROGRAM: Function =
 pub const COMPRESSOR: Function =
     Function { format: IMAGE, examples: IMAGES, words: 2..=2, run: |engine, words, io| field(engine, words, io, 1) };
 
-/// ogGetImageType: the type of the file system in it.
+/// ogGetImageType: the type of the image's file system.
 pub const TYPE: Function =
     Function { format: IMAGE, examples: IMAGES, words: 2..=2, run: |engine, words, io| field(engine, words, io, 2) };
 
-/// ogGetImageSize: the size of the file system in it, KB.
+/// ogGetImageSize: the size of the image's file system, KB.
 pub const SIZE: Function =
     Function { format: IMAGE, examples: IMAGES, words: 2..=2, run: |engine, words, io| field(engine, words, io, 3) };
 
@@ -43,7 +43,7 @@ fn field(engine: &Engine, words: &[&str], io: &mut Io, at: usize) -> Result<Exit
     print(io, info.to_string().split(':').nth(at).unwrap_or_default())
 }
 
-/// ogGetSizeParameters: data, required, free (KB), and whether it fits.
+/// ogGetSizeParameters: data, required and free KB, and whether the image fits.
 pub const SIZES: Function = Function {
     format: "int_ndisk int_npartition REPO|CACHE str_image [monolit|sync|diff]",
     examples: &["1 2 REPO Windows10"],

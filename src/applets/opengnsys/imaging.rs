@@ -12,7 +12,7 @@ use crate::engine::{Code, Error, Level, Targets};
 use crate::image::Watch;
 use crate::sys::signal::Signals;
 
-/// ogCreateImage: with engine.cfg's tool and compressor where none is named.
+/// ogCreateImage: tool and compressor default to engine.cfg's.
 pub const CREATE: Function = Function {
     format: "int_ndisk int_npartition REPO|CACHE /path_image [str_tool [str_compressor]]",
     examples: &["1 1 REPO /aula1/win7"],
@@ -45,7 +45,7 @@ pub const RESTORE: Function = Function {
     },
 };
 
-/// ogUpdateCacheIsNecesary: 0 is yes, 1 no.
+/// ogUpdateCacheIsNecesary: exit code 0 is yes, 1 no.
 pub const NECESSARY: Function = Function {
     format: "REPO path_image [UNICAST|MULTICAST|TORRENT|FULL]",
     examples: &["REPO /PS1_PH1.img UNICAST"],
@@ -58,8 +58,8 @@ pub const NECESSARY: Function = Function {
     },
 };
 
-/// Runs `job` with its progress on standard error and with `signals` as requests to end in order; gives partclone's last
-/// line, which createImage copies to the session's log.
+/// Runs `job` with its progress on standard error and `signals` as requests to stop; returns partclone's last line,
+/// which createImage copies to the session's log.
 ///
 /// # Errors
 /// Those of `job`.

@@ -7,7 +7,7 @@ use crate::engine::{Code, Engine, Error, beside};
 const FORMAT: &str = "[str_repo] path_image";
 const EXAMPLES: &[&str] = &["/opt/opengnsys/images/aula1/winxp.img", "REPO /aula1/winxp.img"];
 
-/// ogIsImageLocked: anything that cannot be answered is a no.
+/// ogIsImageLocked: an error counts as no.
 pub const IS_LOCKED: Function = Function {
     format: FORMAT,
     examples: EXAMPLES,
@@ -18,7 +18,7 @@ pub const IS_LOCKED: Function = Function {
     },
 };
 
-/// ogLockImage: until ogUnlockImage, whatever becomes of who called it.
+/// ogLockImage: the lock lasts until ogUnlockImage, and survives its caller.
 pub const LOCK: Function = Function {
     format: FORMAT,
     examples: EXAMPLES,
@@ -47,7 +47,7 @@ pub const UNLOCK: Function = Function {
     },
 };
 
-/// The image that the words name, extension included; it need not exist, its directory must.
+/// The image file that the words name; it need not exist, but its directory must.
 fn image(engine: &Engine, words: &[&str]) -> Result<std::path::PathBuf, Error> {
     let (place, name) = engine.place(words)?;
     match engine.find(&place, &name)? {

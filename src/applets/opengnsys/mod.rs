@@ -1,5 +1,5 @@
-//! The functions of OpenGnsys' engine as commands: positional words, OpenGnsys' exit codes, messages and logs. A
-//! function is a [`Function`] in one of these files and a line of the table of applets.
+//! The functions of OpenGnsys' engine as commands: positional arguments, OpenGnsys' exit codes, messages and logs. Each
+//! function is a [`Function`] in one of these files and a line in the table of applets.
 
 use std::ops::RangeInclusive;
 
@@ -20,25 +20,25 @@ pub mod torrents;
 pub mod transfer;
 pub mod unicast;
 
-/// One function: how it is called, and what runs it.
+/// A function of the engine.
 pub struct Function {
-    /// Its words, as its help shows them.
+    /// The synopsis of its arguments, shown by its help.
     pub format: &'static str,
-    /// What else its help shows: words that it may be called with.
+    /// Examples of arguments, shown by its help.
     pub examples: &'static [&'static str],
-    /// How many words it takes.
+    /// The number of arguments.
     pub words: RangeInclusive<usize>,
-    /// Runs it.
+    /// The implementation.
     pub run: fn(&Engine, &[&str], &mut Io) -> Result<Exit, Error>,
 }
 
-/// What a function answers with its exit code alone.
+/// The answer "no" of a function that answers by its exit code.
 const NO: Exit = Exit(1);
 
-/// A place and a name in it, in each of the three forms; the whole path is the fourth.
+/// The synopsis of a file argument in its four forms (see [`crate::engine::path`]).
 const FILE: &str = "[ str_repo | int_ndisk int_npartition ] path_filepath";
 
-/// Runs `function` under its applet's name: `help` alone explains it, errors are told as ogRaiseError tells them.
+/// Runs `function` under its applet's name. The argument `help` prints its help; errors are printed as by ogRaiseError.
 pub fn call(name: &str, summary: &str, function: &Function, args: &[String], io: &mut Io) -> Outcome {
     let engine = Engine::from_env(name);
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -52,19 +52,19 @@ pub fn call(name: &str, summary: &str, function: &Function, args: &[String], io:
         Err(Error::usage(name, function.format))
     };
     done.map_err(|error| {
-        // What was said before the error is read before it; a reader that went away does not change the code.
+        // Output must come before the error; a closed pipe does not change the exit code.
         let _ = io.out.flush();
         Failure { code: engine.raise(io.err, Targets::NONE, &error), message: String::new() }
     })
 }
 
-/// Tells a line on standard output, which may have been closed by who has read enough.
+/// Prints a line on standard output; a closed pipe is no error.
 fn print(io: &mut Io, line: &str) -> Result<Exit, Error> {
     let _ = writeln!(io.out, "{line}");
     Ok(Exit::OK)
 }
 
-/// Where the words that name one file end: the rest names the next.
+/// Splits the words that name one file from the rest.
 fn split_file<'a>(words: &'a [&'a str]) -> (&'a [&'a str], &'a [&'a str]) {
     let count = match words.first().and_then(|word| word.bytes().next()) {
         Some(b'/') => 1,

@@ -1,4 +1,4 @@
-//! Where things are: ogGetPath, ogGetParentPath, ogDiskToDev, ogDevToDisk, ogFindCache, ogGetFsType.
+//! Paths, devices and the cache: ogGetPath, ogGetParentPath, ogDiskToDev, ogDevToDisk, ogFindCache, ogGetFsType.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::{FILE, Function, print};
 use crate::applets::Exit;
 use crate::engine::{Code, Engine, Error, Place};
 
-/// ogGetPath: nothing is printed when there is no such file, and that is no error.
+/// ogGetPath: prints nothing if there is no such file, which is no error.
 pub const GET_PATH: Function = Function {
     format: FILE,
     examples: &["/mnt/sda1/windows/system32", "REPO /etc/fstab", "1 1 /windows/system32"],
@@ -20,7 +20,7 @@ pub const GET_PATH: Function = Function {
     },
 };
 
-/// ogGetParentPath: the same for the directory that a file is or would be in.
+/// ogGetParentPath: likewise for the directory of a file, which need not exist.
 pub const GET_PARENT_PATH: Function = Function {
     format: FILE,
     examples: &["REPO /etc/fstab"],
@@ -35,7 +35,7 @@ pub const GET_PARENT_PATH: Function = Function {
     },
 };
 
-/// ogDiskToDev: without words, all disks.
+/// ogDiskToDev: without arguments, all disks.
 pub const DISK_TO_DEV: Function = Function {
     format: "[int_ndisk [int_npartition]]",
     examples: &["1", "1 1"],
@@ -73,7 +73,7 @@ pub const DEV_TO_DISK: Function = Function {
     },
 };
 
-/// ogFindCache: nothing is printed and the code is 1 without a cache.
+/// ogFindCache: without a cache it prints nothing and the exit code is 1.
 pub const FIND_CACHE: Function = Function {
     format: "",
     examples: &[],
@@ -84,13 +84,13 @@ pub const FIND_CACHE: Function = Function {
     },
 };
 
-/// ogMountCache: where the cache is mounted.
+/// ogMountCache: prints the cache's mount point.
 pub const MOUNT_CACHE: Function = Function {
     format: "",
     examples: &[],
     words: 0..=0,
     run: |engine, _, io| {
-        // OpenGnsys gives 3 here, where its other functions give 15.
+        // OpenGnsys' exit code is 3 here, while its other functions have 15.
         let no_cache = |_| Error::new(Code::Partition, engine.text("MSG_NOCACHE"));
         engine.directory(&Place::Cache).map_err(no_cache)?;
         let device = engine.cache_device().and_then(|device| engine.mount_points(&device).pop());
@@ -122,7 +122,7 @@ pub const GET_FS_TYPE: Function = Function {
     },
 };
 
-/// The partition that two words number.
+/// The partition with the disk and partition numbers `words`.
 ///
 /// # Errors
 /// See [`Engine::device`].

@@ -1,4 +1,4 @@
-//! ogEcho and ogRaiseError: lines on the screen and in OpenGnsys' logs.
+//! ogEcho and ogRaiseError: messages on the screen and in OpenGnsys' logs.
 
 use super::Function;
 use crate::applets::Exit;
@@ -18,7 +18,7 @@ pub const ECHO: Function = Function {
     },
 };
 
-/// ogRaiseError: gives the code that it is given, 40 for one that is none.
+/// ogRaiseError. Returns the given code, or 40 if unknown.
 pub const RAISE_ERROR: Function = Function {
     format: "[ log | session | command ... ] int_errcode [str_errmessage]",
     examples: &["$OG_ERR_FORMAT \"1 4\""],
@@ -33,7 +33,7 @@ pub const RAISE_ERROR: Function = Function {
     },
 };
 
-/// The logs that the first words name, and the words behind them.
+/// The logs that the first words name, and the remaining words.
 fn targets<'a, 'b>(mut words: &'a [&'b str]) -> (Targets, &'a [&'b str]) {
     let mut targets = Targets::NONE;
     while let Some((word, rest)) = words.split_first() {

@@ -1,4 +1,4 @@
-//! updateCache, restoreImage, deployImage: what the console and people call.
+//! updateCache, restoreImage, deployImage: the scripts that OpenGnsys' console calls.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, 
 use crate::image::save::ImageFile;
 use crate::sys::signal::Signals;
 
-/// The session of who names none.
+/// Session used when the caller gives none.
 const SESSION: &str = "peer:60";
 
 /// updateCache.
@@ -32,7 +32,7 @@ pub const UPDATE: Function = Function {
         let begun = Instant::now();
         let signals = catch_signals()?;
         let (place, address) = repository(engine, words[0])?;
-        engine.ensure(place == Place::Repo, Code::NotFound, format!("{} is no repository", words[0]))?;
+        engine.ensure(place == Place::Repo, Code::NotFound, format!("{} is not a repository", words[0]))?;
         let how = Protocol::parse(engine, words[2], words.get(3).copied())?;
         let fetched = update(engine, &signals, (address, words[1]), &how, io)?;
         let text = engine.text("MSG_SCRIPTS_TIME_PARTIAL");
@@ -49,7 +49,7 @@ pub const UPDATE: Function = Function {
     },
 };
 
-/// restoreImage: with TORRENT from the cache, to which the image is brought if it is not there or is another.
+/// restoreImage: TORRENT restores from the cache, first fetching an image that is missing there or differs.
 pub const RESTORE: Function = Function {
     format: "REPO|CACHE|ip str_image int_ndisk int_npartition \
              [TORRENT|UNICAST|UNICAST-DIRECT|MULTICAST|MULTICAST-DIRECT [mode:seconds|session]]",
@@ -63,7 +63,7 @@ pub const RESTORE: Function = Function {
         let word = words.get(4).map_or("UNICAST", |word| *word).to_ascii_uppercase();
         let how = Protocol::parse(engine, word.strip_suffix("-DIRECT").unwrap_or(&word), words.get(5).copied())?;
         let name = format!("{}.img", words[1]);
-        // Two commands at once on one partition: the second is told before it has brought anything.
+        // Before anything is fetched, so that a second command for the same partition fails at once.
         let lock = engine.lock_device(&device)?;
         let from_cache = place == Place::Cache && words.len() > 4;
         let seeding = match how {
@@ -83,10 +83,10 @@ pub const RESTORE: Function = Function {
                 None
             }
             Protocol::Multicast(session) if place == Place::Repo => {
-                ensure_mounted(engine, address, "TORRENT needs none")?;
+                ensure_mounted(engine, address, "TORRENT needs no share")?;
                 engine.transfers_by("udp-receiver")?;
                 let info = engine.image_for(&engine.file(&place, &name)?, &device)?;
-                // It takes the lock itself.
+                // `receive_partition` takes the lock itself.
                 drop(lock);
                 engine.request_multicast(address, &format!("/{name}"), session, &|time| signals.sleep(time))?;
                 let session = client_session(engine, address, session);
@@ -97,7 +97,7 @@ pub const RESTORE: Function = Function {
             }
             _ => {
                 if place == Place::Repo {
-                    ensure_mounted(engine, address, "TORRENT needs none")?;
+                    ensure_mounted(engine, address, "TORRENT needs no share")?;
                 }
                 let image = engine.file(&place, &name)?;
                 restore(engine, &signals, &image, &device, io)?;
@@ -127,8 +127,8 @@ pub const DEPLOY: Function = Function {
         let (place, address) = repository(engine, words[0])?;
         let word = words.get(4).map_or("UNICAST", |word| *word).to_ascii_uppercase();
         let name = format!("{}.img", words[1]);
-        told(engine, &place, &name, words[0], io)?;
-        // Whatever keeps it from the partition has one number here.
+        report_image(engine, &place, &name, words[0], io)?;
+        // OpenGnsys' script has one exit code for every failure to restore.
         let failed = |error: Error| Error::new(Code::Image, format!("{}: {error}", words[1]));
         let mut seeds = None;
         let from = if place == Place::Cache {
@@ -164,7 +164,7 @@ pub const DEPLOY: Function = Function {
             (RESTORE.run)(engine, &direct, io).map_err(failed)?;
         } else {
             if from == Place::Repo {
-                ensure_mounted(engine, address, "TORRENT needs none")?;
+                ensure_mounted(engine, address, "TORRENT needs no share")?;
             }
             let image = engine.file(&from, &name)?;
             restore(engine, &signals, &image, &device, io).map_err(failed)?;
@@ -179,7 +179,7 @@ pub const DEPLOY: Function = Function {
     },
 };
 
-/// How an image is brought.
+/// The way an image is fetched.
 enum Protocol<'a> {
     Torrent(Session),
     Unicast,
@@ -187,31 +187,31 @@ enum Protocol<'a> {
 }
 
 impl Protocol<'_> {
-    /// Reads the protocol's word and what follows it.
+    /// Parses the protocol's name and its options.
     ///
     /// # Errors
-    /// [`Code::Format`]: it is none, or what follows is nothing for it.
+    /// [`Code::Format`]: unknown protocol, or options missing or wrong for it.
     fn parse<'a>(engine: &Engine, word: &str, options: Option<&'a str>) -> Result<Protocol<'a>, Error> {
         match word.to_ascii_uppercase().as_str() {
             "TORRENT" => Session::parse(options.unwrap_or(SESSION)).map(Protocol::Torrent),
             "UNICAST" => Ok(Protocol::Unicast),
             "MULTICAST" => {
-                let why = "MULTICAST wants its session: port:method:address:rate:clients:seconds";
+                let why = "MULTICAST needs a session: port:method:address:rate:clients:seconds";
                 let session = options.ok_or_else(|| Error::new(Code::Format, why))?;
-                // A session is the server's, who gets it from here.
+                // The session is passed on to the server.
                 engine.multicast_line(crate::engine::multicast::Role::Send, session, None)?;
                 Ok(Protocol::Multicast(session))
             }
-            "RSYNC" => Err(Error::new(Code::DontSyncImage, "synchronised images are not made here")),
+            "RSYNC" => Err(Error::new(Code::DontSyncImage, "synchronised images are not supported")),
             word => {
-                let why = format!("{word} is not spoken here: TORRENT, UNICAST and MULTICAST are");
+                let why = format!("unknown protocol {word}: use TORRENT, UNICAST or MULTICAST");
                 Err(Error::new(Code::Format, why))
             }
         }
     }
 }
 
-/// Brings `name` of the repository at `address` to the cache.
+/// Fetches `name` from the repository at `address` into the cache, if necessary.
 fn update(
     engine: &Engine,
     signals: &Signals,
@@ -225,7 +225,7 @@ fn update(
         return fetch::fetch(engine, signals, (address, name), *session, io);
     }
     let directory = engine.directory(&Place::Cache)?;
-    ensure_mounted(engine, address, "TORRENT needs none")?;
+    ensure_mounted(engine, address, "TORRENT needs no share")?;
     if let Protocol::Multicast(_) = how {
         engine.transfers_by("udp-receiver")?;
     }
@@ -253,19 +253,19 @@ fn update(
         _ => copy(&source, &image, &stop)?,
     }
     let again = engine.update_is_necessary(name, "UNICAST", true, io.out, &stop)?;
-    engine.ensure(!again, Code::UpdateCache, format!("{name} is not what the repository has: call it again"))?;
+    engine.ensure(!again, Code::UpdateCache, format!("{name} differs from the repository's: try again"))?;
     Ok(Fetched { image, is_fresh: true, seeding: None })
 }
 
-/// Copies an image; it has its name once all of it is there and is what the repository's checksum says, if it has one.
+/// Copies an image. It gets its name once it is complete and matches the repository's checksum, if there is one.
 fn copy(source: &Path, image: &Path, stop: &dyn Fn() -> bool) -> Result<(), Error> {
     let failed = |why: String| Error::new(Code::UpdateCache, format!("copy {}: {why}", source.display()));
     let broken = |error: std::io::Error| match error.kind() {
-        // A sparse image has fewer blocks than what is written of it.
+        // A sparse image occupies fewer blocks than its copy.
         std::io::ErrorKind::StorageFull => {
-            Error::new(Code::CacheSize, format!("{}: {error}: delete images that nobody needs", image.display()))
+            Error::new(Code::CacheSize, format!("{}: {error}: delete images that are not needed", image.display()))
         }
-        _ => failed(format!("{error}: call it again once the repository is back")),
+        _ => failed(format!("{error}: run this command again once the repository is back")),
     };
     let mut from = File::open(source).map_err(broken)?;
     let length = from.metadata().map_err(broken)?.len();
@@ -280,13 +280,13 @@ fn copy(source: &Path, image: &Path, stop: &dyn Fn() -> bool) -> Result<(), Erro
     let sum = drain(&mut from, take, stop).map_err(broken)?;
     let changed = copied != length || Sum::Full.current(source).is_some_and(|wanted| wanted != sum);
     if changed {
-        return Err(failed("it is not what its checksum says, or changed meanwhile".to_owned()));
+        return Err(failed("it does not match its checksum, or changed meanwhile".to_owned()));
     }
     to.finish().map_err(|error| failed(error.to_string()))?;
     beside::remove_derived(image).and_then(|()| Sum::Full.store(image, &sum)).map_err(broken)
 }
 
-/// A receiver's session for a server's: its port, whom to ask, how long to wait.
+/// The receiver's session for a server's `session`: port, server address, time-outs in seconds.
 fn client_session(engine: &Engine, address: &str, session: &str) -> String {
     let seconds = |variable| engine.env().get(variable).parse::<u32>().unwrap_or(0);
     let port = session.split(':').next().unwrap_or_default();
@@ -295,7 +295,7 @@ fn client_session(engine: &Engine, address: &str, session: &str) -> String {
     format!("{port}:{address}:{start}:{}", seconds("MCASTWAIT"))
 }
 
-/// The image as it should be restored: brought, or, when the repository is switched off, as the cache has it.
+/// The image to restore: up to date, or the cache's copy if that was asked for and the repository is switched off.
 fn current(
     engine: &Engine,
     signals: &Signals,
@@ -307,14 +307,14 @@ fn current(
     match update(engine, signals, (address, name), how, io) {
         Err(error) if error.code == Code::NotFound && *place == Place::Cache => {
             let kept = engine.find(place, name)?.filter(|image| image.is_file()).ok_or_else(|| error.clone())?;
-            engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &format!("{error}: as the cache has it"));
+            engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &format!("{error}: using the cached copy"));
             Ok(Fetched { image: kept, is_fresh: false, seeding: None })
         }
         done => done,
     }
 }
 
-/// Sees that the image fits the partition before it is brought, where the repository's share tells how large it is.
+/// Checks that the image fits the partition before it is fetched, if the mounted repository shows its size.
 ///
 /// # Errors
 /// [`Code::ImgSizePartition`]: it does not.
@@ -322,12 +322,12 @@ fn ensure_fits(engine: &Engine, address: &str, name: &str, device: &Device) -> R
     let shared = if address == repo_address(engine) { engine.find(&Place::Repo, name)? } else { None };
     match shared.map(|image| engine.image_for(&image, device)) {
         Some(Err(error)) if error.code == Code::ImgSizePartition => Err(error),
-        // What else is wrong with it is told when it is brought.
+        // Other errors are reported when it is fetched.
         _ => Ok(()),
     }
 }
 
-/// Seeds the image as the session says, if it was described; gives the seconds to go on for, too.
+/// Seeds the image if the session uploads and there is a torrent; also returns the seconds to seed for.
 fn seeding(fetched: Fetched, session: Session) -> Result<Option<(Seeding, u64)>, Error> {
     let seeding = match fetched.seeding {
         None if session.uploads && beside::with(&fetched.image, ".torrent").exists() => {
@@ -338,11 +338,11 @@ fn seeding(fetched: Fetched, session: Session) -> Result<Option<(Seeding, u64)>,
     Ok(seeding.map(|seeding| (seeding, session.seconds)))
 }
 
-/// Tells what is deployed, as far as it can be seen from here.
+/// Reports the image to be deployed, if it can be read from here.
 ///
 /// # Errors
-/// [`Code::ImageFile`]: it is no image.
-fn told(engine: &Engine, place: &Place, name: &str, word: &str, io: &mut Io) -> Result<(), Error> {
+/// [`Code::ImageFile`]: it is not an image.
+fn report_image(engine: &Engine, place: &Place, name: &str, word: &str, io: &mut Io) -> Result<(), Error> {
     let Some(image) = engine.find(place, name)?.filter(|image| image.is_file()) else { return Ok(()) };
     let info = engine.image_info(&image).map_err(|error| {
         Error::new(if error.code == Code::Image { Code::ImageFile } else { error.code }, error.detail)
@@ -353,7 +353,7 @@ fn told(engine: &Engine, place: &Place, name: &str, word: &str, io: &mut Io) -> 
     Ok(())
 }
 
-/// Has the lab's own script configure what was restored, if there is one.
+/// Configures the restored system with the lab's own script, if there is one.
 fn configure(engine: &Engine, words: &[&str], io: &mut Io) -> Result<(), Error> {
     let (custom, usual) = ("configureOsCustom", "configureOs");
     let line = match () {
@@ -363,11 +363,11 @@ fn configure(engine: &Engine, words: &[&str], io: &mut Io) -> Result<(), Error> 
     };
     let text = engine.text("MSG_SCRIPTS_OS_CONFIGURE");
     engine.say(io.out, Targets::LOG_SESSION, &format!("[90] {text}: {}", line.join(" ")));
-    // As in OpenGnsys, the image is restored whatever comes of it.
+    // As in OpenGnsys, the script's exit code does not matter: the image is restored.
     engine.tool(&line, "", io.out, &mut |_| ()).map(drop)
 }
 
-/// Restores, and lets the file system have all of its partition.
+/// Restores the image and grows the file system to the size of its partition.
 fn restore(engine: &Engine, signals: &Signals, image: &Path, device: &Device, io: &mut Io) -> Result<(), Error> {
     let info = engine.image_for(image, device)?;
     let text = format!("[55] {} -> {}", image.display(), device.path.display());
@@ -381,13 +381,13 @@ fn restore(engine: &Engine, signals: &Signals, image: &Path, device: &Device, io
     Ok(())
 }
 
-/// Tells that a step was done; what could not be, for want of a program, is left out and told as well.
+/// Reports that a step was done, or skipped because a program is missing.
 pub fn care(engine: &Engine, step: &str, device: &Device, done: Result<Step, Error>, io: &mut Io) -> Result<(), Error> {
     let text = format!("{step} {} {}", device.disk, device.partition.unwrap_or_default());
     match done? {
         Step::Done => engine.say(io.out, Targets::LOG_SESSION, &text),
         Step::Missing(program) => {
-            let text = format!("{text}: {program} is not installed: gone on without");
+            let text = format!("{text}: {program} is not installed: skipped");
             engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &text);
         }
         Step::Idle => {}
@@ -395,10 +395,10 @@ pub fn care(engine: &Engine, step: &str, device: &Device, done: Result<Step, Err
     Ok(())
 }
 
-/// Clears the logs of the person before the screen and tells what begins.
+/// Clears the session's logs and reports the start.
 pub fn begin(engine: &Engine, words: &[&str], io: &mut Io) -> Instant {
     for log in ["OGLOGSESSION", "OGLOGCOMMAND"] {
-        // A log that cannot be written to is left out.
+        // A log that cannot be written to is skipped.
         let _ = fs::write(engine.env().path(log), "");
     }
     let text = engine.text("MSG_SCRIPTS_START");
@@ -406,14 +406,14 @@ pub fn begin(engine: &Engine, words: &[&str], io: &mut Io) -> Instant {
     Instant::now()
 }
 
-/// Tells the end, and how long it took.
+/// Reports the end and the time taken.
 pub fn finish(engine: &Engine, begun: Instant, io: &mut Io) -> Result<Exit, Error> {
     let text = engine.text("MSG_SCRIPTS_TIME_TOTAL");
     engine.say(io.out, Targets::LOG_SESSION, &format!("[100] {text}: {}", clock(begun)));
     Ok(Exit::OK)
 }
 
-/// `2m 5s`, as OpenGnsys tells times.
+/// The time since `begun` in OpenGnsys' form: `2m 5s`.
 fn clock(begun: Instant) -> String {
     let seconds = begun.elapsed().as_secs();
     format!("{}m {}s", seconds / 60, seconds % 60)

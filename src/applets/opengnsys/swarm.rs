@@ -1,5 +1,5 @@
-//! What the torrents' functions and the scripts share: our own ctorrent, tracker and seeder as child processes, and
-//! sessions (`peer:60`).
+//! Shared by the torrent functions and the scripts: sessions (`peer:60`), and our own ctorrent, tracker and seeder as
+//! child processes.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -22,33 +22,33 @@ use crate::sys::signal::Signals;
 
 /// The port of a lab's tracker.
 pub const TRACKER_PORT: u16 = 6969;
-/// How long a download may bring nothing before it is given up, unless OGBOX_STALL says it: a server that begins hashes
-/// its images first.
+/// Time without progress after which a download is given up, unless `OGBOX_STALL` sets another: a server that starts
+/// hashes its images first.
 const STALL: Duration = Duration::from_secs(900);
-/// What ctorrent says once everything is there, downloaded now or before.
+/// Line of ctorrent once the data is complete, downloaded now or before.
 const WHOLE: &str = "Seed for others";
-/// What it says before the name of a torrent that it has made.
+/// Line of ctorrent that precedes the name of a torrent it has made.
 const MADE: &str = "Create metainfo file ";
 
-/// `mode:seconds`, as ogTorrentStart takes it.
+/// `mode:seconds`, an argument of ogTorrentStart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Whether it uploads: leechers do not.
+    /// Whether to upload: leechers do not.
     pub uploads: bool,
-    /// Whether it seeds also when there is nothing to download.
+    /// Whether to seed even if there is nothing to download.
     pub seeder: bool,
-    /// Seconds to seed for once all is done.
+    /// Seconds to seed for after the download.
     pub seconds: u64,
 }
 
 impl Session {
-    /// Reads a session.
+    /// Parses a session.
     ///
     /// # Errors
-    /// [`Code::Format`]: it is none.
+    /// [`Code::Format`]: `text` is not a session.
     pub fn parse(text: &str) -> Result<Session, Error> {
         let wrong =
-            || Error::new(Code::Format, format!("{text}: a session is peer|seeder|leecher:seconds, as peer:60"));
+            || Error::new(Code::Format, format!("{text}: a session is peer|seeder|leecher:seconds, such as peer:60"));
         let (mode, seconds) = text.split_once(':').ok_or_else(wrong)?;
         let (uploads, seeder) = match mode {
             "peer" | "PEER" => (true, false),
@@ -62,30 +62,29 @@ impl Session {
     }
 }
 
-/// One of our own applets, ready to be started as a process of its name.
+/// A command that runs one of our own applets as a process of its name.
 pub fn applet(name: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(name).stdin(Stdio::null());
     command
 }
 
-/// ctorrent to download or seed with for as long as this process runs: a second command must not find one at work that
-/// the first, killed, has left.
+/// A ctorrent command that ends with this process, so that a killed script leaves none behind for the next to meet.
 pub fn client() -> Command {
     let mut command = applet("ctorrent");
     command.arg("--attached");
     command
 }
 
-/// An error of a child that could not be started.
+/// The error for a child that could not be started.
 fn unstarted(name: &str, error: &std::io::Error) -> Error {
     Error::new(Code::NotExec, format!("start {name}: {error}"))
 }
 
-/// Starts an applet that goes on in the background.
+/// Starts an applet in the background.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not start.
+/// [`Code::NotExec`]: it cannot be started.
 pub fn start_daemon(name: &str, command: &mut Command) -> Result<Child, Error> {
     command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map_err(|error| unstarted(name, &error))
@@ -102,11 +101,11 @@ pub fn catch_signals() -> Result<Signals, Error> {
     Ok(signals)
 }
 
-/// Runs ctorrent to its end, its lines on standard output and in the command's log; tells whether everything was there
-/// at the end. A signal that ends this process is passed on; so is an end once `data` has not grown for too long.
+/// Runs ctorrent to its end with its lines on standard output and in the command's log; returns whether the data is
+/// complete. ctorrent is interrupted if this process is to end, or once `data` has not grown for too long.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not start.
+/// [`Code::NotExec`]: it cannot be started.
 pub fn ctorrent(
     engine: &Engine,
     signals: &Signals,
@@ -119,11 +118,10 @@ pub fn ctorrent(
     Ok(running.child.wait().is_ok_and(|status| status.success()) && whole)
 }
 
-/// Runs ctorrent as [`ctorrent`] does until everything is there, and gives the seeder that it is from then on; none when
-/// it ended before.
+/// Runs ctorrent as [`ctorrent`] does until the data is complete and returns it as a seeder; `None` if it ended before.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not start.
+/// [`Code::NotExec`]: it cannot be started.
 pub fn fetch_and_seed(
     engine: &Engine,
     signals: &Signals,
@@ -135,12 +133,12 @@ pub fn fetch_and_seed(
     if running.follow(engine, signals, Some(data), true, io) {
         return Ok(Some(Seeding::go_on(running, beside::with(data, Journal::END))));
     }
-    // It has said why.
+    // It has printed the reason.
     let _ = running.child.wait();
     Ok(None)
 }
 
-/// A ctorrent whose lines are read.
+/// A running ctorrent whose output is read.
 struct Running {
     child: Child,
     output: Option<BufReader<ChildStdout>>,
@@ -153,8 +151,8 @@ impl Running {
         Ok(Running { child, output })
     }
 
-    /// Tells its lines to the last one, or `until_whole` to the one that says that everything is there; whether that
-    /// one came.
+    /// Prints ctorrent's lines to its end, or with `until_whole` to the line that reports completion; returns whether
+    /// that line came.
     fn follow(
         &mut self,
         engine: &Engine,
@@ -193,24 +191,24 @@ impl Running {
     }
 }
 
-/// Asks a child to end in order.
+/// Asks a child to end in an orderly way.
 fn end(child: &Child) {
-    // It may have ended by itself.
+    // It may have ended already.
     let _ = kill_process(Pid::from_child(child), Signal::INT);
 }
 
-/// A seeder in the background, ended when it is dropped.
+/// A seeder in the background; ends when dropped.
 pub struct Seeding {
     child: Child,
-    /// What it may leave behind, and nobody will need.
+    /// The download's journal, to be removed at the end.
     journal: Option<PathBuf>,
 }
 
 impl Seeding {
-    /// Seeds `image`, which was verified, by the torrent beside it.
+    /// Seeds `image`, already verified, by the torrent beside it.
     ///
     /// # Errors
-    /// [`Code::NotExec`]: it does not start.
+    /// [`Code::NotExec`]: it cannot be started.
     pub fn start(image: &Path) -> Result<Seeding, Error> {
         let mut command = client();
         command.args(["-f", "-s"]).arg(image).arg(beside::with(image, ".torrent"));
@@ -219,9 +217,9 @@ impl Seeding {
         Ok(Seeding { child, journal: None })
     }
 
-    /// Who has just fetched everything, and goes on with the peers that it has.
+    /// Takes over a ctorrent that has completed its download and keeps its peers.
     fn go_on(running: Running, journal: PathBuf) -> Seeding {
-        // Lines that nobody reads would stop it, and so would their reader's end.
+        // A full or closed pipe would stop it, so its lines are read and discarded.
         std::thread::spawn(|| running.output.map(|mut output| std::io::copy(&mut output, &mut std::io::sink())));
         Seeding { child: running.child, journal: Some(journal) }
     }
@@ -231,12 +229,12 @@ impl Drop for Seeding {
     fn drop(&mut self) {
         end(&self.child);
         let _ = self.child.wait();
-        // The next download of this image removes it, too.
+        // A journal that stays is removed by the next download of this image.
         let _ = self.journal.as_deref().map(beside::remove);
     }
 }
 
-/// Makes `IMAGE.torrent`, announced at the tracker of `tracker`; an older one becomes `IMAGE.torrent.ant`.
+/// Makes `IMAGE.torrent` for the tracker on the host `tracker`; an old one becomes `IMAGE.torrent.ant`.
 ///
 /// # Errors
 /// [`Code::NotWrite`]: it cannot be made.
@@ -261,15 +259,15 @@ pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str,
     command.arg("--").arg(base);
     engine.say(io.out, Targets::NONE, &format!("ctorrent -t {} -u {url} -s {}", base.display(), torrent.display()));
     if !ctorrent(engine, signals, &mut command, None, io)? {
-        return Err(failed("ctorrent says why".to_owned()));
+        return Err(failed("ctorrent failed, see above".to_owned()));
     }
     before.map_or(Ok(()), |before| whole::write(&beside::with(&torrent, ".ant"), before)).map_err(gone)
 }
 
-/// Starts a tracker for the torrents in `directory`, unless one listens here; true when it did.
+/// Starts a tracker for the torrents in `directory`, unless one is listening here; returns whether it did.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not begin to listen.
+/// [`Code::NotExec`]: the tracker does not start to listen.
 pub fn start_tracker(engine: &Engine, signals: &Signals, directory: &Path) -> Result<bool, Error> {
     let at = SocketAddr::new(engine.address().parse().unwrap_or(Ipv4Addr::LOCALHOST.into()), TRACKER_PORT);
     let listens = || TcpStream::connect_timeout(&at, Duration::from_secs(1)).is_ok();
@@ -279,7 +277,7 @@ pub fn start_tracker(engine: &Engine, signals: &Signals, directory: &Path) -> Re
     let mut command = applet("bttrack");
     command.args(["--port", &TRACKER_PORT.to_string(), "--allow_get", "1", "--reannounce_interval", "30", "--dfile"]);
     command.arg(engine.env().rooted("/tmp/dstate")).arg("--allowed_dir").arg(directory);
-    // On an address that is made up for this PC, only there: others may have the rest.
+    // A loopback address belongs to one simulated PC; others on this machine use the rest.
     if at.ip().is_loopback() {
         command.args(["--bind", &at.ip().to_string()]);
     }
@@ -292,10 +290,10 @@ pub fn start_tracker(engine: &Engine, signals: &Signals, directory: &Path) -> Re
     Ok(true)
 }
 
-/// Starts a seeder of `directory`, unless one of it runs.
+/// Starts a seeder for `directory`, unless one is running.
 ///
 /// # Errors
-/// [`Code::NotExec`]: it does not start.
+/// [`Code::NotExec`]: it cannot be started.
 pub fn start_seeder(directory: &Path) -> Result<(), Error> {
     let words = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).unwrap_or_default();
     let seeds = |line: &[u8]| {

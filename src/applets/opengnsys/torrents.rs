@@ -12,7 +12,7 @@ use crate::engine::{Code, Error, Place, beside};
 use crate::storage::Journal;
 use crate::torrent::Metainfo;
 
-/// ogCreateTorrent: the image's name is without its extension.
+/// ogCreateTorrent: the image is named without its extension.
 pub const CREATE: Function = Function {
     format: "[str_REPOSITORY] [int_ndisk int_npart] Relative_path_file IpBttrack",
     examples: &["1 1 /aula1/winxp 10.1.15.23", "REPO /aula1/winxp 10.1.15.45"],
@@ -27,7 +27,7 @@ pub const CREATE: Function = Function {
     },
 };
 
-/// ogTorrentStart: only of this machine's own files, never of the repository's.
+/// ogTorrentStart: only for this machine's own files, never the repository's.
 pub const START: Function = Function {
     format: "[ CACHE | int_ndisk int_npart ] path_torrent mode:seconds",
     examples: &["CACHE /PS1_PH1.img.torrent seeder:10000", "/opt/opengnsys/cache/linux.iso.torrent peer:60"],
@@ -56,7 +56,7 @@ pub const START: Function = Function {
             swarm::ctorrent(engine, &signals, &mut command, None, io)?;
             return Ok(Exit::OK);
         }
-        // In the cache a lock is its process's, and nobody is locked out by one that was killed.
+        // A lock in the cache ends with its process, so a killed one locks nobody out.
         let cached = data.starts_with(engine.env().path("OGCAC"));
         let _lock = cached.then(|| engine.lock_image(&data)).transpose()?;
         print(io, if data.exists() { "Continuar con Descargar inicial no terminada." } else { "descarga inicial" })?;
@@ -77,9 +77,9 @@ pub const START: Function = Function {
         }
         command.args(["-C", "64", "-s"]).arg(&data).arg("-b").arg(&bitfield).arg(&torrent);
         let whole = swarm::ctorrent(engine, &signals, &mut command, None, io)?;
-        let why = format!("{}: the download broke off; called again, it goes on", data.display());
+        let why = format!("{}: the download was interrupted: the next call resumes it", data.display());
         engine.ensure(whole, Code::UpdateCache, why)?;
-        // What is whole wants neither.
+        // A complete image needs neither.
         [&beside::with(&data, Journal::END), &begun]
             .into_iter()
             .try_for_each(|path| beside::remove(path))
@@ -88,7 +88,7 @@ pub const START: Function = Function {
     },
 };
 
-/// ogShareTorrent: in the background, for as long as ctorrent does by itself.
+/// ogShareTorrent: seeds in the background for ctorrent's default time.
 pub const SHARE: Function = Function {
     format: FILE,
     examples: &["REPO /aula1/winxp", "CACHE /winxp"],
@@ -104,7 +104,8 @@ pub const SHARE: Function = Function {
     },
 };
 
-/// ogReceiveTorrent: to the cache, then seeds for 20 seconds. What was there already is not seeded, as by its namesake.
+/// ogReceiveTorrent: downloads into the cache, then seeds for 20 seconds. Like its namesake it does not seed an image
+/// that was there already.
 pub const RECEIVE: Function = Function {
     format: FILE,
     examples: &["REPO /aula1/winxp"],
@@ -126,7 +127,7 @@ pub const RECEIVE: Function = Function {
             remove_other(&part, &wanted).map_err(unwritten)?;
             let mut command = client();
             command.args(["--leave", "0", "-s"]).arg(&part).arg("-b").arg(&bitfield).arg(&torrent);
-            let why = format!("the download of {name} broke off; called again, it goes on");
+            let why = format!("the download of {name} was interrupted: the next call resumes it");
             let whole = swarm::ctorrent(engine, &signals, &mut command, Some(&part), io)?;
             engine.ensure(whole, Code::UpdateCache, why)?;
             beside::remove_derived(&image).and_then(|()| whole::finish(&part, &image)).map_err(unwritten)?;
@@ -147,7 +148,7 @@ pub const RECEIVE: Function = Function {
     },
 };
 
-/// ogStartTracker: of the cache's torrents, without a cache of the repository's.
+/// ogStartTracker: for the cache's torrents, or the repository's if there is no cache.
 pub const START_TRACKER: Function = Function {
     format: "",
     examples: &[],
@@ -159,7 +160,7 @@ pub const START_TRACKER: Function = Function {
     },
 };
 
-/// Reads a .torrent, which must describe the file that it is called after.
+/// Reads a .torrent, which must describe the file it is named after.
 fn described(torrent: &Path) -> Result<Metainfo, Error> {
     let metainfo = Metainfo::read(torrent).map_err(|error| Error::new(Code::NotFound, error.to_string()))?;
     let file = torrent.with_extension("");
@@ -167,13 +168,13 @@ fn described(torrent: &Path) -> Result<Metainfo, Error> {
     Ok(metainfo)
 }
 
-/// Removes what was begun of another image of that name, as its length tells: it is in the way.
+/// Removes a partial download of another image of the same name, recognised by its length.
 fn remove_other(begun: &Path, wanted: &Metainfo) -> std::io::Result<()> {
     let is_other = begun.metadata().is_ok_and(|metadata| metadata.len() != wanted.geometry.length());
     if is_other { beside::remove(begun) } else { Ok(()) }
 }
 
-/// Whether `image` is what `torrent` describes, by all of its pieces.
+/// Whether `image` matches `torrent` in every piece.
 fn is_whole(image: &Path, torrent: &Path) -> bool {
     let mut command = applet("ctorrent");
     command.arg("-c").arg("-b").arg(beside::with(image, ".torrent.bfog")).arg("-s").arg(image).arg(torrent);
@@ -181,7 +182,7 @@ fn is_whole(image: &Path, torrent: &Path) -> bool {
     image.exists() && command.output().is_ok_and(|output| said(output).trim_end().ends_with("(100%)"))
 }
 
-/// The functions of torrents have another number for it.
+/// Maps a missing cache to the exit code that the torrent functions have for it.
 fn no_cache(error: Error) -> Error {
     if error.code == Code::NotCache { Error::new(Code::NotFound, error.detail) } else { error }
 }

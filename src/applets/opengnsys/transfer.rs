@@ -1,4 +1,5 @@
-//! ogMcast… and ogUcast…: files and partitions from one PC to others by udpcast and mbuffer, and the lines that do it.
+//! ogMcast… and ogUcast…: sending files and partitions from one PC to others with udpcast and mbuffer, and printing the
+//! command lines that do it.
 
 use super::{Function, paths, print, split_file};
 use crate::applets::{Exit, Io};
@@ -7,7 +8,7 @@ use crate::engine::multicast::Role;
 use crate::engine::{Code, Engine, Error, Targets, beside, syntax};
 use crate::sys::signal::Signals;
 
-/// A way to transfer.
+/// The way of a transfer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     Multicast,
@@ -30,7 +31,7 @@ impl By {
         }
     }
 
-    /// The whole line of a partition.
+    /// The whole command line for a partition.
     fn partition(self, engine: &Engine, role: Role, words: &[&str; 4]) -> Result<String, Error> {
         let [session, device, tool, compressor] = *words;
         let line = self.line(engine, role, session, None)?;
@@ -82,7 +83,7 @@ pub const MCAST_SEND_FILE: Function = Function {
     },
 };
 
-/// ogMcastReceiverFile: the file has its name once all of it is there.
+/// ogMcastReceiverFile: the file gets its name once it is complete.
 pub const MCAST_RECEIVE_FILE: Function = Function {
     format: "port[:ip_server:seconds:seconds] [ str_repo | int_ndisk int_npartition ] path_file",
     examples: &["9000 CACHE /aula1/winxp.img"],
@@ -94,10 +95,11 @@ pub const MCAST_RECEIVE_FILE: Function = Function {
     },
 };
 
-/// Receives a file by multicast under its name.
+/// Receives a file by multicast; it gets the name `path` once it is complete.
 ///
 /// # Errors
-/// [`Code::McastSyntax`], [`Code::NotExec`]; [`Code::McastReceiverFile`]: nothing came, or it broke off; nothing is left.
+/// [`Code::McastSyntax`], [`Code::NotExec`]; [`Code::McastReceiverFile`]: nothing came, or the transfer was cut off; no
+/// partial file is left then.
 pub fn receive_file(engine: &Engine, session: &str, path: &std::path::Path, io: &mut Io) -> Result<(), Error> {
     let part = beside::with(path, ".mcast");
     let line = engine.multicast_line(Role::Receive, session, Some(&part.to_string_lossy()))?;
@@ -106,7 +108,7 @@ pub fn receive_file(engine: &Engine, session: &str, path: &std::path::Path, io: 
     let done = engine.transfer(&line, &["udp-receiver"], Code::McastReceiverFile);
     let done = done.and_then(|()| whole::finish(&part, path).map_err(failed));
     if done.is_err() {
-        // It may not have come to that.
+        // The file may not exist yet.
         let _ = beside::remove(&part);
     }
     done
@@ -144,7 +146,7 @@ pub const UCAST_RECEIVE_PARTITION: Function = Function {
     run: |engine, words, io| partition(engine, By::Unicast, Role::Receive, words, io),
 };
 
-/// ogMcastRequest: asks the repository to begin to send.
+/// ogMcastRequest: asks the repository to start sending.
 pub const REQUEST: Function = Function {
     format: "path_file port:method:address:rate:clients:seconds",
     examples: &["/aula1/winxp.img 9000:full-duplex:239.194.17.2:70M:20:120"],
@@ -172,11 +174,11 @@ fn line(engine: &Engine, by: By, words: &[&str]) -> Result<String, Error> {
             by.partition(engine, Role::Receive, &[session, device, tool, level])
         }
         _ if words.len() == 4 => Err(Error::usage(engine.name(), SYNTAX)),
-        _ => Err(Error::new(code, format!("{operation} is no operation of {} words: {SYNTAX}", words.len()))),
+        _ => Err(Error::new(code, format!("{operation} with {} arguments is unknown: {SYNTAX}", words.len()))),
     }
 }
 
-/// Sends or receives the partition that the first two words name, which is nobody else's meanwhile.
+/// Sends or receives the partition that the first two words number, locked meanwhile.
 fn partition(engine: &Engine, by: By, role: Role, words: &[&str], io: &mut Io) -> Result<Exit, Error> {
     let device = paths::partition(engine, &words[..2])?;
     receive_or_send(engine, by, role, &device, &[words[2], words[3], words[4]], io)?;
@@ -194,13 +196,13 @@ fn receive_or_send(
     let code = match (by, role) {
         (By::Unicast, Role::Send) => Code::UcastSendPartition,
         (By::Unicast, Role::Receive) => Code::UcastReceiverPartition,
-        // OpenGnsys has the one code for both.
+        // OpenGnsys has one code for both.
         (By::Multicast, _) => Code::McastSendPartition,
     };
     let path = device.path.to_string_lossy();
     let whole = by.partition(engine, role, &[session, &path, tool, compressor])?;
     let line = match role {
-        // Ours compares checksums and expands by itself.
+        // ogbox verifies checksums and decompresses by itself.
         Role::Receive if tool.to_ascii_lowercase().starts_with("partclone") => {
             let line = by.line(engine, role, session, None)?;
             format!("{line} | ogbox image restore - {path}")

@@ -1,4 +1,4 @@
-//! ogUcastSendFile, ogUcastReceiverFile: a file from one PC to others; mbuffer may be the other end.
+//! ogUcastSendFile, ogUcastReceiverFile: sending a file from one PC to others; mbuffer may be the other end.
 
 use super::{Function, split_file};
 use crate::applets::Exit;
@@ -21,7 +21,7 @@ pub const SEND_FILE: Function = Function {
     },
 };
 
-/// ogUcastReceiverFile: OpenGnsys has its error code, but not the function.
+/// ogUcastReceiverFile: OpenGnsys has an error code for it, but not the function.
 pub const RECEIVE_FILE: Function = Function {
     format: "port:ip_master [ str_repo | int_ndisk int_npartition ] path_file",
     examples: &["8000:172.17.36.249 CACHE /aula1/winxp.img"],

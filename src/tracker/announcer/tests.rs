@@ -238,8 +238,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens: started first at each tracker, completed answered at most once, never two announces
-    /// less than 5 s apart to one tracker that answered (but for completed), always another one to come.
+    /// Always: `started` comes first at each tracker, `completed` is answered at most once, two announces to a
+    /// tracker that answered are at least 5 s apart (except `completed`), and another one follows.
     #[test]
     fn the_order_of_events_holds(steps in prop::collection::vec(step(), 0..200), trackers in 1usize..4, seed: u64) {
         let urls = (0..trackers).map(|at| vec![at.to_string()]).collect();

@@ -1,4 +1,4 @@
-//! Trackers of one answer, on loopback.
+//! The client against trackers on loopback that give one answer.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -27,7 +27,7 @@ fn client() -> Client {
     Client::new("test/1", Ipv4Addr::UNSPECIFIED.into(), Duration::from_secs(5))
 }
 
-/// Answers one connection with `reply` and gives the head of the request.
+/// Answers one connection with `reply` and returns the head of the request.
 fn http(reply: Vec<u8>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/announce", listener.local_addr().unwrap());
@@ -35,7 +35,7 @@ fn http(reply: Vec<u8>) -> (String, JoinHandle<Vec<String>>) {
         let (mut stream, _) = listener.accept().unwrap();
         let lines = BufReader::new(stream.try_clone().unwrap()).lines();
         let head = lines.map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
-        // The client may have gone before it read all of it.
+        // The client may close before it has read everything.
         let _ = stream.write_all(&reply);
         head
     });

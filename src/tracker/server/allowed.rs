@@ -1,10 +1,9 @@
-//! What may be tracked: the .torrent files below a directory (`--allowed_dir`) or the info-hashes of a list
-//! (`--allowed_list`).
+//! The torrents that may be tracked: the .torrent files below a directory (`--allowed_dir`) or the info-hashes of a
+//! list (`--allowed_list`).
 //!
-//! A file is read again only when its inode, size or time has changed, so that a look at ten thousand of them
-//! costs as many stat(2)s. A half-written or hostile file is refused once, with a warning, and looked at again
-//! when it changes. A directory that cannot be read keeps what was known of it: a file server that is away for
-//! a moment must not end every swarm.
+//! A file is read again only if its inode, size or time has changed, so that a scan of ten thousand files costs as
+//! many stat(2)s. A half-written or hostile file is refused once, with a warning, and read again when it changes. If
+//! a directory cannot be read, its torrents stay listed: a file server's short absence must not end every swarm.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -19,56 +18,56 @@ use crate::base::tree::walk;
 use crate::torrent::bencode::{self, Value};
 use crate::torrent::{InfoHash, Metainfo};
 
-/// Where the list of what may be tracked comes from.
+/// The source of the list of torrents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The .torrent files below this directory; `controls`: their `failure reason` and `warning message` count.
+    /// The .torrent files below a directory.
     Directory {
         /// The directory.
         path: PathBuf,
-        /// `--allowed_controls`.
+        /// Whether `failure reason` and `warning message` in the files apply (`--allowed_controls`).
         controls: bool,
     },
-    /// A file of info-hashes, 40 hex digits a line.
+    /// A file of info-hashes, one per line in 40 hex digits.
     List(PathBuf),
 }
 
 #[derive(Debug)]
 struct Known {
     stamp: Stamp,
-    /// None: it is no torrent, as has been said.
+    /// `None` if it is not a valid torrent, which has been logged.
     torrent: Option<(InfoHash, Arc<Listing>)>,
 }
 
-/// The list of what may be tracked and how it changes.
+/// The list of torrents that may be tracked, and the state needed to notice changes.
 #[derive(Debug)]
 pub struct Allowed {
     source: Source,
     files: HashMap<PathBuf, Known>,
     /// Stamp of the list file.
     list: Option<Stamp>,
-    /// What has been complained of, so that it is said once.
+    /// Warnings of the last scan, so that each is logged once.
     complained: HashSet<String>,
 }
 
-/// What a look at the source gave.
+/// The result of a scan of the source.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// All that may be tracked now; None: nothing has changed.
+    /// All torrents that may be tracked now; `None` if nothing has changed.
     pub listings: Option<HashMap<InfoHash, Arc<Listing>>>,
-    /// Directories that were looked at.
+    /// Directories that were read.
     pub directories: Vec<PathBuf>,
     /// Lines for the log.
     pub lines: Vec<String>,
 }
 
 impl Allowed {
-    /// Nothing is known yet; [`look`](Self::look) changes that.
+    /// An empty list, to be filled by [`look`](Self::look).
     pub fn new(source: Source) -> Allowed {
         Allowed { source, files: HashMap::new(), list: None, complained: HashSet::new() }
     }
 
-    /// Looks at the source.
+    /// Scans the source.
     pub fn look(&mut self) -> Change {
         match self.source.clone() {
             Source::Directory { path, controls } => self.look_below(&path, controls),
@@ -146,7 +145,7 @@ impl Allowed {
                     match std::str::from_utf8(line).ok().and_then(|line| line.parse::<InfoHash>().ok()) {
                         Some(hash) => _ = listings.insert(hash, Arc::new(Listing::default())),
                         None => change.lines.push(format!(
-                            "**warning** line {} of {} is no info-hash; passed over",
+                            "**warning** line {} of {} is not an info-hash; skipped",
                             at + 1,
                             path.display()
                         )),
@@ -164,7 +163,7 @@ impl Allowed {
         change
     }
 
-    /// Says what has not been said the last time.
+    /// Logs the warnings that the last scan did not have.
     fn complain(&mut self, complaints: HashSet<String>, change: &mut Change) {
         change.lines.extend(complaints.difference(&self.complained).cloned());
         self.complained = complaints;

@@ -1,6 +1,6 @@
-//! Announces and scrapes over HTTP: from a query string to a question, from an answer to bencode.
+//! Announces and scrapes over HTTP: parsing query strings, bencoding answers.
 //!
-//! Names, checks and words of BitTornado's `bttrack`. Of what clients send, only what decides the answer is
+//! Names, checks and error texts are those of BitTornado's `bttrack`. Only the parameters that decide the answer are
 //! read: info_hash, peer_id, port (or cryptoport), left, event, numwant, compact, no_peer_id, ip.
 
 use std::net::IpAddr;
@@ -13,38 +13,38 @@ use crate::torrent::{InfoHash, PeerId};
 use crate::tracker::message::Event;
 use crate::tracker::query;
 
-/// Peers of one reply at most.
+/// Most peers in a reply.
 pub const MOST_PEERS: usize = 1024;
 
-/// What the query of an announce says.
+/// The query of an announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// The torrent.
     pub info_hash: InfoHash,
-    /// All else, or what is wrong with it: a torrent that may not be tracked is refused before that is told.
+    /// The other parameters, or their error: a torrent that may not be tracked is refused before such an error counts.
     pub rest: Result<Rest, &'static str>,
 }
 
-/// What the query of an announce says besides the torrent.
+/// The parameters of an announce besides the torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rest {
-    /// What the peer calls itself.
+    /// The peer's id.
     pub id: PeerId,
-    /// Where it listens; 0: nowhere.
+    /// The port it listens on; 0 for none.
     pub port: u16,
-    /// Bytes it misses.
+    /// Bytes it lacks.
     pub left: u64,
-    /// Why it announces.
+    /// The reason of the announce.
     pub event: Event,
-    /// Peers it wants.
+    /// The number of peers it wants.
     pub wanted: Option<usize>,
     /// The form in which it wants them.
     pub form: Form,
-    /// The address it says it has.
+    /// The address it claims to have.
     pub ip: Option<IpAddr>,
 }
 
-/// In what form peers are listed.
+/// The form of a list of peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Packed addresses (BEP 23, BEP 7).
@@ -56,10 +56,10 @@ pub enum Form {
 }
 
 impl Query {
-    /// Reads the query of an announce.
+    /// Parses the query of an announce.
     ///
     /// # Errors
-    /// What is missing, when it is the info-hash.
+    /// The info-hash is missing or malformed.
     pub fn read(text: &[u8]) -> Result<Query, &'static str> {
         let (mut info_hash, mut id, mut port, mut cryptoport, mut left) = (None, None, None, None, None);
         let (mut event, mut wanted, mut compact, mut no_peer_id, mut ip) = (None, None, false, false, None);
@@ -111,13 +111,13 @@ impl Query {
     }
 }
 
-/// Exactly 20 escaped bytes.
+/// Unescapes a value of exactly 20 bytes.
 fn twenty(value: &[u8]) -> Option<[u8; 20]> {
     let mut bytes = [0; 20];
     (percent::unescape_into(value, &mut bytes)? == 20).then_some(bytes)
 }
 
-/// An escaped IP address that somebody can be reached at.
+/// Parses an escaped IP address; `None` unless a peer can be reached at it.
 fn address(value: &[u8]) -> Option<IpAddr> {
     let mut text = [0; 45];
     let length = percent::unescape_into(value, &mut text)?;
@@ -127,7 +127,7 @@ fn address(value: &[u8]) -> Option<IpAddr> {
     reachable.then_some(ip)
 }
 
-/// The info-hashes a scrape names; those that are none are passed over. At most one for each 20 bytes of it.
+/// The info-hashes in the query of a scrape, without malformed ones. At most one per 20 bytes of the query.
 pub fn hashes(text: &[u8]) -> Vec<InfoHash> {
     query::pairs(text)
         .filter(|(name, _)| *name == b"info_hash")
@@ -135,7 +135,7 @@ pub fn hashes(text: &[u8]) -> Vec<InfoHash> {
         .collect()
 }
 
-/// The body of an announce's reply, with the asker's address (BEP 24).
+/// The body of the reply to an announce, with the asker's address (BEP 24).
 pub fn reply(answer: &Answer, peers: &[(Address, PeerId)], form: Form, asker: IpAddr, out: Vec<u8>) -> Vec<u8> {
     let mut out = Encoder::onto(out);
     out.dict(|reply| {
@@ -176,7 +176,7 @@ fn compact_peers(reply: &mut Dict, peers: &[(Address, PeerId)]) {
     }
 }
 
-/// The body of a scrape's reply; `names`: the torrents' names are shown.
+/// The body of the reply to a scrape; with `names` it has the torrents' names.
 pub fn scrape(counts: &[Counts], names: bool) -> Vec<u8> {
     let mut out = Encoder::new();
     out.dict(|reply| {

@@ -1,4 +1,4 @@
-//! How a tracker is set up.
+//! The settings of a tracker.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::allowed::Source;
 use super::store::Rules;
 
-/// Which scrapes are answered.
+/// The scrapes that are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScrapeAllowed {
     /// None.
@@ -18,66 +18,66 @@ pub enum ScrapeAllowed {
     Full,
 }
 
-/// Whose word on its own address is taken (`ip=`, X-Forwarded-For).
+/// The peers whose own statement of their address (`ip=`, X-Forwarded-For) is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverrideIp {
-    /// Everybody's.
+    /// All.
     Everybody,
-    /// That of machines on local networks; proxies are not believed.
+    /// Machines on local networks; proxies are not trusted.
     Local,
 }
 
-/// How a tracker is set up. Times of the namesake's options are in seconds there.
+/// The settings of a tracker.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen, TCP and, if [`udp`](Self::udp), UDP.
+    /// Addresses to listen on, by TCP and, if [`udp`](Self::udp), UDP.
     pub listen: Vec<SocketAddr>,
-    /// UDP is answered on the same port.
+    /// Whether UDP is answered on the same port.
     pub udp: bool,
-    /// How announces are answered.
+    /// The rules for answering announces.
     pub rules: Rules,
-    /// What may be tracked; None: see [`Rules::closed`].
+    /// The source of the torrents that may be tracked; for `None` see [`Rules::closed`].
     pub source: Option<Source>,
-    /// Time between two looks at the source and the IP lists at most.
+    /// Most time between two scans of the source and the IP lists.
     pub rescan: Duration,
     /// The state file.
     pub dfile: PathBuf,
-    /// Time between two saves of it.
+    /// Time between two saves of the state.
     pub save_interval: Duration,
-    /// The log; None: standard output.
+    /// The log file; `None` for standard output.
     pub logfile: Option<PathBuf>,
-    /// Time between two writes of the log at most.
+    /// Most time between two writes of the log.
     pub flush_interval: Duration,
-    /// Time within which a request must be whole, and an idle connection is closed.
+    /// Time within which a whole request must arrive, and after which an idle connection is closed.
     pub socket_timeout: Duration,
-    /// Who may ask; None: everybody.
+    /// The list of addresses that may send requests; `None` for all.
     pub allowed_ips: Option<PathBuf>,
-    /// Who may not ask.
+    /// The list of addresses that may not.
     pub banned_ips: Option<PathBuf>,
-    /// The names of addresses (hosts(5)).
+    /// The file with the names of addresses (hosts(5)).
     pub hosts: PathBuf,
-    /// Who is asked for the names of others (resolv.conf(5)); None: nobody.
+    /// The file with the name servers to ask for other names (resolv.conf(5)); `None` for no lookups.
     pub resolv_conf: Option<PathBuf>,
-    /// The file with the token that lets its bearer publish torrents; None: nobody may.
+    /// The file with the token that permits publishing torrents; `None` to forbid it.
     pub publish_token: Option<PathBuf>,
-    /// `/file` is answered.
+    /// Whether `/file` is answered.
     pub allow_get: bool,
-    /// Which scrapes are answered.
+    /// The scrapes that are answered.
     pub scrape: ScrapeAllowed,
-    /// Clients that want dictionaries are refused.
+    /// Whether clients that want dictionaries are refused.
     pub compact_required: bool,
-    /// Whose word on its own address is taken.
+    /// The peers whose own statement of their address is accepted.
     pub override_ip: OverrideIp,
-    /// `/` is answered.
+    /// Whether `/` is answered.
     pub show_infopage: bool,
-    /// `/` sends readers here instead.
+    /// A URL that `/` redirects to.
     pub infopage_redirect: Option<String>,
-    /// Names of torrents are shown.
+    /// Whether names of torrents are shown.
     pub show_names: bool,
     /// The file served as `/favicon.ico`.
     pub favicon: Option<PathBuf>,
-    /// Threads that answer.
+    /// Worker threads.
     pub workers: usize,
-    /// Connections kept open at most, if the system allows as many.
+    /// Most connections kept open, if the system allows as many.
     pub most_connections: usize,
 }

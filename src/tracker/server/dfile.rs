@@ -1,8 +1,8 @@
-//! The state file (`--dfile`): the bencoded dictionary that BitTornado and BitTorrent 3.4.2 keep, so that each
-//! can read the other's. Saved whole under another name, then renamed; a corrupt one is set aside.
+//! The state file (`--dfile`): the bencoded dictionary of BitTornado and BitTorrent 3.4.2, so that each can read the
+//! other's. Replaced atomically; a corrupt one is set aside.
 //!
-//! `peers` is a dictionary info-hash → peer id → {ip, port, left, …}, `completed` one info-hash → number.
-//! What else the namesakes keep there (their parsed directory) is made anew at each start and not written.
+//! `peers` is a dictionary info-hash → peer id → {ip, port, left, …}, `completed` one info-hash → number. The
+//! namesakes' other entries (their parsed directory) are not written, since they are made anew at each start.
 
 use std::fs;
 use std::io;
@@ -14,17 +14,17 @@ use crate::base::whole;
 use crate::torrent::bencode::{self, Encoder};
 use crate::torrent::{InfoHash, PeerId};
 
-/// Bytes of the largest state that is read.
+/// Largest state that is read, bytes.
 const LARGEST: u64 = 256 << 20;
 
-/// What became of reading a state.
+/// The outcome of reading a state.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Loaded {
-    /// There was none.
+    /// There was no state.
     Absent,
-    /// So many peers were put back.
+    /// This many peers were restored.
     Peers(usize),
-    /// It was corrupt and is now under this name.
+    /// It was corrupt and has been renamed to this.
     SetAside(PathBuf),
 }
 
@@ -73,10 +73,10 @@ pub fn save(state: &[u8], path: &Path) -> io::Result<()> {
     whole::write(path, state)
 }
 
-/// Puts the state of `path` into `store`.
+/// Restores the state of `path` into `store`.
 ///
 /// # Errors
-/// It is there and cannot be read, or it is corrupt and cannot be set aside.
+/// The file exists and cannot be read, or it is corrupt and cannot be set aside.
 pub fn load(path: &Path, store: &Store) -> io::Result<Loaded> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -98,8 +98,8 @@ pub fn load(path: &Path, store: &Store) -> io::Result<Loaded> {
     }
 }
 
-/// Puts the state `bytes`, saved `age` seconds ago, into `store`, and gives how many peers are there then; None, and
-/// nothing restored, when it is no state.
+/// Restores the state `bytes`, saved `age` seconds ago, into `store` and returns its number of peers; `None`, with
+/// nothing restored, if `bytes` is not a valid state.
 pub fn restore(bytes: &[u8], store: &Store, age: u32) -> Option<usize> {
     let state = bencode::decode(bytes).ok()?;
     let (mut completed, mut peers) = (Vec::new(), Vec::new());
@@ -116,7 +116,7 @@ pub fn restore(bytes: &[u8], store: &Store, age: u32) -> Option<usize> {
             let id = PeerId(id.try_into().ok()?);
             let port = u16::try_from(peer.get(b"port")?.int()?).ok()?;
             let left = u64::try_from(peer.get(b"left")?.int()?).ok()?;
-            // The namesake may know a peer by a host name; nobody can be sent there.
+            // The namesake may have host names, which cannot be sent to peers.
             if let Ok(ip) = peer.get(b"ip")?.str()?.parse::<IpAddr>() {
                 peers.push((hash, SocketAddr::new(ip, port), id, left));
             }

@@ -1,44 +1,44 @@
-//! HTTP as far as a tracker needs it: the head of a request as a value, and replies as bytes (RFC 9112).
+//! The part of HTTP that a tracker needs: parsing the head of a request, writing replies (RFC 9112).
 //!
-//! Hostile input: a head is at most [`MAX_HEAD`] bytes and [`MAX_HEADERS`] lines, nothing is allocated to
-//! read it. As the namesake does, a request line of two words is HTTP/0.9 and lines may end in a bare LF.
-//! No chunked bodies: who wants to send one is told 411.
+//! Hostile input: a head is at most [`MAX_HEAD`] bytes and [`MAX_HEADERS`] lines, and nothing is allocated to read it.
+//! As in the namesake, a request line of two words is HTTP/0.9 and lines may end in a bare LF. Chunked bodies are
+//! refused with 411.
 
 use kernels::scan::{find, find_control};
 
 use crate::tracker::query::split;
 
-/// Bytes of the longest head that is read.
+/// Longest head that is read, bytes.
 pub const MAX_HEAD: usize = 8 << 10;
-/// Lines of the longest head that is read.
+/// Most lines of a head.
 pub const MAX_HEADERS: usize = 64;
 
-/// What is to be done.
+/// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Give it.
+    /// Return the resource.
     Get,
-    /// Give what Get would, without the body.
+    /// Return what Get would, without the body.
     Head,
-    /// Keep it.
+    /// Store the body.
     Put,
 }
 
-/// Which HTTP is spoken.
+/// The version of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// No version in the request: a reply without a head.
     V09,
-    /// One request a connection, unless asked for more.
+    /// One request per connection unless the client asks for more.
     V10,
-    /// Several requests a connection, unless asked for one.
+    /// Several requests per connection unless the client asks for one.
     V11,
 }
 
-/// The head of a request; it borrows what came in.
+/// The head of a request, borrowed from the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// What is to be done.
+    /// The method.
     pub method: Method,
     /// The whole request line, for the log.
     pub line: &'a [u8],
@@ -46,26 +46,26 @@ pub struct Head<'a> {
     pub path: &'a [u8],
     /// The part of the target after the `?`.
     pub query: &'a [u8],
-    /// Which HTTP is spoken.
+    /// The version of HTTP.
     pub version: Version,
     headers: &'a [u8],
 }
 
-/// Why a head was refused.
+/// The reason why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// Longer than [`MAX_HEAD`] or of more than [`MAX_HEADERS`] lines.
+    /// Longer than [`MAX_HEAD`] bytes or [`MAX_HEADERS`] lines.
     TooLong,
-    /// Not two or three words, or a version that is none.
+    /// Not two or three words, or an unknown version.
     RequestLine,
-    /// A method this server does not have.
+    /// An unsupported method.
     Method,
     /// A header line without a colon, or with a control character.
     Header,
 }
 
 impl Malformed {
-    /// Status code and what to say.
+    /// Status code and text of the reply.
     pub fn status(self) -> (u16, &'static str) {
         match self {
             Malformed::TooLong => (431, "you sent me garbage - endless headers\n"),
@@ -77,10 +77,10 @@ impl Malformed {
 }
 
 impl<'a> Head<'a> {
-    /// Reads the head at the front of `bytes` and gives it with its length; None while its end has not come.
+    /// Parses the head at the front of `bytes` and returns it with its length; `None` until it is complete.
     ///
     /// # Errors
-    /// A head that is none, as soon as that can be told.
+    /// The head is malformed, reported as soon as that is clear.
     pub fn read(bytes: &'a [u8]) -> Result<Option<(Head<'a>, usize)>, Malformed> {
         // A blank line before a request is allowed (RFC 9112, 2.2).
         let skipped = bytes.iter().take(4).take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -115,7 +115,7 @@ impl<'a> Head<'a> {
         Err(Malformed::TooLong)
     }
 
-    /// The first header called `name` (lower case), without the blanks around it.
+    /// The first header called `name` (lower case), without surrounding blanks.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let mut rest = self.headers;
         while let Some(end) = find(rest, b'\n') {
@@ -128,7 +128,7 @@ impl<'a> Head<'a> {
         None
     }
 
-    /// The connection stays open after the reply.
+    /// Whether the connection stays open after the reply.
     pub fn keeps_alive(&self) -> bool {
         let says = |word: &str| {
             self.header("connection").is_some_and(|value| {
@@ -143,7 +143,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Without a control character but tabs.
+/// Whether `line` has no control characters other than tabs.
 fn is_text(mut line: &[u8]) -> bool {
     while let Some(at) = find_control(line, [0x7f; 2]) {
         if line[at] != b'\t' {
@@ -174,7 +174,7 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, Malformed> {
         b"PUT" if version != Version::V09 => Method::Put,
         _ => return Err(Malformed::Method),
     };
-    // A proxy's form of the target carries scheme and host.
+    // A proxy's form of the target includes scheme and host.
     let target = match target.strip_prefix(b"http://") {
         Some(rest) => rest.iter().position(|byte| *byte == b'/').map_or(&b"/"[..], |slash| &rest[slash..]),
         None => target,
@@ -195,16 +195,16 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, Malformed> {
 pub struct Reply<'a> {
     /// Status code.
     pub code: u16,
-    /// Its words; the namesake says `Not Authorized` with a 200.
+    /// The reason phrase; the namesake has `Not Authorized` with a 200.
     pub reason: &'a str,
     /// Content-Type.
     pub kind: &'a str,
-    /// Further headers, each line ended by CR LF.
+    /// Further headers, each terminated by CR LF.
     pub headers: &'a str,
 }
 
 impl Reply<'_> {
-    /// Appends head and `body` in the form that answers `head`; gives whether the connection stays open.
+    /// Appends head and `body` to `out`, in the form for the request's `method` and `version`; returns `keep_alive`.
     pub fn write(&self, method: Method, version: Version, keep_alive: bool, body: &[u8], out: &mut Vec<u8>) -> bool {
         if version != Version::V09 {
             let name = if version == Version::V10 { "HTTP/1.0 " } else { "HTTP/1.1 " };
@@ -341,7 +341,7 @@ mod tests {
             }
         }
 
-        /// A head that is read does not depend on where the network cut it.
+        /// The result does not depend on where the network cut the head.
         #[test]
         fn a_cut_head_is_waited_for(path in "[a-z]{0,9}", names in prop::collection::vec("[A-Za-z-]{1,9}", 0..9), cut: prop::sample::Index) {
             let headers: String = names.iter().map(|name| format!("{name}: value\r\n")).collect();

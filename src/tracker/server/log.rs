@@ -1,5 +1,5 @@
-//! The lines of the tracker's log: one Apache-like line a request, as the namesake writes it, beside lines that begin
-//! with `#` or `**warning**` for what else happens.
+//! The lines of the tracker's log: one Apache-like line per request, as the namesake writes it; other events have lines
+//! that begin with `#` or `**warning**`.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use crate::base::time::{self, Calendar};
 
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// `[day/month/year:hour:minute:second]` of a moment, made once a second.
+/// `[day/month/year:hour:minute:second]`, formatted once a second.
 #[derive(Debug, Default)]
 pub struct Stamp {
     second: i64,
@@ -18,7 +18,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of `seconds` after the beginning of 1970, local time.
+    /// The stamp of the Unix time `seconds`, in local time.
     pub fn at(&mut self, seconds: i64) -> &str {
         if self.second != seconds || self.text.is_empty() {
             let Calendar { year, month, day, hour, minute, second } = time::local(seconds);
@@ -30,16 +30,16 @@ impl Stamp {
     }
 }
 
-/// One request for the log.
+/// A request to be logged.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Who asked.
+    /// The client's address.
     pub ip: IpAddr,
     /// The request line.
     pub line: &'a [u8],
     /// Status code of the reply.
     pub code: u16,
-    /// Bytes of its body.
+    /// Length of the reply's body, bytes.
     pub length: usize,
     /// The Referer header.
     pub referer: Option<&'a [u8]>,

@@ -1,10 +1,10 @@
-//! The answering side: a tracker that drops in where BitTornado's or BitTorrent 3.4.2's `bttrack` stood.
+//! The server side: a tracker that replaces BitTornado's or BitTorrent 3.4.2's `bttrack`.
 //!
-//! [`http`], [`announce`] and [`super::udp`] turn bytes into questions, [`swarm`] and [`store`] decide, pure but
-//! for a mutex; [`service`] says what is answered to whom; [`worker`]s are threads that wait on sockets. Closed
-//! by default: only what [`allowed`] lists is tracked.
+//! [`http`], [`announce`] and [`super::udp`] parse requests; [`swarm`] and [`store`] decide, pure except for a mutex;
+//! [`service`] makes the replies; [`worker`]s are threads that wait on sockets. Closed by default: only torrents that
+//! [`allowed`] lists are tracked.
 //!
-//! What the namesakes have and this has not: connecting back to peers (nat_check), exchange with other trackers
+//! Not supported, unlike in the namesakes: connecting back to peers (nat_check), exchange with other trackers
 //! (multitracker, aggregator), gzip.
 
 use std::io;
@@ -46,22 +46,22 @@ use crate::base::log::{self as daemon, Log};
 use crate::sys::limits::descriptors;
 use crate::sys::watch::Watch;
 
-/// Connections that may wait to be accepted; the kernel's somaxconn may make it less.
+/// Most connections waiting to be accepted; the kernel's somaxconn may lower it.
 const BACKLOG: i32 = 4096;
-/// Seconds that a connection without a word stays in the kernel.
+/// Seconds that a connection without data is kept from us (TCP_DEFER_ACCEPT).
 const DEFER: i32 = 3;
-/// Bytes of replies that the kernel keeps for a connection, and as many again for its own needs.
+/// Send buffer of a connection, bytes; the kernel doubles it for its own needs.
 const SEND_BUFFER: usize = 128 << 10;
-/// Pause of the housekeeping loop.
+/// Period of the housekeeping loop.
 const TICK: Duration = Duration::from_millis(100);
-/// Time between two looks for peers that were silent too long.
+/// Time between two searches for peers silent for too long.
 const EXPIRY: Duration = Duration::from_secs(5);
-/// Most time between two looks for a directory that is missing.
+/// Most time between two attempts to read a missing directory.
 const MISSING: Duration = Duration::from_secs(1);
-/// Least time between two looks at the source of what may be tracked, however much changes there.
+/// Least time between two scans of the list's source, however much changes there.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A tracker that listens.
+/// A listening tracker.
 pub struct Server {
     shared: Arc<Shared>,
     allowed: Option<Allowed>,
@@ -70,10 +70,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens, opens the log, reads the state and what may be tracked. Nothing is answered yet.
+    /// Listens, opens the log, reads the state and the list of torrents. No request is answered yet.
     ///
     /// # Errors
-    /// A port or the log cannot be had.
+    /// A port or the log cannot be opened.
     pub fn new(config: Config) -> Result<Server, Error> {
         let local = |doing: String| move |error: io::Error| Error::Local { doing, why: error.to_string() };
         let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
@@ -96,7 +96,7 @@ impl Server {
         let mut lists: Vec<(Which, ListFile)> = files.collect();
         let service = Service::new(config, log);
         let (store, log, dfile) = (&service.store, &service.log, &service.config.dfile);
-        // What is listed first, so that peers of the state find their torrents.
+        // The list comes first, so that the state's peers find their torrents.
         if let Some(allowed) = &mut allowed {
             apply(allowed.look(), &service);
         }
@@ -127,15 +127,15 @@ impl Server {
         })
     }
 
-    /// The addresses it listens on.
+    /// The addresses that it listens on.
     ///
     /// # Errors
-    /// What getsockname(2) gave.
+    /// The error of getsockname(2).
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         self.shared.listeners.iter().map(bound).collect()
     }
 
-    /// Answers until `ending`, then saves the state; `hangup` asks for the log to be opened anew.
+    /// Answers requests until `ending`, then saves the state; on `hangup` it reopens the log.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -151,7 +151,7 @@ impl Server {
             let begun = (|| {
                 let workers = shared.service.config.workers.max(1);
                 for at in 0..workers {
-                    // Half of them read datagrams, so that a flood of these leaves somebody for connections.
+                    // Half of them read datagrams, so that a flood of these leaves threads for connections.
                     let mut worker =
                         Worker::new(&shared, at < workers.div_ceil(2)).map_err(local("wait for connections"))?;
                     let log = &shared.service.log;
@@ -240,7 +240,7 @@ impl Server {
     }
 }
 
-/// Looks at what may be tracked whenever it changes, and now and then unasked.
+/// Scans the list's source and the IP lists whenever they change, and at intervals.
 fn keep_looking(mut allowed: Option<Allowed>, mut lists: Vec<(Which, ListFile)>, shared: &Shared) {
     let service = &shared.service;
     let mut watch = Watch::new(false)
@@ -267,13 +267,13 @@ fn keep_looking(mut allowed: Option<Allowed>, mut lists: Vec<(Which, ListFile)>,
             let mut directories: Vec<PathBuf> = lists.iter().map(|(_, file)| directory_of(file.path())).collect();
             if let Some(allowed) = &mut allowed {
                 let change = allowed.look();
-                // Nothing is there to be watched: who brings it back tells nobody.
+                // A missing directory cannot be watched, so its return causes no event.
                 let gone = change.directories.is_empty();
                 rescan = if gone { service.config.rescan.min(MISSING) } else { service.config.rescan };
                 directories.extend_from_slice(&change.directories);
                 apply(change, service);
             }
-            // What came into a directory before it was watched is found by looking once more.
+            // A second scan finds files that came into a directory before it was watched.
             if !watch.as_mut().is_some_and(|watch| watch.only(&directories)) {
                 break;
             }
@@ -314,9 +314,9 @@ fn listen_at(address: SocketAddr) -> io::Result<OwnedFd> {
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
     bind(&socket, &address)?;
-    // Accepted connections inherit it.
+    // Accepted connections inherit this.
     sockopt::set_tcp_nodelay(&socket, true)?;
-    // Left to itself the kernel keeps megabytes for a reader that does not read.
+    // By default the kernel buffers megabytes for a client that does not read.
     sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
     crate::sys::tcp::defer_accept(&socket, DEFER)?;
     listen(&socket, BACKLOG)?;
@@ -330,7 +330,7 @@ fn datagrams_at(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
-    // A room that starts at once must not be lost; the kernel's rmem_max may make it less.
+    // A whole room starting at once must not be dropped; the kernel's rmem_max may lower it.
     let _ = sockopt::set_socket_recv_buffer_size(&socket, 1 << 20);
     bind(&socket, &address)?;
     Ok(socket.into())

@@ -1,8 +1,8 @@
-//! Names of the PCs that the pages show: what reverse lookup says (PTR, RFC 1035), asked in a thread of its own.
+//! Host names for the pages by reverse lookup (PTR, RFC 1035) in a thread of its own.
 //!
-//! A page never waits: a name that is not known yet stands there the next time. What was asked is kept for a while,
-//! whatever came of it. Answers are hostile input: they must repeat the question, a name is taken only if it is one
-//! that a host may have, and nothing in them decides how much is allocated or for how long they are read.
+//! A page never waits: a name not yet known appears the next time. Outcomes are cached, failures too. Answers are
+//! hostile input: they must repeat the question, only valid host names are accepted, and nothing in them decides how
+//! much is allocated or for how long they are parsed.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -13,28 +13,29 @@ use std::time::{Duration, Instant};
 
 use crate::base::sync::lock;
 
-/// Addresses that are remembered at most.
+/// Most addresses remembered.
 const MOST: usize = 16_384;
-/// Addresses that wait to be asked for at most.
+/// Most addresses waiting to be looked up.
 const MOST_WANTED: usize = 1024;
-/// How long a name is good, and that there is none.
+/// Time for which a name is cached.
 const GOOD: Duration = Duration::from_secs(3600);
+/// Time for which the absence of a name is cached.
 const NONE: Duration = Duration::from_secs(600);
-/// How long nothing is asked again of who did not answer, nor of an address that is being asked for.
+/// Time before an unanswered lookup is repeated.
 const SILENT: Duration = Duration::from_secs(60);
-/// How long an answer is waited for.
+/// Time-out of an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Resolvers that are asked, one after the other.
+/// Most resolvers asked, one after the other.
 const MOST_RESOLVERS: usize = 3;
-/// Bytes of the longest answer that is read.
+/// Longest answer that is read, bytes.
 const LONGEST: usize = 1232;
-/// Records of an answer that are read at most.
+/// Most records read of an answer.
 const MOST_RECORDS: u16 = 32;
-/// Bytes of the longest name.
+/// Longest name, bytes.
 const LONGEST_NAME: usize = 253;
 const PTR_IN: [u8; 4] = [0, 12, 0, 1];
 
-/// Names, as far as they are known.
+/// The names known so far.
 #[derive(Debug, Default)]
 pub struct Names {
     known: Mutex<Known>,
@@ -42,7 +43,7 @@ pub struct Names {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Of each address its name, empty for none, and until when that is good.
+    /// By address: its name, empty for none, and the time until which that is valid.
     names: HashMap<IpAddr, (String, Instant)>,
     wanted: VecDeque<IpAddr>,
 }
@@ -52,43 +53,43 @@ impl Names {
         lock(&self.known)
     }
 
-    /// The name of `ip`, empty when none is known; what is not known is asked for.
+    /// The name of `ip`, empty if unknown; an unknown name is queued for lookup.
     pub fn of(&self, ip: IpAddr) -> String {
         let (mut known, now) = (self.lock(), Instant::now());
         let found = known.names.get(&ip).cloned();
         match found {
             Some((name, until)) if until > now => return name,
             _ if ip.is_loopback() || known.wanted.len() >= MOST_WANTED => return String::new(),
-            // Whatever is shown again is asked for again.
+            // Names that are shown again are looked up again.
             None if known.names.len() >= MOST => known.names.clear(),
             _ => {}
         }
-        // The old name stands while a new one is asked for.
+        // The old name is shown while it is looked up anew.
         let name = found.unwrap_or((String::new(), now)).0;
         known.names.insert(ip, (name.clone(), now + SILENT));
         known.wanted.push_back(ip);
         name
     }
 
-    /// Asks the resolvers of `resolv_conf` for the next name that is wanted; false when none is.
+    /// Asks the resolvers of `resolv_conf` for the next queued name; returns false if the queue is empty.
     pub fn ask_next(&self, resolv_conf: &Path) -> bool {
         let Some(ip) = self.lock().wanted.pop_front() else { return false };
         let servers = std::fs::read(resolv_conf).map(|text| resolvers(&text)).unwrap_or_default();
         for server in servers {
-            // Who cannot be asked, or does not answer, is as good as not there.
+            // A resolver that cannot be reached or does not answer is skipped.
             if let Ok(Some(name)) = ask(server, ip) {
                 let until = Instant::now() + if name.is_empty() { NONE } else { GOOD };
                 self.lock().names.insert(ip, (name, until));
                 return true;
             }
         }
-        // Nobody is there: the others need not be waited for either.
+        // No resolver answers, so waiting for the other names is pointless.
         self.lock().wanted.clear();
         true
     }
 }
 
-/// The name servers that a resolv.conf(5) names, each an address, or an address and a port.
+/// The name servers of a resolv.conf(5), each an address, or an address and a port.
 pub fn resolvers(text: &[u8]) -> Vec<SocketAddr> {
     let text = String::from_utf8_lossy(text);
     let named = text.lines().filter_map(|line| line.trim_start().strip_prefix("nameserver")?.split_whitespace().next());
@@ -96,11 +97,11 @@ pub fn resolvers(text: &[u8]) -> Vec<SocketAddr> {
     named.filter_map(address).take(MOST_RESOLVERS).collect()
 }
 
-/// Asks `server`; none when it does not answer in time, an empty name when there is none.
+/// Asks `server` for the name of `ip`, empty if there is none; `None` if it does not answer in time.
 fn ask(server: SocketAddr, ip: IpAddr) -> io::Result<Option<String>> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
-    // The kernel passes nothing on that comes from somebody else.
+    // The kernel then drops packets from other senders.
     socket.connect(server)?;
     let mut id = [0; 2];
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
@@ -132,7 +133,7 @@ pub fn question(id: [u8; 2], ip: IpAddr) -> Vec<u8> {
             digits.map(|digit| format!("{digit:x}")).chain(["ip6".to_owned(), "arpa".to_owned()]).collect()
         }
     };
-    // Recursion is desired; one question.
+    // Flags: recursion desired; one question.
     let mut out = vec![id[0], id[1], 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in labels {
         out.push(label.len() as u8);
@@ -143,7 +144,7 @@ pub fn question(id: [u8; 2], ip: IpAddr) -> Vec<u8> {
     out
 }
 
-/// Reads what answers `question`: None when it does not answer it, no name when there is none to be had.
+/// Parses an answer to `question`: `None` if it is not one, `Some(None)` if there is no name.
 pub fn read(answer: &[u8], question: &[u8]) -> Option<Option<String>> {
     let (id, asked) = (question.get(..2)?, question.get(12..)?);
     let header = answer.get(..12)?;
@@ -158,13 +159,13 @@ pub fn read(answer: &[u8], question: &[u8]) -> Option<Option<String>> {
         let fields = answer.get(owned..owned + 10)?;
         let length = usize::from(u16::from_be_bytes([fields[8], fields[9]]));
         at = owned + 10 + length;
-        // Others, such as an alias on the way, are passed over.
+        // Others, such as an alias on the way, are skipped.
         if fields[..4] == PTR_IN { Some(host_name(answer, owned + 10)) } else { None }
     });
     Some(name.flatten())
 }
 
-/// Where what follows the name at `at` begins.
+/// The offset behind the name at `at`.
 fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *message.get(at)? {
@@ -176,10 +177,10 @@ fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The name at `at`, if it is one that a host may have.
+/// The name at `at`, if it is a valid host name.
 fn host_name(message: &[u8], mut at: usize) -> Option<String> {
     let mut name = String::new();
-    // Each pointer leads to before where it was led to: no circle is gone round.
+    // Each pointer must lead further back than the one before, so there is no endless loop.
     let mut before = at;
     loop {
         match *message.get(at)? {
@@ -313,7 +314,7 @@ mod tests {
         answering.join().unwrap();
         assert_eq!(names.of(IP), "pc7.lab");
         assert!(!names.ask_next(&path), "once");
-        // Whoever does not answer is not waited for again and again.
+        // A silent resolver is waited for only once.
         (1..=50).for_each(|n| drop(names.of(Ipv4Addr::new(10, 0, 1, n).into())));
         let begin = Instant::now();
         while names.ask_next(&path) {}

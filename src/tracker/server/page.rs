@@ -1,7 +1,7 @@
-//! The page for people at `/`: each image, and for those that are opened one row a PC.
+//! The page for people at `/`: each image, and for each expanded image one row per PC.
 //!
-//! One document without script: it reloads itself, what is opened stands in its address and so stays open. It
-//! reads on a phone, in the dark, and in Spanish, Catalan or English, whichever the browser asks for.
+//! One document without scripts: it reloads itself, and its URL names the expanded images, so they stay expanded. It
+//! suits phones and dark mode, and is in Spanish, Catalan or English, whichever the browser asks for.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use super::status::{COMPLETE, DOWNLOADING, GONE, Row, STALLED, Status, Torrent};
 /// Seconds between two loads of the page.
 const REFRESH: u32 = 5;
 
-/// What stands on the page, in one language.
+/// The page's texts in one language.
 struct Words {
     code: &'static str,
     title: &'static str,
@@ -26,7 +26,7 @@ struct Words {
     left: &'static str,
     time: &'static str,
     states: [(&'static str, &'static str); 4],
-    /// Between whole number and fraction.
+    /// The decimal point.
     point: char,
 }
 
@@ -84,7 +84,7 @@ const CATALAN: Words = Words {
     point: ',',
 };
 
-/// The language that an Accept-Language header prefers (RFC 9110, 12.5.4); English when it knows none of them.
+/// The language that an Accept-Language header prefers (RFC 9110, 12.5.4); English if it has none of ours.
 fn language(accepted: &str) -> &'static Words {
     let mut best = (0, &ENGLISH);
     for part in accepted.split(',') {
@@ -92,7 +92,7 @@ fn language(accepted: &str) -> &'static Words {
         let tag = pieces.next().unwrap_or_default();
         let name = tag.split('-').next().unwrap_or_default();
         let words = [&SPANISH, &CATALAN, &ENGLISH].into_iter().find(|words| words.code.eq_ignore_ascii_case(name));
-        // Thousandths, from the digits of `0.8`; without a weight it is 1.
+        // In thousandths; without a weight it is 1.
         let weight = match pieces.find_map(|piece| piece.strip_prefix("q=")) {
             Some(text) => thousandths(text),
             None => 1000,
@@ -138,8 +138,8 @@ progress{appearance:none;width:8rem;height:.6rem;border:0;background:var(--line)
 @media(max-width:40rem){body{font-size:14px;padding:.4rem}th,td,td.rows td{padding:.35rem .25rem}.wide{display:none}\
 td.rows{padding-left:.3rem}progress{width:3rem}}";
 
-/// The page; `open`: the info-hashes of the torrents that are opened; `link`: names lead to their .torrent;
-/// `clock`: the server's time of day; `most`: rows of one torrent.
+/// The page. `open` holds the info-hashes of the expanded torrents; with `link` each torrent links to its .torrent;
+/// with `icon` there is a favicon; `clock` is the server's time of day.
 pub fn page(status: &Status, open: &[String], accepted: &str, link: bool, icon: bool, clock: &str) -> String {
     let words = language(accepted);
     let mut out = String::with_capacity(4096 + 400 * status.torrents.len());
@@ -178,7 +178,7 @@ pub fn page(status: &Status, open: &[String], accepted: &str, link: bool, icon: 
 fn torrent_rows(torrent: &Torrent, open: &[String], link: bool, words: &Words, out: &mut String) {
     let hash = &torrent.info_hash;
     let is_open = open.contains(hash);
-    // The address of the page with this torrent opened or closed, the others as they are.
+    // The URL of the page with this torrent toggled and the others as they are.
     let others = open.iter().filter(|one| *one != hash);
     let stay: Vec<&String> = if is_open { others.collect() } else { others.chain([hash]).collect() };
     let target: String = stay.iter().map(|one| format!("open={one}&amp;")).collect();
@@ -249,7 +249,7 @@ fn peer_row(row: &Row, words: &Words, out: &mut String) {
     let _ = writeln!(out, "</td><td class=\"{}\">{state}</td></tr>", row.state);
 }
 
-/// A number of bytes as people read it.
+/// Formats a number of bytes for people.
 fn bytes(count: u64, point: char) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1024 {
@@ -264,7 +264,7 @@ fn bytes(count: u64, point: char) -> String {
     format!("{}{point}{}&nbsp;{}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
-/// Appends `text` so that it is text in HTML, wherever it stands.
+/// Appends `text` escaped for HTML text and attributes.
 fn escape(text: &str, out: &mut String) {
     for letter in text.chars() {
         match letter {

@@ -1,8 +1,8 @@
-//! Publishing: a .torrent that its maker sends (`PUT /file?name=X.img.torrent`) is put into the allowed
-//! directory, so that a PC which seeds from its cache can be found without an export of that directory.
+//! Publishing: `PUT /file?name=X.img.torrent` stores a .torrent in the allowed directory, so that a PC which seeds from
+//! its cache can be found although that directory is not exported.
 //!
-//! Only who bears the token may; what is sent must be a torrent, and its name a plain file's name. The file
-//! appears whole: written under a name that nobody looks at, then renamed.
+//! The sender needs the token; the body must be a torrent and the name a plain file name. The file appears complete:
+//! it is written under a hidden name, then renamed.
 
 use std::fs;
 use std::io::Write;
@@ -13,29 +13,29 @@ use super::store::{Listing, Store};
 use crate::base::whole::Whole;
 use crate::torrent::{InfoHash, Metainfo};
 
-/// Bytes of the largest .torrent that is taken: 800,000 pieces.
+/// Largest .torrent accepted, bytes: 800,000 pieces.
 pub const LARGEST: usize = 16 << 20;
-/// Bytes of the longest name: room for what is put around it while it is written.
+/// Longest name, bytes: leaves room for the affixes of the temporary name.
 const LONGEST_NAME: usize = 200;
 
-/// Whether an Authorization header holds the token that `file` holds in its first line.
+/// Whether an Authorization header holds the token in the first line of `file`.
 pub fn bears(authorization: Option<&[u8]>, file: &Path) -> bool {
     let Ok(text) = fs::read(file) else { return false };
     let token = text.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
     let offered = authorization.and_then(|header| header.strip_prefix(b"Bearer ")).map(<[u8]>::trim_ascii);
-    // An empty file is no token that nobody need bear.
+    // An empty file must not let every client publish.
     !token.is_empty() && offered.is_some_and(|offered| same(offered, token))
 }
 
-/// Compares without telling by the time it takes how much is right.
+/// Compares in constant time, which reveals nothing about a partial match.
 fn same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
-/// Puts the torrent `bytes` into `directory` as `name`, and lists it.
+/// Stores the torrent `bytes` in `directory` as `name`, and lists it.
 ///
 /// # Errors
-/// A status code and why: the name, the torrent or the disk is not good enough.
+/// A status code and the reason: a bad name, a bad torrent, or a failed write.
 pub fn publish(directory: &Path, name: &[u8], bytes: &[u8], store: &Store) -> Result<InfoHash, (u16, String)> {
     let name = std::str::from_utf8(name).ok().filter(|name| is_file_name(name));
     let name = name.ok_or((400, "name= must be a plain file name that ends in .torrent".to_owned()))?;
@@ -57,7 +57,7 @@ pub fn publish(directory: &Path, name: &[u8], bytes: &[u8], store: &Store) -> Re
     Ok(hash)
 }
 
-/// A name in the directory itself that is looked at.
+/// Whether `name` is a visible .torrent in the directory itself.
 fn is_file_name(name: &str) -> bool {
     let plain = name.len() <= LONGEST_NAME && !name.contains('/') && !name.chars().any(char::is_control);
     plain && !name.starts_with('.') && name.len() > ".torrent".len() && name.ends_with(".torrent")

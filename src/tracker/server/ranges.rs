@@ -1,6 +1,6 @@
-//! Lists of addresses (`--allowed_ips`, `--banned_ips`): the namesake's two file forms, and plain ones.
+//! Lists of addresses (`--allowed_ips`, `--banned_ips`): the namesake's two formats, and plain addresses.
 //!
-//! A line is `a.b.c.d/len …` (what follows the first word is a comment), an address, `first-last`, or
+//! A line is `a.b.c.d/len …` (the rest after the first word is a comment), an address, `first-last`, or
 //! `label:label:first-last`; `#` begins a comment line. IPv6 in the same forms.
 
 use std::fs;
@@ -9,18 +9,18 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Bytes of the largest list that is read.
+/// Largest list that is read, bytes.
 const LARGEST: u64 = 64 << 20;
 
 /// A set of addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
-    /// First and last of each range, IPv4 as mapped IPv6; sorted, apart from each other.
+    /// First and last address of each range, IPv4 as mapped IPv6; sorted, disjoint.
     ranges: Vec<(u128, u128)>,
 }
 
 impl Ranges {
-    /// Reads a list; also gives the number of the lines that are none of its forms.
+    /// Parses a list; also returns the numbers of malformed lines.
     pub fn read(text: &[u8]) -> (Ranges, Vec<usize>) {
         let (mut ranges, mut wrong) = (Vec::new(), Vec::new());
         for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -59,10 +59,10 @@ fn number(ip: IpAddr) -> u128 {
     }
 }
 
-/// The range that a line says.
+/// Parses a line into a range.
 fn range(line: &str) -> Option<(u128, u128)> {
     let word = line.split_whitespace().next()?;
-    // Labels come before the addresses, and may have colons and blanks of their own.
+    // Labels come before the addresses, and may contain colons and blanks.
     let after_labels = line.match_indices(':').map(|(at, _)| &line[at + 1..]);
     subnet(word).or_else(|| first_and_last(line)).or_else(|| after_labels.filter_map(first_and_last).next())
 }
@@ -88,11 +88,11 @@ fn first_and_last(text: &str) -> Option<(u128, u128)> {
     (first.is_ipv4() == last.is_ipv4() && first <= last).then(|| (number(first), number(last)))
 }
 
-/// A list in a file that is read again when it changes.
+/// A list file that is read again when it changes.
 #[derive(Debug)]
 pub struct ListFile {
     path: PathBuf,
-    /// Inode, size and time of what was read.
+    /// Inode, size and time of the file when it was read.
     stamp: Option<(u64, u64, i64, i64)>,
     failed: bool,
 }
@@ -108,7 +108,7 @@ impl ListFile {
         &self.path
     }
 
-    /// Reads the file if it is another one than the last time; what is to be told of it goes to `tell`.
+    /// Reads the file if it has changed; warnings go to `tell`.
     pub fn look(&mut self, tell: &dyn Fn(&str)) -> Option<Ranges> {
         match self.read() {
             Ok(text) => {
@@ -116,7 +116,7 @@ impl ListFile {
                 let (ranges, wrong) = Ranges::read(&text?);
                 if let Some(first) = wrong.first() {
                     let (path, count) = (self.path.display(), wrong.len());
-                    tell(&format!("**warning** {count} lines of {path} are no addresses, line {first} the first"));
+                    tell(&format!("**warning** {count} lines of {path} are malformed, line {first} first"));
                 }
                 Some(ranges)
             }
@@ -129,7 +129,7 @@ impl ListFile {
         }
     }
 
-    /// None when it has not changed.
+    /// The contents; `None` if unchanged.
     fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
         let metadata = fs::metadata(&self.path)?;
         let stamp = (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec());
@@ -137,7 +137,7 @@ impl ListFile {
             return Ok(None);
         }
         if metadata.len() > LARGEST {
-            return Err(io::Error::other("it is larger than 64 MiB"));
+            return Err(io::Error::other("larger than 64 MiB"));
         }
         let text = fs::read(&self.path)?;
         self.stamp = Some(stamp);

@@ -1,7 +1,7 @@
-//! What is answered to whom: paths, refusals and their words, as BitTornado's `bttrack` has them.
+//! The replies to requests: paths, refusals and their texts, as in BitTornado's `bttrack`.
 //!
-//! A refusal to track is a 200 with a `failure reason`, because clients do not read the body of another
-//! status; what is malformed is a 400 in plain text.
+//! A refusal to track is a 200 with a `failure reason`, because clients do not read the body of another status; a
+//! malformed request gets a 400 in plain text.
 
 use std::borrow::Cow;
 use std::fs;
@@ -29,19 +29,20 @@ use crate::base::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
 use crate::tracker::{query, udp};
 
-/// The 404 of the namesake.
+/// The text of the namesake's 404.
 const ALAS: &str = "your file may exist elsewhere in the universe\nbut alas, not here\n";
 const PLAIN: &str = "text/plain";
 const NO_CACHE: &str = "Pragma: no-cache\r\n";
-/// Seconds for which a connection id of the UDP protocol is good at least; twice that at most.
+/// Least time for which a connection id of the UDP protocol is valid, seconds; at most twice that.
 const CONNECTION_LIFE: u32 = 120;
-/// Torrents that the page opens at most, and rows of each.
+/// Most torrents that the page expands.
 const MOST_OPEN: usize = 50;
+/// Most rows of a torrent on the page.
 const MOST_ROWS: usize = 1000;
-/// What is said to an address that the lists keep out.
+/// The refusal of an address that the lists exclude.
 const IP_REFUSED: &str = "your IP is not allowed on this tracker";
 
-/// A reply to be written.
+/// A reply ready to be written.
 pub struct Made {
     /// Status code.
     pub code: u16,
@@ -62,7 +63,7 @@ impl Made {
         self
     }
 
-    /// What is answered to a head that is none.
+    /// The reply to a malformed head.
     pub fn malformed(why: Malformed) -> Made {
         let (code, text) = why.status();
         Made::new(code, "Bad Request", PLAIN, text)
@@ -86,33 +87,33 @@ impl Made {
     }
 }
 
-/// Memory that is used again from request to request.
+/// Buffers reused from request to request.
 #[derive(Default)]
 pub struct Scratch {
     peers: Vec<(Address, PeerId)>,
-    /// A body that was sent.
+    /// The buffer of a body that was sent.
     pub body: Vec<u8>,
-    /// What a datagram was, for the log.
+    /// The description of a datagram for the log.
     pub line: Vec<u8>,
 }
 
-/// Which list of addresses.
+/// One of the lists of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Who may ask.
+    /// Addresses that may send requests.
     Allowed,
-    /// Who may not.
+    /// Addresses that may not.
     Banned,
 }
 
 #[derive(Default)]
 struct Lists {
-    /// Some as soon as there is to be such a list: while it cannot be read, nobody is on it.
+    /// `Some` once an allow list is configured; empty, admitting nobody, until it can be read.
     allowed: Option<Ranges>,
     banned: Ranges,
 }
 
-/// What has been done since the start.
+/// Numbers of requests since the start.
 #[derive(Default)]
 struct Counters {
     announces: AtomicU64,
@@ -120,9 +121,9 @@ struct Counters {
     refusals: AtomicU64,
 }
 
-/// What answers requests, whatever they come by; shared by the threads that read them.
+/// Answers requests of every protocol; shared by the threads that read them.
 pub struct Service {
-    /// How it is set up.
+    /// The settings.
     pub config: Config,
     /// All swarms.
     pub store: Store,
@@ -130,7 +131,7 @@ pub struct Service {
     pub log: Log,
     favicon: Option<Vec<u8>>,
     secret: RandomState,
-    /// Names of addresses that the hosts file does not give.
+    /// Names of addresses that the hosts file lacks.
     pub names: Names,
     lists: RwLock<Lists>,
     counters: Counters,
@@ -155,7 +156,7 @@ impl Service {
         Service { config, store, log, favicon, secret, names, lists, counters, pages: Mutex::default() }
     }
 
-    /// Puts a list of addresses in force.
+    /// Replaces a list of addresses.
     pub fn set_list(&self, which: Which, ranges: Ranges) {
         let mut lists = unpoisoned(self.lists.write());
         match which {
@@ -164,7 +165,7 @@ impl Service {
         }
     }
 
-    /// Whether the lists of addresses let `ip` ask for anything at all.
+    /// Whether the lists of addresses let `ip` send requests.
     fn admits(&self, ip: IpAddr) -> bool {
         if self.config.allowed_ips.is_none() && self.config.banned_ips.is_none() {
             return true;
@@ -173,7 +174,7 @@ impl Service {
         lists.allowed.as_ref().is_none_or(|allowed| allowed.contains(ip)) && !lists.banned.contains(ip)
     }
 
-    /// Answers a request of `asker`, an address that is not IPv4 mapped.
+    /// Answers a request from `asker`, which must not be an IPv4-mapped address.
     pub fn answer(&self, head: &Head, asker: IpAddr, now: u32, scratch: &mut Scratch) -> Made {
         if !self.admits(asker) {
             return Made::refused(400, IP_REFUSED);
@@ -202,10 +203,10 @@ impl Service {
         }
     }
 
-    /// What a body that is put needs: how long it is. The token is asked for before anything of it is read.
+    /// The length of a body to be stored. The token is checked before any of the body is read.
     ///
     /// # Errors
-    /// The reply to a body that is not wanted.
+    /// The reply that refuses the body.
     pub fn body_length(&self, head: &Head, asker: IpAddr) -> Result<usize, Made> {
         if !self.admits(asker) {
             return Err(Made::refused(400, IP_REFUSED));
@@ -229,7 +230,7 @@ impl Service {
         }
     }
 
-    /// Answers a PUT whose body is there.
+    /// Answers a PUT with its complete body.
     pub fn put(&self, head: &Head, body: &[u8]) -> Made {
         let Some(Source::Directory { path, .. }) = &self.config.source else { return Made::alas() };
         let name = query::find(head.query, "name").and_then(percent::unescape).unwrap_or_default();
@@ -240,7 +241,7 @@ impl Service {
     }
 
     fn page(&self, head: &Head) -> Made {
-        // One at a time: each takes memory for every peer that is shown.
+        // One page at a time: each takes memory for every peer on it.
         let _turn = lock(&self.pages);
         const JUST_NOW: &str = "Cache-Control: no-store\r\n";
         if let (Some(target), b"/" | b"/index.html") = (&self.config.infopage_redirect, head.path) {
@@ -289,7 +290,7 @@ impl Service {
         };
         let rest = match query.rest {
             Ok(rest) => rest,
-            // That a torrent may not be tracked comes before what else is wrong.
+            // The refusal of a torrent takes precedence over other errors.
             Err(why) => {
                 return self.store.refuses(query.info_hash).map_or(Made::garbage(why), |why| Made::refused(200, &why));
             }
@@ -317,7 +318,7 @@ impl Service {
         }
     }
 
-    /// The address under which a peer is told to others.
+    /// The address that other peers get for this one.
     fn address_of(&self, head: &Head, asker: IpAddr, said: Option<IpAddr>) -> IpAddr {
         match (self.config.override_ip, said) {
             (OverrideIp::Everybody, Some(said)) => said,
@@ -350,7 +351,7 @@ impl Service {
         let Some(listing) = self.wanted_file(text).filter(|listing| !listing.path.as_os_str().is_empty()) else {
             return Made::alas();
         };
-        // It may have grown since it was listed.
+        // The file may have grown since it was listed.
         let small = fs::metadata(&listing.path).is_ok_and(|metadata| metadata.len() <= MAX_METAINFO);
         match fs::read(&listing.path) {
             Ok(bytes) if small => {
@@ -366,9 +367,9 @@ impl Service {
         }
     }
 
-    /// The torrent that `info_hash` (40 hex digits as 3.4.2 has it, or 20 bytes as BitTornado has it), `hash` (as
-    /// all help texts have it) or `name` names: its file's with as many of the directories above it as tell it from
-    /// others, else that of the torrent.
+    /// The torrent that a query names: by `info_hash` (40 hex digits as in 3.4.2, or 20 bytes as in BitTornado), by
+    /// `hash` (as the help texts have it), or by `name`: the file's, with as many parent directories as needed, or
+    /// else the torrent's.
     fn wanted_file(&self, text: &[u8]) -> Option<Arc<Listing>> {
         let by_hash = query::find(text, "info_hash").or_else(|| query::find(text, "hash"));
         if let Some(hash) = by_hash {
@@ -386,8 +387,8 @@ impl Service {
         self.store.find_listing(by_path).or_else(|| self.store.find_listing(|listing| listing.name == name))
     }
 
-    /// Answers a datagram of `asker`, an address that is not IPv4 mapped, into `out` and
-    /// says in `scratch.line` what it was; false, and no answer, when it is no request.
+    /// Answers a datagram from `asker`, which must not be an IPv4-mapped address, in `out` and describes it in
+    /// `scratch.line`; returns false, with no answer, if it is not a request.
     pub fn answer_udp(
         &self,
         packet: &[u8],
@@ -472,7 +473,7 @@ impl Service {
                 count(&self.counters.scrapes);
                 let found = self.store.scrape(Some(&hashes));
                 let mut found = found.iter().peekable();
-                // What is unknown has nobody: the reply has one entry for each hash asked for.
+                // The reply needs an entry for each requested hash, so unknown torrents get zeroes.
                 let counts = hashes.iter().map(|hash| {
                     let counts = found.next_if(|one| one.info_hash == *hash);
                     counts.map_or([0; 3], |one| [one.seeders, one.completed, one.leechers])
@@ -484,8 +485,8 @@ impl Service {
         true
     }
 
-    /// A connection id is a keyed hash of the asker's address and the time: nothing is kept of those who ask, and
-    /// who forges a sender's address cannot know it.
+    /// The connection id: a keyed hash of the asker's address and the time. It needs no state, and a client that forges
+    /// its address cannot know it.
     fn connection(&self, asker: SocketAddr, period: u32) -> u64 {
         self.secret.hash_one((asker.ip(), period))
     }
@@ -500,7 +501,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The client's address as a proxy tells it, when it is no local one.
+/// The client's address as reported by a proxy, unless it is a local one.
 fn forwarded(head: &Head) -> Option<IpAddr> {
     let text = |name| std::str::from_utf8(head.header(name)?).ok();
     let first = text("x-forwarded-for").and_then(|list| list.split(',').next());
@@ -508,7 +509,7 @@ fn forwarded(head: &Head) -> Option<IpAddr> {
     Some(ip.to_canonical()).filter(|ip| !is_local(*ip))
 }
 
-/// The namesake's local networks, and IPv6's unique local addresses.
+/// Whether `ip` is on one of the namesake's local networks, or an IPv6 unique local address.
 fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),

@@ -1,4 +1,4 @@
-//! How the swarms stand, for the pages: one picture that the HTML page, `/status.json` and `/metrics` show.
+//! The state of the swarms as the HTML page, `/status.json` and `/metrics` show it.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -12,13 +12,13 @@ use super::swarm::Peer;
 use crate::base::sort::sort_by;
 use crate::torrent::InfoHash;
 
-/// Seconds a leecher may receive nothing before it is called stalled.
+/// Seconds without progress after which a leecher counts as stalled.
 const PATIENCE: u32 = 30;
 
 /// All torrents.
 #[derive(Clone, Debug, PartialEq, SerJson)]
 pub struct Status {
-    /// By name, then info-hash.
+    /// Sorted by name, then info-hash.
     pub torrents: Vec<Torrent>,
 }
 
@@ -27,17 +27,17 @@ pub struct Status {
 pub struct Torrent {
     /// 40 hex digits.
     pub info_hash: String,
-    /// The name inside the torrent; empty when it is not known or not to be shown.
+    /// The name inside the torrent; empty if unknown or not to be shown.
     pub name: String,
-    /// Bytes; 0 when not known.
+    /// Bytes; 0 if unknown.
     pub size: u64,
-    /// Peers that have it all.
+    /// Complete peers.
     pub seeders: u32,
-    /// Peers that still miss something.
+    /// Incomplete peers.
     pub leechers: u32,
-    /// Downloads that came to their end, ever.
+    /// Completed downloads, ever.
     pub completed: u32,
-    /// Those peers of which more is to be shown.
+    /// The peers to be shown.
     pub peers: Vec<Row>,
 }
 
@@ -48,28 +48,28 @@ pub struct Row {
     pub ip: String,
     /// Its port.
     pub port: u16,
-    /// Its name; empty when it is not known.
+    /// Its name; empty if unknown.
     pub host: String,
-    /// How much it has, in thousandths rounded down; None when the size is not known.
+    /// Its share of the data, in thousandths rounded down; `None` if the size is unknown.
     pub permille: Option<u32>,
-    /// Bytes/s it received lately.
+    /// Recent download rate, bytes/s.
     pub rate: u32,
-    /// Seconds until it has all at that rate; 0 when that cannot be said.
+    /// Seconds until it is complete at that rate; 0 if unknown.
     pub time_left: u64,
     /// `complete`, `downloading`, `stalled` or `gone`.
     pub state: String,
 }
 
-/// A peer has everything.
+/// State of a peer that has everything.
 pub const COMPLETE: &str = "complete";
-/// A peer receives.
+/// State of a peer that receives data.
 pub const DOWNLOADING: &str = "downloading";
-/// A peer has received nothing for a while.
+/// State of a peer that has received nothing for a while.
 pub const STALLED: &str = "stalled";
-/// A peer has not announced when it should have.
+/// State of a peer whose announce is overdue.
 pub const GONE: &str = "gone";
 
-/// A number that a torrent has.
+/// Name and value of a number of a torrent.
 type Gauge = (&'static str, fn(&Torrent) -> u64);
 
 const GAUGES: [Gauge; 4] = [
@@ -79,7 +79,7 @@ const GAUGES: [Gauge; 4] = [
     ("size_bytes", |torrent| torrent.size),
 ];
 
-/// A number that a peer has, when it is known.
+/// Name and value, if known, of a number of a peer.
 type PeerGauge = (&'static str, fn(&Row) -> Option<u64>);
 
 const PEER_GAUGES: [PeerGauge; 3] = [
@@ -88,7 +88,7 @@ const PEER_GAUGES: [PeerGauge; 3] = [
     ("peer_time_left_seconds", |row| Some(row.time_left)),
 ];
 
-/// In which order peers are shown.
+/// The order in which peers are shown.
 const RANKS: [&str; 4] = [GONE, STALLED, DOWNLOADING, COMPLETE];
 
 /// The names that a hosts file gives to addresses (hosts(5)).
@@ -106,7 +106,7 @@ pub fn hosts(path: &Path) -> HashMap<IpAddr, String> {
 }
 
 impl Status {
-    /// The picture at this moment; peers of those torrents that `open` names, at most `most` of each.
+    /// The present state; peers only of torrents that `open` selects, at most `most` of each.
     pub fn of(
         store: &Store,
         names: bool,
@@ -122,7 +122,7 @@ impl Status {
                 None => Default::default(),
             };
             let mut peers = if open(counts.info_hash) { store.swarm_peers(counts.info_hash) } else { Vec::new() };
-            // Those who need looking after first; by address, so that a row keeps its place.
+            // Peers that need attention first; then by address, so that a row keeps its place.
             let rank = |peer: &Peer| RANKS.iter().position(|one| *one == state(peer, now));
             let place = |peer: &Peer| (rank(peer), peer.address.socket());
             sort_by(&mut peers, |one, other| place(one) < place(other));
@@ -140,7 +140,7 @@ impl Status {
         Status { torrents }
     }
 
-    /// The picture in Prometheus' text form.
+    /// The state in Prometheus' text format.
     pub fn metrics(&self, counters: &[(&str, u64)]) -> String {
         let mut out = String::new();
         for (name, value) in counters {
@@ -171,7 +171,7 @@ impl Status {
     }
 }
 
-/// What stands between the quotes of a label.
+/// Escapes `text` for a label's quotes.
 fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -193,7 +193,7 @@ fn row(peer: &Peer, size: u64, now: u32, host: &dyn Fn(IpAddr) -> String) -> Row
     let state = state(peer, now);
     let permille = match size {
         0 => (peer.left == 0).then_some(1000),
-        // Rounded down: 1000 is for who has everything.
+        // Rounded down: only a complete peer has 1000.
         size => Some((u128::from(size.saturating_sub(peer.left)) * 1000 / u128::from(size)) as u32),
     };
     let moving = state == DOWNLOADING;

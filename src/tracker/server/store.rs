@@ -1,8 +1,8 @@
-//! All swarms, what may be tracked, and the rules: what an announce or a scrape comes to.
+//! All swarms, the listed torrents, and the rules by which announces and scrapes are answered.
 //!
-//! Split into shards by info-hash, each behind a mutex that is held for microseconds and never across I/O.
-//! Memory is bounded: beyond [`MAX_PEERS`] peers new ones are answered but not kept, and a swarm exists only
-//! while it has peers or its torrent is listed.
+//! Split into shards by info-hash, each behind a mutex that is held for microseconds and never across I/O. Memory is
+//! bounded: beyond [`MAX_PEERS`] new peers are answered but not stored, and a swarm exists only while it has peers or
+//! its torrent is listed.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,63 +17,63 @@ use crate::base::sync::lock;
 use crate::torrent::{InfoHash, PeerId};
 use crate::tracker::message::Event;
 
-/// Peers that are kept at most, of all swarms together; some 40 MiB.
+/// Most peers stored, of all swarms together; some 40 MiB.
 pub const MAX_PEERS: usize = 250_000;
-/// Seconds during which a swarm counts as young: its peers are still to find each other.
+/// Seconds during which a swarm counts as young, so that its peers find each other.
 const YOUTH: u32 = 600;
 /// Shards; a power of two, more than there are threads.
 const SHARDS: usize = 64;
 
-/// A torrent that may be tracked, as its file says.
+/// A torrent that may be tracked, as described by its file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The name inside the torrent.
     pub name: String,
     /// Bytes of its content.
     pub length: u64,
-    /// The .torrent file; empty when only the info-hash is known.
+    /// The .torrent file; empty if only the info-hash is known.
     pub path: PathBuf,
-    /// Why it is refused all the same (`failure reason` in the .torrent).
+    /// The reason to refuse it all the same (`failure reason` in the .torrent).
     pub failure: Option<String>,
-    /// What its peers are told (`warning message` in the .torrent).
+    /// A message to its peers (`warning message` in the .torrent).
     pub warning: Option<String>,
 }
 
-/// How announces are answered.
+/// The rules for answering announces.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Only listed torrents are tracked.
+    /// Whether only listed torrents are tracked.
     pub closed: bool,
-    /// Seconds between announces at most.
+    /// Most seconds between announces.
     pub reannounce: u32,
     /// Seconds after which a silent peer is forgotten.
     pub life: u32,
-    /// Peers in a reply when the asker names no number.
+    /// Peers in a reply if the asker gives no number.
     pub usual_peers: usize,
-    /// Peers in a reply at most.
+    /// Most peers in a reply.
     pub most_peers: usize,
-    /// Torrents that nobody has any more stay on the list.
+    /// Whether torrents without peers are kept.
     pub keep_dead: bool,
 }
 
-/// An announce, whatever protocol it came by.
+/// An announce by either protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Announce {
     /// The torrent.
     pub info_hash: InfoHash,
-    /// Where the peer listens.
+    /// The address that the peer listens on.
     pub address: Address,
-    /// What it calls itself.
+    /// The peer's id.
     pub id: PeerId,
-    /// Bytes it still misses.
+    /// Bytes it still lacks.
     pub left: u64,
-    /// Why it announces.
+    /// The reason of the announce.
     pub event: Event,
-    /// Peers it wants; None: the usual number.
+    /// The number of peers it wants; `None` for the usual number.
     pub wanted: Option<usize>,
 }
 
-/// What an announce is answered with, besides peers.
+/// The answer to an announce, besides peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Seconds until the next announce.
@@ -82,9 +82,9 @@ pub struct Answer {
     pub seeders: u32,
     /// Leechers, the asker included.
     pub leechers: u32,
-    /// Downloads that came to their end, ever.
+    /// Completed downloads, ever.
     pub completed: u32,
-    /// What the asker is to be told.
+    /// A message to the asker.
     pub warning: Option<String>,
 }
 
@@ -97,13 +97,13 @@ pub struct Counts {
     pub seeders: u32,
     /// Leechers.
     pub leechers: u32,
-    /// Downloads that came to their end, ever.
+    /// Completed downloads, ever.
     pub completed: u32,
     /// The torrent's file, if it is listed.
     pub listing: Option<Arc<Listing>>,
 }
 
-/// Why an announce is refused, in the namesake's words.
+/// The refusal of a torrent that is not listed, in the namesake's words.
 pub const NOT_AUTHORIZED: &str = "Requested download is not authorized for use with this tracker.";
 
 /// One torrent.
@@ -113,7 +113,7 @@ pub struct Entry {
     pub swarm: Swarm,
     /// Its file, if it is listed.
     pub listing: Option<Arc<Listing>>,
-    /// Time at which it got its first peer.
+    /// Time of its first peer.
     born: u32,
 }
 
@@ -129,13 +129,13 @@ pub struct Store {
     shards: Vec<Mutex<Shard>>,
     rules: Rules,
     peers: AtomicUsize,
-    /// Changes on each change that a saved state would show.
+    /// Counts the changes that a saved state would show.
     version: AtomicU32,
     begin: Instant,
 }
 
 impl Store {
-    /// No swarms; `seed` decides the order in which peers are named and the jitter of intervals.
+    /// A store without swarms; `seed` decides the order of peers in replies and the jitter of intervals.
     pub fn new(rules: Rules, seed: u64) -> Store {
         let mut rng = Rng::new(seed);
         let shards =
@@ -149,19 +149,19 @@ impl Store {
         &self.rules
     }
 
-    /// Now, in the seconds that peers' times are in.
+    /// The present time, in the seconds used for peers.
     pub fn now(&self) -> u32 {
-        // Far enough from 0 that the age of a state from before can be subtracted.
+        // Far enough from 0 for the age of a saved state to be subtracted.
         let elapsed = u32::try_from(self.begin.elapsed().as_secs()).unwrap_or(u32::MAX);
         (1u32 << 24).saturating_add(elapsed)
     }
 
-    /// Peers of all swarms.
+    /// The number of peers in all swarms.
     pub fn peers(&self) -> usize {
         self.peers.load(Ordering::Relaxed)
     }
 
-    /// A number that changes with what a saved state would show.
+    /// A number that changes whenever a saved state would.
     pub fn version(&self) -> u32 {
         self.version.load(Ordering::Relaxed)
     }
@@ -174,7 +174,7 @@ impl Store {
         locked(&self.shards[usize::from(hash.0[0]) % SHARDS])
     }
 
-    /// Takes note of `announce` at `now` and appends peers for the asker to `out`.
+    /// Records `announce` at `now` and appends peers for the asker to `out`.
     ///
     /// # Errors
     /// The reason of a refusal.
@@ -206,7 +206,7 @@ impl Store {
                 warning,
             });
         }
-        // Who does not listen, or finds no room, is told of the others all the same.
+        // A peer that does not listen, or is one too many, gets the others all the same.
         let known = || entries.get(&info_hash).is_some_and(|entry| entry.swarm.get(address).is_some());
         let keeps = address.port() != 0 && (self.peers() < MAX_PEERS || known());
         let mut passer_by = Entry::default();
@@ -235,7 +235,7 @@ impl Store {
         })
     }
 
-    /// Why announces of `hash` are refused, if they are.
+    /// The reason why announces of `hash` are refused, if they are.
     pub fn refuses(&self, hash: InfoHash) -> Option<String> {
         match self.shard(hash).entries.get(&hash).and_then(|entry| entry.listing.as_deref()) {
             None if self.rules.closed => Some(NOT_AUTHORIZED.to_owned()),
@@ -244,9 +244,9 @@ impl Store {
         }
     }
 
-    /// Seconds until a peer's next announce: 10 to 30 while somebody still downloads or the swarm is young,
-    /// the more the more peers it has, minutes when there are only seeders; never more than the rules allow.
-    /// Moved by up to a third, so that a room that was switched on together spreads out.
+    /// Seconds until a peer's next announce: 10 to 30, rising with the number of peers, while there are leechers or
+    /// the swarm is young; minutes if there are only seeders; never more than the rules allow. Jittered by up to a
+    /// third, so that a room that was switched on together spreads out.
     fn interval(&self, entry: &Entry, seeder: bool, now: u32, rng: &mut Rng) -> u32 {
         let lively = !seeder || entry.swarm.leechers() > 0 || now.saturating_sub(entry.born) < YOUTH;
         let peers = u32::try_from(entry.swarm.len()).unwrap_or(u32::MAX);
@@ -255,7 +255,7 @@ impl Store {
         longest - rng.below(u64::from(longest / 3) + 1) as u32
     }
 
-    /// The counts of `hashes`, or of all torrents; those that are unknown or may not be tracked are left out.
+    /// The counts of `hashes`, or of all torrents, without those that are unknown or may not be tracked.
     pub fn scrape(&self, hashes: Option<&[InfoHash]>) -> Vec<Counts> {
         let shown = |entry: &Entry| !self.rules.closed || entry.listing.is_some();
         let counts = |(hash, entry): (&InfoHash, &Entry)| Counts {
@@ -287,7 +287,7 @@ impl Store {
         self.shard(hash).entries.get(&hash)?.listing.clone()
     }
 
-    /// The first file that `is_it` knows: of those with the fewest directories above them, by path.
+    /// The first file that satisfies `is_it`: with the fewest parent directories, then by path.
     pub fn find_listing(&self, is_it: impl Fn(&Listing) -> bool) -> Option<Arc<Listing>> {
         let found = self.shards.iter().flat_map(|shard| {
             let shard = locked(shard);
@@ -297,14 +297,14 @@ impl Store {
         found.min_by_key(|listing| (listing.path.components().count(), listing.path.clone()))
     }
 
-    /// What is known of the peers of a torrent.
+    /// Copies of a torrent's peers.
     pub fn swarm_peers(&self, hash: InfoHash) -> Vec<Peer> {
         let shard = self.shard(hash);
         shard.entries.get(&hash).map(|entry| entry.swarm.peers().cloned().collect()).unwrap_or_default()
     }
 
-    /// Lists exactly `listings` from now on. A torrent that is no longer listed keeps its peers until they
-    /// expire, so that one that is taken away and put back finds them again.
+    /// Replaces the list by `listings`. A torrent that is no longer listed keeps its peers until they expire, so that
+    /// it finds them again if it is put back.
     pub fn list(&self, listings: &HashMap<InfoHash, Arc<Listing>>) {
         for shard in &self.shards {
             for (hash, entry) in &mut locked(shard).entries {
@@ -323,8 +323,8 @@ impl Store {
         self.changed();
     }
 
-    /// Forgets the peers that were silent for longer than the rules allow, and the torrents that have neither
-    /// peers nor a listing; gives the number of peers forgotten.
+    /// Forgets the peers that were silent for longer than the rules allow, and the torrents that have neither peers nor
+    /// a listing; returns the number of peers forgotten.
     pub fn expire(&self, now: u32) -> usize {
         let mut gone = 0;
         for shard in &self.shards {
@@ -344,7 +344,7 @@ impl Store {
         gone
     }
 
-    /// Shows each torrent that has peers or a count to `see`; a shard is locked meanwhile.
+    /// Calls `see` with each torrent that has peers or completed downloads; its shard is locked meanwhile.
     pub fn each(&self, mut see: impl FnMut(InfoHash, &Entry)) {
         for shard in &self.shards {
             for (hash, entry) in &locked(shard).entries {
@@ -355,7 +355,7 @@ impl Store {
         }
     }
 
-    /// Puts back a peer of a saved state, last seen `age` seconds ago.
+    /// Restores a peer of a saved state, last seen `age` seconds ago.
     pub fn restore_peer(&self, hash: InfoHash, socket: SocketAddr, id: PeerId, left: u64, age: u32) {
         let (address, now) = (Address::from(socket), self.now());
         let seen = now.saturating_sub(age);
@@ -375,7 +375,7 @@ impl Store {
         }
     }
 
-    /// Puts back the count of a saved state.
+    /// Restores the count of completed downloads of a saved state.
     pub fn restore_completed(&self, hash: InfoHash, completed: u32) {
         self.shard(hash).entries.entry(hash).or_default().swarm.completed = completed;
     }
@@ -386,7 +386,7 @@ fn locked(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     lock(shard)
 }
 
-/// Seconds since `time`; 0 when it is in the future.
+/// Seconds since `time`; 0 if it is in the future.
 pub fn age_of(time: SystemTime) -> u32 {
     let age = SystemTime::now().duration_since(time).unwrap_or(Duration::ZERO);
     u32::try_from(age.as_secs()).unwrap_or(u32::MAX)

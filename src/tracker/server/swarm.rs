@@ -1,12 +1,11 @@
-//! One torrent's peers as the tracker sees them, and who of them is told to whom.
+//! One torrent's peers as the tracker sees them, and the choice of peers for a reply.
 //!
-//! Pure: the time is given (seconds of a clock that never goes back), nothing is read or sent. A peer is an
-//! address and port: a PC that comes back under a new peer id after a crash takes its old place instead of
-//! leaving a ghost beside it.
+//! Pure: the time is passed in (seconds of a monotonic clock), nothing is read or sent. A peer is identified by address
+//! and port: a PC that returns under a new peer id after a crash takes its old place instead of leaving a ghost.
 //!
-//! Peers are kept by room (the /24 or /64 they are in) and by kind (leecher, seeder), each list in random
-//! order. Lists are handed out from a cursor that goes round, so each peer is named as often as the next;
-//! a swarm that fits into the reply is given whole.
+//! Peers are kept by room (their /24 or /64) and by kind (leecher, seeder), each list in random order. Replies take
+//! from a list in rotation, so each peer is handed out as often as the next; a swarm that fits into the reply is
+//! handed out whole.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
@@ -22,7 +21,7 @@ pub struct Address {
     port: u16,
 }
 
-/// The subnet a peer is in: its address with all but the first 64 bits (IPv6) or 24 bits (IPv4) cleared.
+/// A peer's subnet: its address with all but the first 64 bits (IPv6) or 24 bits (IPv4) cleared.
 type RoomKey = u128;
 
 impl Address {
@@ -65,7 +64,7 @@ impl Address {
     }
 }
 
-// Compared and hashed as numbers: what is derived for arrays calls memcmp, which musl has a slow one of.
+// Compared and hashed as numbers: the derived implementation calls memcmp, which is slow in musl.
 impl PartialEq for Address {
     fn eq(&self, other: &Address) -> bool {
         u128::from_ne_bytes(self.ip) == u128::from_ne_bytes(other.ip) && self.port == other.port
@@ -92,16 +91,16 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// What is known of a peer.
+/// A peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: Address,
-    /// What it calls itself.
+    /// Its peer id.
     pub id: PeerId,
-    /// Bytes it still misses; 0 for a seeder.
+    /// Bytes it still lacks; 0 for a seeder.
     pub left: u64,
-    /// Bytes/s it received between its last two announces.
+    /// Download rate between its last two announces, bytes/s.
     pub rate: u32,
     /// Time of its first announce.
     pub since: u32,
@@ -112,26 +111,26 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// It has missed an announce and then some: most likely switched off.
+    /// Whether its announce is so long overdue that it is most likely switched off.
     pub fn late(&self, now: u32) -> bool {
         now.saturating_sub(self.seen) > self.expected.saturating_mul(2).saturating_add(15)
     }
 }
 
-/// What an announce changes.
+/// The changes that an announce makes.
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
-    /// Where the peer listens.
+    /// The address that the peer listens on.
     pub address: Address,
-    /// What it calls itself.
+    /// The peer's id.
     pub id: PeerId,
-    /// Bytes it still misses.
+    /// Bytes it still lacks.
     pub left: u64,
-    /// It says that it has just become complete.
+    /// Whether it reports that it has just become complete.
     pub completed: bool,
     /// Time of the announce.
     pub now: u32,
-    /// Seconds until its next announce, as it is being told.
+    /// Seconds until its next announce, as in the reply.
     pub interval: u32,
 }
 
@@ -139,7 +138,7 @@ pub struct Update {
 struct Room {
     /// Leechers, then seeders.
     peers: [Vec<Peer>; 2],
-    /// Where the next list begins, for each kind.
+    /// The start of the next selection, for each kind.
     cursors: [usize; 2],
 }
 
@@ -147,13 +146,13 @@ struct Room {
 #[derive(Debug, Default)]
 pub struct Swarm {
     rooms: BTreeMap<RoomKey, Room>,
-    /// Of each peer: whether it is a seeder, and its place in its room's list of these.
+    /// For each peer: whether it is a seeder, and its index in its room's list of that kind.
     index: HashMap<Address, (bool, u32)>,
-    /// Leechers, seeders.
+    /// Numbers of leechers and seeders.
     counts: [u32; 2],
-    /// The room from which the next list takes its far peers, for each kind.
+    /// The room from which the next reply takes its far peers, for each kind.
     far: [RoomKey; 2],
-    /// Downloads that came to their end, ever.
+    /// Completed downloads, ever.
     pub completed: u32,
 }
 
@@ -161,22 +160,22 @@ const LEECHERS: usize = 0;
 const SEEDERS: usize = 1;
 
 impl Swarm {
-    /// Leechers.
+    /// The number of leechers.
     pub fn leechers(&self) -> u32 {
         self.counts[LEECHERS]
     }
 
-    /// Seeders.
+    /// The number of seeders.
     pub fn seeders(&self) -> u32 {
         self.counts[SEEDERS]
     }
 
-    /// All peers.
+    /// The number of peers.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// Nobody is there.
+    /// Whether there are no peers.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
@@ -192,12 +191,12 @@ impl Swarm {
         self.rooms.get(&address.room())?.peers[usize::from(seeder)].get(at as usize)
     }
 
-    /// Takes note of an announce; true when the peer is new.
+    /// Records an announce; returns whether the peer is new.
     pub fn update(&mut self, update: Update, rng: &mut Rng) -> bool {
         let Update { address, id, left, now, interval, .. } = update;
         let mut peer = Peer { address, id, left, rate: 0, since: now, seen: now, expected: interval };
         let mut place = self.get_mut(address);
-        // Another id at the same address is another session: nothing of the old one holds.
+        // Another id at the same address is another session, which inherits nothing.
         let old = place.as_deref().filter(|old| old.id == id);
         if let Some(old) = old {
             let time = now.saturating_sub(old.seen);
@@ -207,7 +206,7 @@ impl Swarm {
                 None => old.rate,
             };
             peer.since = old.since;
-            // Clients that keep to a longer interval of their own are not late for that.
+            // A client with a longer interval of its own does not count as late.
             peer.expected = interval.max(time.min(1800));
         }
         let (new, was_leecher) = (old.is_none(), old.is_none_or(|old| old.left != 0));
@@ -230,7 +229,7 @@ impl Swarm {
         self.rooms.get_mut(&address.room())?.peers[usize::from(seeder)].get_mut(at as usize)
     }
 
-    /// Puts `peer` in a random place of its list.
+    /// Inserts `peer` at a random index of its list.
     pub fn insert(&mut self, peer: Peer, rng: &mut Rng) {
         let kind = usize::from(peer.left == 0);
         let room = self.rooms.entry(peer.address.room()).or_default();
@@ -245,7 +244,7 @@ impl Swarm {
         self.counts[kind] += 1;
     }
 
-    /// Forgets the peer at `address`, and gives what was known of it.
+    /// Removes and returns the peer at `address`.
     pub fn remove(&mut self, address: Address) -> Option<Peer> {
         let (seeder, at) = self.index.remove(&address)?;
         let (kind, at) = (usize::from(seeder), at as usize);
@@ -263,14 +262,14 @@ impl Swarm {
         Some(peer)
     }
 
-    /// Forgets every peer that was last seen before `time`; gives how many.
+    /// Removes every peer last seen before `time`; returns their number.
     pub fn expire(&mut self, time: u32) -> usize {
         let gone: Vec<Address> = self.peers().filter(|peer| peer.seen < time).map(|peer| peer.address).collect();
         gone.iter().filter(|address| self.remove(**address).is_some()).count()
     }
 
-    /// Appends to `out` at most `wanted` peers for the one at `asker`: never itself, only leechers when it is a
-    /// seeder, those of its own room first, whoever is late last or not at all.
+    /// Appends at most `wanted` peers for `asker` to `out`: never itself, only leechers for a seeder, its own room
+    /// first, late peers last or not at all.
     pub fn pick(&mut self, asker: Address, seeder: bool, wanted: usize, now: u32, out: &mut Vec<(Address, PeerId)>) {
         let [leechers, seeders] = self.counts.map(|count| count as usize);
         let all = if seeder { leechers } else { leechers + seeders };
@@ -278,7 +277,7 @@ impl Swarm {
             self.give_all(asker, seeder, wanted, now, out);
             return;
         }
-        // Seeders by their share, but a few at least: often there is one, the server, in another room.
+        // Seeders by their share, but at least a few: often there is only one, the server, in another room.
         let share = if seeder { 0 } else { (wanted * seeders / all).max(4).min(seeders).min(wanted) };
         let from_leechers = (wanted - share).min(leechers);
         self.pick_kind(LEECHERS, asker, from_leechers, now, out);
@@ -297,12 +296,12 @@ impl Swarm {
             let peers = peers.filter(|peer| peer.address != asker && peer.late(now) == late);
             out.extend(peers.map(|peer| (peer.address, peer.id)));
         }
-        // The asker itself was counted in when it was decided that all fit.
+        // `pick` counts the asker when it decides that all fit.
         out.truncate(begin + wanted);
     }
 
-    /// Appends at most `wanted` peers of one kind: four of five from the asker's room, so that the rooms stay
-    /// linked, and more when the other rooms have fewer.
+    /// Appends at most `wanted` peers of one kind: four fifths from the asker's room and the rest from others, which
+    /// keeps the rooms connected; more from its own room if the others have fewer.
     fn pick_kind(&mut self, kind: usize, asker: Address, wanted: usize, now: u32, out: &mut Vec<(Address, PeerId)>) {
         let (near, end) = (asker.room(), out.len() + wanted);
         let in_room = self.rooms.get(&near).map_or(0, |room| room.peers[kind].len());
@@ -310,7 +309,7 @@ impl Swarm {
         if let Some(room) = self.rooms.get_mut(&near) {
             room.hand_out(kind, asker, wanted - far, now, out);
         }
-        // Each other room once, from where the last list ended; a room that was not used up goes on next time.
+        // Each other room once, from where the last reply ended; a room that was not used up continues next time.
         let from = self.far[kind];
         for beyond in [true, false] {
             let rooms = if beyond { self.rooms.range_mut(from..) } else { self.rooms.range_mut(..from) };
@@ -326,7 +325,7 @@ impl Swarm {
 }
 
 impl Room {
-    /// Appends at most `wanted` peers of one kind from the cursor on; true when the cursor came round.
+    /// Appends at most `wanted` peers of one kind from the cursor on; returns whether the cursor wrapped around.
     fn hand_out(
         &mut self,
         kind: usize,
@@ -336,7 +335,7 @@ impl Room {
         out: &mut Vec<(Address, PeerId)>,
     ) -> bool {
         let (list, end) = (&self.peers[kind], out.len() + wanted);
-        // A room that was switched off as a whole must not cost a walk through all of it each time.
+        // Bounded, so that a room that was switched off as a whole is not walked through each time.
         let steps = list.len().min(2 * wanted + 64);
         let mut at = self.cursors[kind].checked_rem(list.len()).unwrap_or(0);
         let mut round = list.is_empty();

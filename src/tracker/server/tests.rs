@@ -1,4 +1,4 @@
-//! The tracker as its clients see it: sockets on loopback.
+//! The tracker as its clients see it, over sockets on loopback.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use crate::torrent::{InfoHash, Metainfo, PeerId};
 use crate::tracker::client::{AnnounceRequest, Client, Event};
 use crate::tracker::udp;
 
-/// A tracker in a thread, and the directory it lives in.
+/// A tracker in a thread, and its directory.
 struct Running {
     dir: tempfile::TempDir,
     address: SocketAddr,
@@ -24,7 +24,7 @@ struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A tracker of the torrents in its directory `images`, as changed by `change`.
+/// A tracker of the torrents in its directory `images`, its settings modified by `change`.
 fn tracker(change: impl Fn(&mut Config)) -> Running {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("images")).unwrap();
@@ -61,7 +61,7 @@ fn start(dir: tempfile::TempDir, change: impl Fn(&mut Config)) -> Running {
         most_connections: 1000,
     };
     change(&mut config);
-    // Somebody else may have the UDP port of the number that TCP was given.
+    // Another process may have the UDP port with the same number as the TCP port.
     let server = (0..20).find_map(|_| Server::new(config.clone()).ok()).unwrap();
     let (address, shared) = (server.addresses().unwrap()[0], server.shared.clone());
     let ending = Arc::new(AtomicBool::new(false));
@@ -118,7 +118,7 @@ impl Running {
         stream
     }
 
-    /// Sends `text` and gives all that comes until the tracker closes.
+    /// Sends `text` and returns everything received until the tracker closes.
     fn says(&self, text: &[u8]) -> String {
         let mut stream = self.connect();
         stream.write_all(text).unwrap();
@@ -345,7 +345,7 @@ fn garbage_is_answered_closed_and_logged() {
         (&[b'a'; 9000], "431"),
     ] {
         let mut stream = tracker.connect();
-        // The tracker may close before all of it is sent, and with that drop its answer.
+        // The tracker may close before all of it is sent, which drops its answer.
         let _ = stream.write_all(text);
         let mut said = Vec::new();
         let _ = stream.read_to_end(&mut said);
@@ -381,7 +381,7 @@ fn wrong_requests_are_answered_one_by_one_in_one_connection() {
         (format!("{good}{}", "&x".repeat(3000)), "8:intervali"),
     ];
     let requests = cases.iter().map(|(query, _)| format!("GET /announce?{query} HTTP/1.1\r\n\r\n"));
-    // What is no request ends it; whatever follows is not read.
+    // A malformed request ends the connection; the rest is not read.
     let whole = requests.collect::<String>() + "\x01\x02 garbage\r\n\r\nGET /scrape HTTP/1.1\r\n\r\n";
     let said = tracker.says(whole.as_bytes());
     let replies: Vec<&str> = said.split("HTTP/1.").skip(1).collect();
@@ -405,7 +405,7 @@ fn who_sends_too_slowly_is_closed_and_logged() {
             thread::sleep(Duration::from_millis(100));
         }
     });
-    // A reset is an end as well.
+    // A reset ends it as well.
     let _ = reader.read_to_end(&mut Vec::new());
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     drip.join().unwrap();
@@ -421,7 +421,7 @@ fn datagrams_that_are_no_requests_get_no_answer() {
     for garbage in [&b""[..], b"x", &[0; 16], &[0xff; 98], &[7; 1500]] {
         socket.send(garbage).unwrap();
     }
-    // Without a connection id from the tracker there is no announce; the answer is smaller than the question.
+    // An announce needs a connection id from the tracker; the refusal is smaller than the request.
     let mut packet = Vec::new();
     udp::Request::Scrape { connection: 1, transaction: 9, hashes: vec![hash] }.write(&mut packet);
     socket.send(&packet).unwrap();
@@ -495,7 +495,7 @@ fn readers_that_do_not_read_give_way_and_pin_no_memory() {
     tracker.until("what waited is given back", || tracker.shared.pending.load(Ordering::Relaxed) == 0);
 }
 
-/// A whole request with a body, that closes.
+/// A complete request with a body that closes the connection.
 fn put(tracker: &Running, target: &str, token: &str, body: &[u8], extra: &str) -> String {
     let head = format!(
         "PUT {target} HTTP/1.1\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\nConnection: close\r\n{extra}\r\n",
@@ -509,7 +509,7 @@ fn put(tracker: &Running, target: &str, token: &str, body: &[u8], extra: &str) -
         assert_eq!(&said, b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let mut said = Vec::new();
-    // A refused body need not be taken.
+    // A refused body need not be read.
     let _ = stream.write_all(body);
     let _ = stream.read_to_end(&mut said);
     String::from_utf8_lossy(&said).into_owned()

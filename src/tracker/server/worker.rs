@@ -1,10 +1,10 @@
-//! One thread that answers: it waits on an epoll instance for the shared listeners, the UDP sockets and the
-//! connections it has accepted, and never blocks anywhere else.
+//! A worker thread: it waits on an epoll instance for the shared listeners, the UDP sockets and the connections it has
+//! accepted, and never blocks anywhere else.
 //!
-//! A connection costs a hundred bytes besides what the kernel keeps; buffers are the worker's and used again,
-//! and a connection has one of its own only while a request of it is cut or a reply does not fit the socket.
-//! Who is slow loses: a request must be whole within the socket timeout, a reply read within a minute, and when
-//! there are too many connections the one nearest to its deadline goes.
+//! A connection costs a hundred bytes besides the kernel's share. Buffers belong to the worker and are reused; a
+//! connection has one of its own only while a request is incomplete or a reply does not fit the socket. Slow clients
+//! lose: a request must be complete within the socket timeout, a reply read within a minute, and if there are too many
+//! connections the one nearest to its deadline is closed.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -23,62 +23,62 @@ use crate::base::time::unix_seconds;
 use crate::sys::datagrams::Batch;
 use crate::tracker::udp::MAX_PACKET;
 
-/// Bytes read at once.
+/// Most bytes read at once.
 const INPUT: usize = 16 << 10;
 /// Connections accepted before the others get their turn.
 const TURN: usize = 64;
-/// Times that one connection is read before the others get their turn.
+/// Reads from one connection before the others get their turn.
 const READS: usize = 8;
-/// Bytes of replies gathered before they are sent.
+/// Bytes of replies collected before they are sent.
 const OUTPUT: usize = 256 << 10;
-/// Bytes of replies that wait for their readers at most, of all workers together, beside one reply of each: two
-/// pages of 10,000 peers.
+/// Most bytes of replies waiting for their readers, of all workers together, besides one reply of each: two pages of
+/// 10,000 peers.
 pub const PENDING: usize = 8 << 20;
-/// Seconds within which a reply must be taken.
+/// Seconds within which a reply must be read.
 const REPLY_TIMEOUT: u32 = 60;
-/// Bytes of log gathered by a worker.
+/// Bytes of log collected by a worker before it passes them on.
 const LINES: usize = 16 << 10;
 
 const LISTENER: u64 = 1 << 63;
 const DATAGRAMS: u64 = 1 << 62;
 
-/// What all workers share.
+/// Shared by all workers.
 pub struct Shared {
-    /// What answers.
+    /// Makes the replies.
     pub service: Service,
-    /// TCP sockets that listen.
+    /// Listening TCP sockets.
     pub listeners: Vec<OwnedFd>,
     /// UDP sockets.
     pub datagrams: Vec<UdpSocket>,
-    /// Bytes of replies that wait for their readers.
+    /// Bytes of replies waiting for their readers.
     pub pending: AtomicUsize,
-    /// It is time to end.
+    /// Set when the workers are to end.
     pub ending: AtomicBool,
-    /// Connections that a worker keeps at most.
+    /// Most connections of a worker.
     pub most_connections: usize,
 }
 
 struct Connection<'a> {
     socket: OwnedFd,
     peer: SocketAddr,
-    /// What came of a request that is not whole.
+    /// The received part of an incomplete request.
     partial: Vec<u8>,
-    /// What of a reply did not fit the socket.
+    /// The part of a reply that did not fit the socket.
     pending: Option<Pending<'a>>,
-    /// Time at which it is closed.
+    /// Time at which the connection is closed.
     deadline: u32,
-    /// Nothing is read any more; it ends when `pending` is sent.
+    /// Nothing is read any more; the connection is closed once `pending` is sent.
     closing: bool,
-    /// Waiting to write, not to read.
+    /// Whether epoll waits for writing instead of reading.
     writes: bool,
-    /// A request was answered.
+    /// Whether a request was answered.
     served: bool,
-    /// A body was asked for (Expect: 100-continue).
+    /// Whether a body was invited (Expect: 100-continue).
     invited: bool,
 }
 
 impl Connection<'_> {
-    /// Tells a client that waits for it, once, that its body is welcome.
+    /// Sends `100 Continue`, once, to a client that waits for it.
     fn invite_body(&mut self, head: &Head, output: &mut Vec<u8>) {
         let waits = head.header("expect").is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue"));
         if waits && !std::mem::replace(&mut self.invited, true) {
@@ -87,7 +87,7 @@ impl Connection<'_> {
     }
 }
 
-/// A reply, or its end, that waits for a reader; counted as long as it lives.
+/// A reply, or the rest of one, waiting for its reader; counted in `total` until dropped.
 struct Pending<'a> {
     bytes: Vec<u8>,
     sent: usize,
@@ -107,7 +107,7 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// What a connection waits for.
+/// The next action on a connection.
 #[derive(PartialEq, Eq)]
 enum Next {
     Read,
@@ -115,7 +115,7 @@ enum Next {
     Close,
 }
 
-/// A thread's own things.
+/// The state of a worker thread.
 pub struct Worker<'a> {
     shared: &'a Shared,
     epoll: OwnedFd,
@@ -123,7 +123,7 @@ pub struct Worker<'a> {
     free: Vec<u32>,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// A body that goes out as it is, after `output`.
+    /// A large body to be sent uncopied, after `output`.
     large: Vec<u8>,
     scratch: Scratch,
     batch: Batch,
@@ -133,7 +133,7 @@ pub struct Worker<'a> {
     now: u32,
     /// Time of day.
     clock: i64,
-    /// Second in which garbage by UDP was last logged.
+    /// Second in which a malformed UDP packet was last logged.
     garbage: u32,
 }
 
@@ -141,10 +141,10 @@ impl<'a> Worker<'a> {
     /// A worker that waits on the shared listeners and, if `datagrams`, on the UDP sockets.
     ///
     /// # Errors
-    /// What epoll gave.
+    /// The error of epoll.
     pub fn new(shared: &'a Shared, datagrams: bool) -> io::Result<Worker<'a>> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        // One worker is woken for a new connection, not all.
+        // A new connection wakes one worker, not all.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
         for (at, listener) in shared.listeners.iter().enumerate() {
             epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER | at as u64), flags)?;
@@ -162,7 +162,7 @@ impl<'a> Worker<'a> {
             output: Vec::new(),
             large: Vec::new(),
             scratch: Scratch::default(),
-            // One byte more than is taken, so that what is too long can be told.
+            // One byte more than accepted, so that longer packets are noticed.
             batch: Batch::new(MAX_PACKET + 1),
             lines: Vec::new(),
             stamp: Stamp::default(),
@@ -172,10 +172,10 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Answers until it is time to end.
+    /// Answers requests until `ending` is set.
     ///
     /// # Errors
-    /// What epoll gave.
+    /// The error of epoll.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(256);
         let patience = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
@@ -220,7 +220,7 @@ impl<'a> Worker<'a> {
             let (socket, peer) = match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(accepted) => accepted,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    // Somebody has to go for the next one to come in.
+                    // A connection must be closed before the next can be accepted.
                     if !self.evict() {
                         return;
                     }
@@ -250,7 +250,7 @@ impl<'a> Worker<'a> {
         self.now.saturating_add(u32::try_from(timeout).unwrap_or(u32::MAX)).saturating_add(1)
     }
 
-    /// Serves a new connection: most bring their request along and end with its answer.
+    /// Serves a new connection: most carry their request along and end with its answer.
     fn admit(&mut self, mut connection: Connection<'a>) {
         let next = self.converse(&mut connection);
         if next == Next::Close {
@@ -275,9 +275,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A connection can be read or written.
+    /// Handles a connection that can be read or written.
     fn wake(&mut self, at: usize) {
-        // It may have been evicted by an event before this one.
+        // An earlier event may have evicted it.
         let Some(mut connection) = self.connections.get_mut(at).and_then(Option::take) else { return };
         let next = self.converse(&mut connection);
         let writes = next == Next::Write;
@@ -293,16 +293,16 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Sends what waits to be sent, reads what has come, answers it.
+    /// Sends the pending reply, reads requests and answers them.
     fn converse(&mut self, connection: &mut Connection<'a>) -> Next {
-        // Who sends without pause gets another turn after the others.
+        // A client that sends without pause gets another turn after the others.
         for _ in 0..READS {
             if connection.pending.is_some() {
                 match self.send_pending(connection) {
                     Next::Read => {}
                     next => return next,
                 }
-                // Requests that came along with the one whose reply was long.
+                // Requests that arrived with the one whose reply was long.
                 self.digest_partial(connection);
                 if connection.pending.is_some() {
                     continue;
@@ -348,8 +348,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Answers the whole requests at the front of `input` while the replies fit the socket, and gives how many
-    /// bytes were taken; all of them when the connection is to be closed.
+    /// Answers the complete requests at the front of `input` while the replies fit the socket, and returns the number
+    /// of bytes consumed: all of them if the connection is to be closed.
     fn digest(&mut self, connection: &mut Connection<'a>, input: &[u8]) -> usize {
         let mut output = std::mem::take(&mut self.output);
         let mut taken = 0;
@@ -376,7 +376,8 @@ impl<'a> Worker<'a> {
         if connection.closing { input.len() } else { taken }
     }
 
-    /// Appends replies to the requests at the front of `input` to `output` until it is large.
+    /// Appends replies to the requests at the front of `input` to `output`, until that is large; returns the number of
+    /// bytes consumed.
     fn answer_some(&mut self, connection: &mut Connection<'a>, input: &[u8], output: &mut Vec<u8>) -> usize {
         let shared = self.shared;
         let mut taken = 0;
@@ -402,10 +403,10 @@ impl<'a> Worker<'a> {
                         _ => shared.service.answer(&head, asker, self.now, &mut self.scratch),
                     };
                     taken += length + body;
-                    // What follows a body that was not read is no request.
+                    // After an unread body no request can be found.
                     let unread = body == 0 && head.header("content-length").is_some_and(|length| length != b"0");
                     let stays = head.keeps_alive() && !unread;
-                    // The head alone, as for who asked for no more: what is long is not copied after it.
+                    // As for HEAD, the head alone: a long body is sent from where it is.
                     let long = made.body.len() > INPUT && head.method != Method::Head;
                     let method = if long { Method::Head } else { head.method };
                     connection.closing = !made.reply().write(method, head.version, stays, &made.body, output);
@@ -428,7 +429,7 @@ impl<'a> Worker<'a> {
         taken
     }
 
-    /// Small bodies are used again, large ones given back to the system.
+    /// Keeps the buffer of a small body for reuse; that of a large one is freed.
     fn keep_body(&mut self, mut body: Vec<u8>) {
         if body.capacity() <= INPUT {
             body.clear();
@@ -436,10 +437,11 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Lets the end of a reply wait for its reader. When too much waits, the reader whose time is over next goes.
+    /// Keeps the rest of a reply for its reader. If too much is pending, connections nearest to their deadline are
+    /// closed.
     fn keep_pending(&mut self, connection: &mut Connection<'a>, bytes: Vec<u8>) {
         let total = &self.shared.pending;
-        // Each worker keeps one at least: those of the others are not its to close.
+        // Ends once this worker has none to close; those of other workers are out of reach.
         while total.load(Ordering::Relaxed) + bytes.len() > PENDING && self.evict_where(|one| one.pending.is_some()) {}
         connection.pending = Some(Pending::new(bytes, total));
         connection.deadline = self.now.saturating_add(REPLY_TIMEOUT);
@@ -461,7 +463,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Closes every connection whose time is over.
+    /// Closes every connection past its deadline.
     fn close_overdue(&mut self) {
         for at in 0..self.connections.len() {
             if self.connections[at].as_ref().is_some_and(|connection| connection.deadline <= self.now) {
@@ -470,12 +472,12 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Closes the connection that is nearest to its deadline; false when there is none.
+    /// Closes the connection nearest to its deadline; returns false if there is none.
     fn evict(&mut self) -> bool {
         self.evict_where(|_| true)
     }
 
-    /// The same among those that `may_go`.
+    /// Like [`evict`](Self::evict), among the connections that `may_go`.
     fn evict_where(&mut self, may_go: impl Fn(&Connection) -> bool) -> bool {
         let open = self.connections.iter().enumerate();
         let deadlines = open.filter_map(|(at, one)| {
@@ -491,7 +493,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Closes a connection; the log says so unless it merely stayed open after its last answer.
+    /// Closes a connection and logs that, unless it was merely idle after its last answer.
     fn close(&mut self, at: usize, code: u16) {
         let Some(connection) = self.connections[at].take() else { return };
         self.free.push(at as u32);
@@ -512,7 +514,7 @@ impl<'a> Worker<'a> {
         log::request(&request, self.stamp.at(self.clock), &mut self.lines);
     }
 
-    /// Logs the end of a connection without a request, with the beginning of what it sent.
+    /// Logs the end of a connection without a complete request, with the start of what it sent.
     fn log_closed(&mut self, connection: &Connection, sent: &[u8], code: u16) {
         let line = sent.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or(b"-");
         let line = line[..line.len().min(200)].trim_ascii_end();
@@ -545,7 +547,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Sends as much of `bytes` as the socket takes; None when it is broken.
+/// Sends as much of `bytes` as the socket accepts; `None` if it is broken.
 fn send_all(socket: &OwnedFd, bytes: &[u8]) -> Option<usize> {
     let mut sent = 0;
     while sent < bytes.len() {
@@ -559,7 +561,7 @@ fn send_all(socket: &OwnedFd, bytes: &[u8]) -> Option<usize> {
     Some(sent)
 }
 
-/// Ends a connection in order: what was sent reaches its end even if something unread is left.
+/// Closes a connection gracefully: the reply arrives even if input is left unread.
 fn finish(connection: &Connection) -> Next {
     let _ = shutdown(&connection.socket, Shutdown::Write);
     Next::Close

@@ -1,5 +1,5 @@
-//! Fuzzing without a fuzzer: requests that were good are cut, repeated, mixed and bent, and answered.
-//! `PROPTEST_CASES=1000000 cargo test --release requests_however_bent` goes on for as long as one likes.
+//! Fuzzing without a fuzzer: valid requests are cut, repeated, mixed and altered, and answered.
+//! `PROPTEST_CASES=1000000 cargo test --release requests_however_bent` runs for longer.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use super::*;
 use crate::tracker::server::announce::MOST_PEERS;
 use crate::tracker::server::store::Rules;
 
-/// A service that tracks everything and shows everything.
+/// A service that tracks and shows everything.
 fn service() -> Service {
     let config = Config {
         listen: Vec::new(),
@@ -61,7 +61,7 @@ const HEADS: &[&str] = &[
     "PUT /file?name=x.torrent HTTP/1.1\r\nAuthorization: Bearer x\r\nContent-Length: 18446744073709551615\r\n\r\n",
 ];
 
-/// What is done to a request.
+/// A change to a request.
 #[derive(Clone, Debug)]
 enum Bend {
     Cut(prop::sample::Index),

@@ -165,8 +165,8 @@ fn addresses_of_both_families_come_back() {
 }
 
 proptest! {
-    /// Whatever comes and goes, the counts, the index and the lists say the same; and a list never names the
-    /// asker, nobody twice, no seeder to a seeder, nobody who is not there, and no more than wanted.
+    /// After any changes, the counts, the index and the lists agree. A reply never has the asker, a peer twice, a
+    /// seeder for a seeder, an absent peer, or more peers than wanted.
     #[test]
     fn the_books_balance(
         steps in prop::collection::vec((0u8..4, 0u8..4, 0u16..40, 0u64..3, 0usize..60), 1..300),
