@@ -2,12 +2,16 @@
 
 pub mod decimal;
 pub mod http;
+pub mod lockfile;
 pub mod log;
+pub mod percent;
 pub mod ready;
 pub mod rng;
 pub mod shell;
 pub mod sort;
 pub mod stamp;
+pub mod sync;
 pub mod time;
 pub mod tree;
 pub mod user;
+pub mod whole;

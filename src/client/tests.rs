@@ -31,7 +31,7 @@ impl Scene {
     fn new() -> Scene {
         let dir = tempfile::tempdir().unwrap();
         let payload = dir.path().join("payload");
-        std::fs::write(&payload, (0..PIECES * PIECE).map(|at| (at * at >> 7) as u8).collect::<Vec<u8>>()).unwrap();
+        std::fs::write(&payload, (0..PIECES * PIECE).map(|at| ((at * at) >> 7) as u8).collect::<Vec<u8>>()).unwrap();
         let options = create::Options { piece_length: Some(PIECE as u32), ..create::Options::default() };
         let bytes = Source::open(&payload).unwrap().describe(&options, 1, &|| false, &|_| {}).unwrap();
         let metainfo = Metainfo::parse(&bytes).unwrap();

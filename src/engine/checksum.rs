@@ -8,6 +8,7 @@ use std::path::Path;
 use kernels::md5::Md5;
 
 use super::beside;
+use crate::base::whole;
 
 /// Bytes at the end of an image that its short checksum covers.
 const TAIL: u64 = 1 << 20;
@@ -62,7 +63,7 @@ impl Sum {
     /// # Errors
     /// The file cannot be written.
     pub fn store(self, path: &Path, sum: &str) -> io::Result<()> {
-        std::fs::write(beside::with(path, self.extension()), format!("{sum}\n"))
+        whole::write(&beside::with(path, self.extension()), format!("{sum}\n"))
     }
 }
 

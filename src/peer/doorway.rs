@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use super::lock;
+use crate::base::sync::lock;
 
 /// Maximum number of connections in the doorway, and from one address: a lab behind one router that starts within a
 /// second.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use super::lock;
+use crate::base::sync::{lock, unpoisoned};
 
 /// Maximum number of pieces in a group.
 pub const LANES: usize = 16;
@@ -72,7 +72,7 @@ impl<T> Queue<T> {
                 Some(until) => until - now,
                 None => Duration::from_secs(1),
             };
-            waiting = self.wake.wait_timeout(waiting, time).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            waiting = unpoisoned(self.wake.wait_timeout(waiting, time)).0;
         }
         let torrent = waiting.pieces.front()?.0.clone();
         waiting.pieces.retain(|(other, piece)| {

@@ -4,9 +4,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use super::lock;
 use super::pex::Gossip;
 use super::wire::Message;
+use crate::base::sync::{lock, unpoisoned};
 use crate::torrent::PeerId;
 
 /// Maximum size of the messages that wait for a peer that does not read, bytes. Besides the reader's buffer, this is
@@ -113,8 +113,7 @@ impl Link {
                 return Some(std::mem::take(&mut outbox.upload));
             }
             outbox.idle = true;
-            let (guard, timeout) =
-                self.wake.wait_timeout(outbox, KEEP_ALIVE).unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (guard, timeout) = unpoisoned(self.wake.wait_timeout(outbox, KEEP_ALIVE));
             outbox = guard;
             outbox.idle = false;
             if timeout.timed_out() {

@@ -27,7 +27,7 @@ mod torrent;
 mod web;
 pub mod wire;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread;
 
 pub use limiter::Limiter;
@@ -41,11 +41,6 @@ pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Stack size of a connection's threads, bytes; their buffers are on the heap.
 const STACK: usize = 128 << 10;
-
-/// Locks `mutex` even if poisoned: a thread that panicked ends its own connection, not all others.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 /// Runs `work` in its own thread with a small stack; returns false if the system has no more threads.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::Log;
 use super::doorway::Doorway;
 use super::limiter::Limiter;
 use super::nudge::Nudge;
 use super::torrent::Torrent;
-use super::{Log, lock};
+use crate::base::sync::lock;
 use crate::torrent::{InfoHash, PeerId};
 
 /// State shared by all threads of a session.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::link::Link;
 use super::wire::Message;
-use super::{Log, extension, lock, pex};
+use super::{Log, extension, pex};
+use crate::base::sync::lock;
 use crate::swarm::{Action, Offence, PeerKey, Roster, Swarm, Traits, priority};
 use crate::torrent::PeerId;
 

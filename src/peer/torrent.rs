@@ -6,12 +6,13 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use super::Log;
 use super::gather::Queue;
 use super::limiter::Share;
 use super::link::Link;
 use super::nudge::Nudge;
 use super::state::State;
-use super::{Log, lock};
+use crate::base::sync::{lock, unpoisoned};
 use crate::storage::Storage;
 use crate::swarm::{Action, Block, PeerKey, Roster, Sight, Swarm, Totals, Verified};
 use crate::sys;
@@ -220,7 +221,7 @@ impl Torrent {
     pub fn wait_change(&self, time: Duration) {
         let state = lock(&self.state);
         if !state.swarm.is_sated() && state.failure.is_none() {
-            drop(self.changed.wait_timeout(state, time).unwrap_or_else(|poisoned| poisoned.into_inner()));
+            drop(unpoisoned(self.changed.wait_timeout(state, time)));
         }
     }
 

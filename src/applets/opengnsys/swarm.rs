@@ -11,6 +11,7 @@ use super::child::{applet, start_daemon};
 use crate::applets::Io;
 use crate::applets::progress::{Progress, Style};
 use crate::base::time;
+use crate::base::whole;
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Targets, beside};
 use crate::storage::{Storage, check_some};
@@ -98,7 +99,7 @@ pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str,
     made.map_err(|error| failed(&error))?;
     let line = format!("Create metainfo file {} successful.", torrent.display());
     engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
-    let kept = before.map_or(Ok(()), |before| fs::write(beside::with(&torrent, ".ant"), before));
+    let kept = before.map_or(Ok(()), |before| whole::write(&beside::with(&torrent, ".ant"), before));
     kept.map_err(|error| failed(&error))
 }
 

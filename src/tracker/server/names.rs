@@ -8,8 +8,10 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::base::sync::lock;
 
 /// Most addresses remembered.
 const MOST: usize = 16_384;
@@ -48,7 +50,7 @@ struct Known {
 
 impl Names {
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     /// The name of `ip`, empty if unknown; an unknown name is queued for lookup.

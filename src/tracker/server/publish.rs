@@ -4,12 +4,13 @@
 //! The sender needs the token; the body must be a torrent and the name a plain file name. The file appears complete:
 //! it is written under a hidden name, then renamed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::store::{Listing, Store};
+use crate::base::whole::Whole;
 use crate::torrent::{InfoHash, Metainfo};
 
 /// Largest .torrent accepted, bytes: 800,000 pieces.
@@ -44,17 +45,12 @@ pub fn publish(directory: &Path, name: &[u8], bytes: &[u8], store: &Store) -> Re
         let other = other.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         return Err((409, format!("this torrent is here already, as {other}")));
     }
-    let new = directory.join(format!(".{name}.{}.new", std::process::id()));
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
+    // A link of that name is replaced: whoever publishes writes nothing outside the directory.
+    let put = Whole::create_at(&path).and_then(|mut whole| {
+        whole.file().write_all(bytes)?;
+        whole.commit()
     });
-    let put = written.and_then(|()| fs::rename(&new, &path));
-    if let Err(error) = put {
-        // It may not exist.
-        let _ = fs::remove_file(&new);
-        return Err((507, format!("keep {name}: {error}")));
-    }
+    put.map_err(|error| (507, format!("keep {name}: {error}")))?;
     let listing =
         Listing { name: metainfo.name.clone(), length: metainfo.geometry.length(), path, ..Listing::default() };
     store.list_one(hash, Arc::new(listing));

@@ -8,7 +8,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use nanoserde::SerJson;
 
@@ -23,6 +23,8 @@ use super::store::{Announce, Listing, Store};
 use super::swarm::Address;
 use super::{page, publish};
 use crate::base::log::{Log, iso};
+use crate::base::percent;
+use crate::base::sync::{lock, unpoisoned};
 use crate::base::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
 use crate::tracker::{query, udp};
@@ -156,7 +158,7 @@ impl Service {
 
     /// Replaces a list of addresses.
     pub fn set_list(&self, which: Which, ranges: Ranges) {
-        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = unpoisoned(self.lists.write());
         match which {
             Which::Allowed => lists.allowed = Some(ranges),
             Which::Banned => lists.banned = ranges,
@@ -168,7 +170,7 @@ impl Service {
         if self.config.allowed_ips.is_none() && self.config.banned_ips.is_none() {
             return true;
         }
-        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        let lists = unpoisoned(self.lists.read());
         lists.allowed.as_ref().is_none_or(|allowed| allowed.contains(ip)) && !lists.banned.contains(ip)
     }
 
@@ -231,7 +233,7 @@ impl Service {
     /// Answers a PUT with its complete body.
     pub fn put(&self, head: &Head, body: &[u8]) -> Made {
         let Some(Source::Directory { path, .. }) = &self.config.source else { return Made::alas() };
-        let name = query::find(head.query, "name").and_then(query::unescape).unwrap_or_default();
+        let name = query::find(head.query, "name").and_then(percent::unescape).unwrap_or_default();
         match publish::publish(path, &name, body, &self.store) {
             Ok(hash) => Made::new(201, "Created", PLAIN, format!("{hash}\n")),
             Err((code, why)) => Made::new(code, "Not Published", PLAIN, format!("{why}\n")),
@@ -240,7 +242,7 @@ impl Service {
 
     fn page(&self, head: &Head) -> Made {
         // One page at a time: each takes memory for every peer on it.
-        let _turn = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.pages);
         const JUST_NOW: &str = "Cache-Control: no-store\r\n";
         if let (Some(target), b"/" | b"/index.html") = (&self.config.infopage_redirect, head.path) {
             let location = format!("Location: {}\r\n", target.replace(['\r', '\n'], ""));
@@ -371,14 +373,14 @@ impl Service {
     fn wanted_file(&self, text: &[u8]) -> Option<Arc<Listing>> {
         let by_hash = query::find(text, "info_hash").or_else(|| query::find(text, "hash"));
         if let Some(hash) = by_hash {
-            let bytes = query::unescape(hash)?;
+            let bytes = percent::unescape(hash)?;
             let hash = match <[u8; 20]>::try_from(bytes.as_slice()) {
                 Ok(raw) => InfoHash(raw),
                 Err(_) => std::str::from_utf8(&bytes).ok()?.parse().ok()?,
             };
             return self.store.listing(hash);
         }
-        let name = query::unescape(query::find(text, "name")?)?;
+        let name = percent::unescape(query::find(text, "name")?)?;
         let name = std::str::from_utf8(&name).ok().filter(|name| !name.is_empty())?;
         let torrent = format!("{name}.torrent");
         let by_path = |listing: &Listing| listing.path.ends_with(name) || listing.path.ends_with(&torrent);
