@@ -3,10 +3,11 @@
 //! A codec is a line of [`CODECS`] and a file: a file in its format is cut into pieces that are expanded
 //! independently, and what is written consists of such pieces. Recognised by content, never by name.
 
+use std::hash::Hasher;
 use std::io::{self, Read};
 
 use kernels::lzo1x;
-use kernels::xxh32::Xxh32;
+use twox_hash::XxHash32;
 
 use super::{Error, Watch, pipeline};
 
@@ -121,7 +122,7 @@ pub fn pack(
             Some(_) => {
                 whole.pieces.push(Piece { packed: worker.length as u32, plain: worker.filled as u32 });
                 if codec.summed {
-                    whole.sum.update(&worker.plain[..worker.filled]);
+                    whole.sum.write(&worker.plain[..worker.filled]);
                 }
                 send(&worker.packed[..worker.length])
             }
@@ -235,7 +236,7 @@ pub struct Whole {
     /// The pieces, in order.
     pub pieces: Vec<Piece>,
     /// XXH32 of all plain bytes, where the format has it.
-    pub sum: Xxh32,
+    pub sum: XxHash32,
 }
 
 /// The sizes of a piece, bytes.

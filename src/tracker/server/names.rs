@@ -3,6 +3,9 @@
 //! A page never waits: a name that is not known yet stands there the next time. What was asked is kept for a while,
 //! whatever came of it. Answers are hostile input: they must repeat the question, a name is taken only if it is one
 //! that a host may have, and nothing in them decides how much is allocated or for how long they are read.
+//!
+//! The messages are read by code of our own: simple-dns 0.13, the smallest crate for them that is kept, weighs 68 KiB, as it
+//! links what reads every type of record.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
