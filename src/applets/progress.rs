@@ -7,11 +7,13 @@
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nanoserde::SerJson;
+
+use crate::base::sync::{lock, unpoisoned};
 
 /// In which form progress is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,10 +130,6 @@ impl Drop for Progress {
     }
 }
 
-fn lock(stop: &Mutex<bool>) -> MutexGuard<'_, bool> {
-    stop.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A moment of a job; as JSON, the object that `--progress json` prints.
 #[derive(Clone, Debug, Default, PartialEq, SerJson)]
 struct Report {
@@ -160,10 +158,7 @@ fn teller(shared: &Shared, mut report: Report, style: Style, mut out: impl Write
     let mut lately = (0.0, 0u64, 0.0);
     let mut stop = lock(&shared.stop);
     while !report.end {
-        (stop, _) = shared
-            .stopped
-            .wait_timeout_while(stop, style.interval(), |stop| !*stop)
-            .unwrap_or_else(PoisonError::into_inner);
+        (stop, _) = unpoisoned(shared.stopped.wait_timeout_while(stop, style.interval(), |stop| !*stop));
         report.end = *stop;
         report.done = shared.done.load(Ordering::Relaxed);
         report.taken = shared.taken.load(Ordering::Relaxed);

@@ -7,10 +7,11 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use kernels::scan::find_control;
 
+use super::sync::lock;
 use super::time::{self, Calendar};
 
 /// Bytes gathered before they are written without waiting for the time.
@@ -108,7 +109,7 @@ impl Log {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -1,11 +1,15 @@
 //! What the standard library lacks and any room may use.
 
 pub mod http;
+pub mod lockfile;
 pub mod log;
+pub mod percent;
 pub mod ready;
 pub mod rng;
 pub mod sort;
 pub mod stamp;
+pub mod sync;
 pub mod time;
 pub mod tree;
 pub mod user;
+pub mod whole;

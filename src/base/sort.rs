@@ -1,5 +1,6 @@
-//! Sorting in little code: std's sorts are 5 to 8 KiB of machine code for each type that is sorted, and nothing here
-//! sorts more than some thousand things.
+//! Sorting in little code: std's unstable sort weighs 4.4 KiB for each type that is sorted where this weighs 0.2 (built for
+//! size, measured with Rust 1.95), which is 48 KiB for the eleven types here, and nothing here sorts more than some
+//! thousand things.
 
 /// Sorts by `less`, in place, in n log n steps (heap sort); equal items may change places.
 pub fn sort_by<T>(items: &mut [T], less: impl Fn(&T, &T) -> bool) {

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::base::whole;
+
 /// What of an image is kept as `.ant` when it is made anew: the image and what was made from it.
 const KEPT: &[&str] = &["", ".torrent", ".sum", ".full.sum"];
 
@@ -25,7 +27,7 @@ pub fn keep_as_backup(image: &Path) -> io::Result<()> {
     for extension in KEPT {
         let path = with(image, extension);
         let backup = with(&path, ".ant");
-        match std::fs::rename(&path, &backup) {
+        match whole::rename(&path, &backup) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => remove(&backup)?,
             done => done?,
         }

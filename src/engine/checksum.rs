@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use kernels::md5::Md5;
+use md5::{Digest, Md5};
 
 use super::beside;
+use crate::base::whole;
 
 /// Bytes at the end of an image that its short checksum covers.
 const TAIL: u64 = 1 << 20;
@@ -62,7 +63,7 @@ impl Sum {
     /// # Errors
     /// It cannot be written.
     pub fn store(self, path: &Path, sum: &str) -> io::Result<()> {
-        std::fs::write(beside::with(path, self.extension()), format!("{sum}\n"))
+        whole::write(&beside::with(path, self.extension()), format!("{sum}\n"))
     }
 }
 
@@ -91,7 +92,7 @@ pub fn drain(
             Err(error) => return Err(error),
         }
     }
-    Ok(md5.finish().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

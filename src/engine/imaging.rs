@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::info::ImageInfo;
 use super::{Code, Device, Engine, Error, beside, syntax};
+use crate::base::whole;
 use crate::image::codec::{self, Input};
 use crate::image::restore::{self, restore};
 use crate::image::save::{ImageFile, Options, Save};
@@ -74,7 +75,7 @@ impl Engine {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let path = beside::with(image, ".info");
         // The server makes its list of images from it; the image is complete without.
-        if let Err(error) = std::fs::write(&path, format!("{info}:{host}\n")) {
+        if let Err(error) = whole::write(&path, format!("{info}:{host}\n")) {
             warn(&format!("write {}: {error}", path.display()));
         }
         Ok(())
@@ -166,7 +167,7 @@ impl Engine {
         let line = syntax::create(self, &from, &syntax::word(&part.to_string_lossy()), how.tool, how.compressor)?;
         let take_name = || {
             let renamed = if how.keep { beside::keep_as_backup(image) } else { Ok(()) };
-            let renamed = renamed.and_then(|()| std::fs::rename(&part, image));
+            let renamed = renamed.and_then(|()| whole::finish(&part, image));
             renamed.map_err(|error| Error::new(Code::Image, format!("rename {}: {error}", part.display())))
         };
         let saved = self.run_pipeline(&line).and_then(|()| take_name());
@@ -227,7 +228,8 @@ fn save(
         save.scan(&Watch { begin: &|_| {}, ..*watch })?;
     }
     let name = image.display().to_string();
-    let mut file = ImageFile::create(image)?;
+    // A link of that name becomes the backup; what it leads to is not written to.
+    let mut file = ImageFile::create_at(image)?;
     match compressor {
         Compressor::Codec(codec) => {
             save.write(file.file(), &name, codec, watch)?;

@@ -1,39 +1,18 @@
 //! Exclusive use. The lock of an image is a file beside it, visible to the server and other machines; that of a
 //! partition or disk is a file in /var/lock, visible only on this machine, as are those beside images in the cache.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::{Code, Device, Engine, Error, beside};
+use crate::base::lockfile::{Lock, is_held};
 
-/// The content of a lock that a process holds on this machine; those of scripts are empty. Such a lock is valid only
-/// while the process also holds flock(2) on it, so that one left by a killed process locks nobody out.
+/// The content of a lock that a process holds on this machine; those of scripts are empty.
 const HELD: &str = "ogbox\n";
-
-/// Exclusive use of an image, partition or disk, until it is dropped.
-#[derive(Debug)]
-pub struct Lock {
-    path: PathBuf,
-    /// Kept open for flock(2).
-    _file: File,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // A failure cannot be reported from here; ogUnlock may have removed the file.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
 
 impl Engine {
     /// Whether an image is locked.
     pub fn image_is_locked(&self, image: &Path) -> bool {
-        let path = beside::with(image, ".lock");
-        path.exists() && !matches!(take_over(&path), Ok(Some(_)))
+        is_held(&beside::with(image, ".lock"), HELD)
     }
 
     /// Locks an image.
@@ -43,16 +22,10 @@ impl Engine {
     pub fn lock_image(&self, image: &Path) -> Result<Lock, Error> {
         let path = beside::with(image, ".lock");
         // Images in the cache are local, and locked like its partitions.
-        let made = if image.starts_with(self.env.path("OGCAC")) {
-            make(&path)
-        } else {
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-                made => made.map(Some),
-            }
-        };
-        match made {
-            Ok(Some(file)) => Ok(Lock { path, _file: file }),
+        let is_cached = image.starts_with(self.env.path("OGCAC"));
+        let taken = if is_cached { Lock::take(&path, HELD) } else { Lock::take_for_good(&path) };
+        match taken {
+            Ok(Some(lock)) => Ok(lock),
             Ok(None) => Err(self.image_locked(image)),
             Err(error) => Err(Error::new(Code::NotWrite, format!("create {}: {error}", path.display()))),
         }
@@ -77,10 +50,7 @@ impl Engine {
     /// Whether `device` or the disk that it is on is locked.
     pub fn is_locked(&self, device: &Device) -> bool {
         let disk = self.disks().ok().and_then(|disks| Some(disks.get(device.disk - 1)?.first()?.name.clone()));
-        [Some(device.name.clone()), disk].into_iter().flatten().any(|name| {
-            let path = self.lock_named(&name);
-            path.exists() && !matches!(take_over(&path), Ok(Some(_)))
-        })
+        [Some(device.name.clone()), disk].into_iter().flatten().any(|name| is_held(&self.lock_named(&name), HELD))
     }
 
     /// Locks a partition or disk.
@@ -97,41 +67,12 @@ impl Engine {
         if self.is_locked(device) {
             return Err(locked());
         }
-        match make(&path) {
-            Ok(Some(file)) => Ok(Lock { path, _file: file }),
+        match Lock::take(&path, HELD) {
+            Ok(Some(lock)) => Ok(lock),
             Ok(None) => Err(locked()),
             Err(error) => Err(Error::new(Code::NotWrite, format!("create {}: {error}", path.display()))),
         }
     }
-}
-
-/// Makes the lock `path`, or takes over one that was left; `None` if it is held.
-fn make(path: &Path) -> io::Result<Option<File>> {
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(mut file) => {
-            // While it is empty it looks like a script's lock, which everyone respects.
-            flock(&file, FlockOperation::LockExclusive)?;
-            file.write_all(HELD.as_bytes())?;
-            // Without this a power failure could leave an empty lock in the cache, which nobody would take over.
-            file.sync_all()?;
-            Ok(Some(file))
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => take_over(path),
-        Err(error) => Err(error),
-    }
-}
-
-/// Takes over the lock `path` if its process has ended; `None` if it is held.
-fn take_over(path: &Path) -> io::Result<Option<File>> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(None);
-    }
-    let mut said = String::new();
-    Read::by_ref(&mut file).take(64).read_to_string(&mut said)?;
-    // Its holder may have deleted it between our opening and locking it, and another process made a new one.
-    let same = path.metadata()?.ino() == file.metadata()?.ino();
-    Ok((same && said == HELD).then_some(file))
 }
 
 #[cfg(test)]

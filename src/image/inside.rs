@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::bitmap::Bitmap;
 use super::checksum::{Mode, Running};
@@ -17,6 +17,7 @@ use super::codec::seek::Pieces;
 use super::container::Header;
 use super::source::Source;
 use super::{Error, unpack};
+use crate::base::sync::lock;
 
 /// Most bytes that one checksum may cover, and number of such groups that are kept.
 const MOST: u64 = 16 << 20;
@@ -78,7 +79,7 @@ struct Shared(Mutex<Inside>);
 
 impl FileExt for Shared {
     fn read_at(&self, to: &mut [u8], at: u64) -> io::Result<usize> {
-        let mut inside = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inside = lock(&self.0);
         inside.read(to, at).map_err(|error| io::Error::other(error.to_string()))
     }
 

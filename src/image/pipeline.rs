@@ -5,7 +5,9 @@
 //! it; the others go on with the next free buffers instead of waiting for their turn. So a piece stays in one core's
 //! cache from reading to the end of the work, and memory is bounded by the buffers that were passed.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex};
+
+use crate::base::sync::{lock, unpoisoned};
 
 struct Intake<F> {
     fill: F,
@@ -68,19 +70,14 @@ pub fn run<W: Send, E: Send>(
             });
         }
     });
-    let outlet = outlet.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let outlet = unpoisoned(outlet.into_inner());
     outlet.failed.unwrap_or(Ok(()))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns buffers without a piece; `None` once all is over.
 fn free<'a, W, E>(outlet: &Mutex<Outlet<'a, W, E>>, freed: &Condvar) -> Option<&'a mut W> {
-    let mut outlet = freed
-        .wait_while(lock(outlet), |outlet| outlet.free.is_empty() && outlet.failed.is_none())
-        .unwrap_or_else(PoisonError::into_inner);
+    let ready = freed.wait_while(lock(outlet), |outlet| outlet.free.is_empty() && outlet.failed.is_none());
+    let mut outlet = unpoisoned(ready);
     if outlet.failed.is_some() { None } else { outlet.free.pop() }
 }
 

@@ -1,8 +1,8 @@
 //! Saving a file system's used blocks as an image: read once in large runs, checksummed, compressed on all cores,
 //! written in order.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::checksum::Between;
@@ -12,6 +12,7 @@ use super::format::{self, Format};
 use super::fs::{self, Used, raw};
 use super::source::Source;
 use super::{Error, Watch, disk, table};
+use crate::base::whole::Whole;
 
 /// Options for making an image.
 #[derive(Clone, Copy, Default)]
@@ -228,52 +229,46 @@ impl<'a> Packer<'a> {
 
 /// An image file in progress: under a temporary name until it is complete, and deleted if it never is.
 pub struct ImageFile {
-    file: File,
+    whole: Whole,
     name: PathBuf,
-    part: Option<PathBuf>,
 }
 
 impl ImageFile {
-    /// Creates the temporary file for the image `name`.
+    /// Creates the temporary file for the image `name`; if that is a symbolic link, for its target.
     ///
     /// # Errors
     /// The directory is not writable.
     pub fn create(name: &Path) -> Result<ImageFile, Error> {
-        let base = name.file_name().ok_or_else(|| Error::Refused(format!("{} is no file name", name.display())))?;
-        let part = name.with_file_name(format!(".{}.{}.part", base.to_string_lossy(), std::process::id()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&part)
-            .map_err(|error| Error::io(format!("create {}", part.display()), error))?;
-        Ok(ImageFile { file, name: name.to_owned(), part: Some(part) })
+        ImageFile::begin(name, Whole::create)
+    }
+
+    /// Creates the temporary file for the image `name`, which also replaces a symbolic link.
+    ///
+    /// # Errors
+    /// The directory cannot be written to.
+    pub fn create_at(name: &Path) -> Result<ImageFile, Error> {
+        ImageFile::begin(name, Whole::create_at)
+    }
+
+    fn begin(name: &Path, create: fn(&Path) -> io::Result<Whole>) -> Result<ImageFile, Error> {
+        if name.file_name().is_none() {
+            return Err(Error::Refused(format!("{} is no file name", name.display())));
+        }
+        let whole = create(name).map_err(|error| Error::io(format!("create {}", name.display()), error))?;
+        Ok(ImageFile { whole, name: name.to_owned() })
     }
 
     /// Returns the file that the image's bytes go to.
     pub fn file(&mut self) -> &mut File {
-        &mut self.file
+        self.whole.file()
     }
 
     /// Syncs the image and renames it, replacing any file of its name.
     ///
     /// # Errors
-    /// The disk failed, or renaming did; nothing is left then.
-    pub fn finish(mut self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|error| Error::io(format!("write {}", self.name.display()), error))?;
-        if let Some(part) = &self.part {
-            std::fs::rename(part, &self.name)
-                .map_err(|error| Error::io(format!("rename {} to {}", part.display(), self.name.display()), error))?;
-        }
-        self.part = None;
-        Ok(())
-    }
-}
-
-impl Drop for ImageFile {
-    fn drop(&mut self) {
-        if let Some(part) = &self.part {
-            // A failure cannot be reported from here.
-            let _ = std::fs::remove_file(part);
-        }
+    /// The disk failed, or the name cannot be taken; nothing is left then.
+    pub fn finish(self) -> Result<(), Error> {
+        let kept = self.whole.commit().map(drop);
+        kept.map_err(|error| Error::io(format!("write {}", self.name.display()), error))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use super::lock;
+use crate::base::sync::lock;
 
 /// Connections in the doorway, and those of one address: a lab behind one router that starts in one second.
 const ROOM: (u32, u32) = (256, 64);

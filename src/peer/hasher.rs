@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use kernels::lanes::sha1;
 
-use super::lock;
 use super::torrent::Torrent;
+use crate::base::sync::{lock, unpoisoned};
 use crate::swarm::Verified;
 use crate::torrent::{BLOCK, PieceHasher};
 
@@ -96,7 +96,7 @@ impl Queue {
                 Some(until) => until - now,
                 None => Duration::from_secs(1),
             };
-            waiting = self.wake.wait_timeout(waiting, time).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            waiting = unpoisoned(self.wake.wait_timeout(waiting, time)).0;
         }
         let torrent = waiting.pieces.front()?.0.clone();
         waiting.pieces.retain(|(other, piece)| {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::lock;
+use crate::base::sync::lock;
 
 /// What may be moved at once after a pause, in seconds' worth of the rate.
 const BURST: f64 = 0.1;

@@ -5,11 +5,11 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use super::lock;
 use super::pex::Gossip;
 use super::session::Shared;
 use super::torrent::Torrent;
 use super::wire::{Message, PIECE_HEADER};
+use crate::base::sync::{lock, unpoisoned};
 use crate::swarm::{Block, PeerKey};
 use crate::sys;
 use crate::torrent::PeerId;
@@ -117,8 +117,7 @@ impl Link {
                 return Some(std::mem::take(&mut outbox.upload));
             }
             outbox.idle = true;
-            let (guard, timeout) =
-                self.wake.wait_timeout(outbox, KEEP_ALIVE).unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (guard, timeout) = unpoisoned(self.wake.wait_timeout(outbox, KEEP_ALIVE));
             outbox = guard;
             outbox.idle = false;
             if timeout.timed_out() {

@@ -20,7 +20,6 @@ mod torrent;
 mod web;
 pub mod wire;
 
-use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 pub use limiter::Limiter;
@@ -30,11 +29,6 @@ pub use web::range;
 
 /// Stack of a connection's threads, bytes: they keep their buffers on the heap.
 const STACK: usize = 128 << 10;
-
-/// Takes a lock; a thread that panicked holding it has ended its own connection, not everybody's.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 /// Runs `work` in a thread of its own with a small stack; false when the system gives no more threads.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use super::lock;
+use crate::base::sync::{lock, unpoisoned};
 
 /// A pause that can be cut short.
 #[derive(Debug, Default)]
@@ -22,6 +22,6 @@ impl Nudge {
     /// Pauses for `time`, less when nudged.
     pub fn pause(&self, time: Duration) {
         let given = self.wake.wait_timeout_while(lock(&self.given), time, |given| !*given);
-        *given.unwrap_or_else(|poisoned| poisoned.into_inner()).0 = false;
+        *unpoisoned(given).0 = false;
     }
 }

@@ -12,8 +12,9 @@ use super::hasher::Queue;
 use super::limiter::Share;
 use super::link::Link;
 use super::nudge::Nudge;
+use super::pex;
 use super::wire::Message;
-use super::{lock, pex};
+use crate::base::sync::{lock, unpoisoned};
 use crate::storage::Storage;
 use crate::swarm::{Action, Block, PeerKey, Roster, Sight, Swarm, Totals, Verified, priority};
 use crate::sys;
@@ -295,7 +296,7 @@ impl Torrent {
     pub fn wait_change(&self, time: Duration) {
         let state = lock(&self.state);
         if !state.swarm.is_sated() && state.failure.is_none() {
-            drop(self.changed.wait_timeout(state, time).unwrap_or_else(|poisoned| poisoned.into_inner()));
+            drop(unpoisoned(self.changed.wait_timeout(state, time)));
         }
     }
 

@@ -2,12 +2,13 @@
 //! torrent-creator makes them: pieces of 4 MiB, the MD5 of the whole as comment, the image locked meanwhile.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
+use crate::base::lockfile::{self, Lock};
 use crate::base::stamp::Stamp;
-use crate::base::time;
+use crate::base::{time, whole};
 use crate::engine::beside;
 use crate::engine::checksum::Sum;
 use crate::storage::Storage;
@@ -18,44 +19,19 @@ use crate::torrent::{InfoHash, Metainfo};
 
 /// Bytes of a piece: the longest that ctorrent takes.
 const PIECE: u32 = 4 << 20;
-/// What stands in a lock of ours. It holds for as long as flock(2) on it does, so that one who was killed locks
-/// nobody out.
+/// What stands in a lock of ours.
 const OURS: &str = "ogbox btlaunchmany --create\n";
 
-/// The lock beside an image, removed when it is dropped.
-struct Lock {
-    path: PathBuf,
-    /// Open for flock's sake.
-    _file: File,
-}
-
-impl Lock {
-    fn take(image: &Path) -> Result<Lock, String> {
-        let path = beside::with(image, ".lock");
-        let failed = |error: std::io::Error| format!("lock it by {}: {error}", path.display());
-        let mut file = File::create_new(&path).map_err(failed)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(error.into()))?;
-        std::io::Write::write_all(&mut file, OURS.as_bytes()).map_err(failed)?;
-        Ok(Lock { path, _file: file })
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Nobody is left to tell when it fails.
-        let _ = fs::remove_file(&self.path);
-    }
+/// Locks `image` against everybody else.
+fn lock(image: &Path) -> Result<Lock, String> {
+    let path = beside::with(image, ".lock");
+    let taken = Lock::take(&path, OURS).and_then(|lock| lock.ok_or_else(|| Errno::EXIST.into()));
+    taken.map_err(|error| format!("lock it by {}: {error}", path.display()))
 }
 
 /// Removes the lock of `image` if it is one of ours whose maker was killed.
 pub fn break_stale_lock(image: &Path) {
-    let path = beside::with(image, ".lock");
-    let Ok(file) = File::open(&path) else { return };
-    let ours = file.metadata().is_ok_and(|metadata| metadata.len() == OURS.len() as u64)
-        && fs::read(&path).is_ok_and(|text| text == OURS.as_bytes());
-    if ours && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        let _ = fs::remove_file(&path);
-    }
+    lockfile::break_stale(&beside::with(image, ".lock"), OURS);
 }
 
 /// Whether somebody still writes to `image`.
@@ -72,7 +48,8 @@ pub fn make_sums(image: &Path, stop: &dyn Fn() -> bool) -> Result<String, String
     for sum in [Sum::Tail, Sum::Full] {
         full = sum.of(image, stop).map_err(|error| format!("read it: {error}"))?;
         let path = beside::with(image, sum.extension());
-        create::write(&path, format!("{full}\n").as_bytes(), true).map_err(|error| error.to_string())?;
+        let unwritten = |error| format!("write {}: {error}", path.display());
+        whole::write(&path, format!("{full}\n")).map_err(unwritten)?;
     }
     Ok(full)
 }
@@ -83,7 +60,7 @@ pub fn make_sums(image: &Path, stop: &dyn Fn() -> bool) -> Result<String, String
 /// The image is locked, cannot be read or changes meanwhile, or the files cannot be written. An old torrent, which
 /// did not describe the image, is gone then.
 pub fn make(image: &Path, announce: &str, stop: &dyn Fn() -> bool) -> Result<(InfoHash, Stamp), String> {
-    let _lock = Lock::take(image)?;
+    let _lock = lock(image)?;
     let torrent = beside::with(image, ".torrent");
     for old in [&torrent, &beside::with(image, ".sum"), &beside::with(image, ".full.sum")] {
         match fs::remove_file(old) {
@@ -151,14 +128,7 @@ mod tests {
             break_stale_lock(&image);
             assert!(lock.exists());
         }
-        fs::remove_file(&lock).unwrap();
-        let held = Lock::take(&image).unwrap();
-        break_stale_lock(&image);
-        assert!(lock.exists());
-        // As it is when its holder is killed: the file is there, flock is not.
-        std::mem::forget(fs::copy(&lock, dir.path().join("copy")));
-        drop(held);
-        fs::rename(dir.path().join("copy"), &lock).unwrap();
+        fs::write(&lock, OURS).unwrap();
         break_stale_lock(&image);
         assert!(!lock.exists());
     }

@@ -9,7 +9,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::base::stamp::Stamp;
-use crate::torrent::{Error, InfoHash, create};
+use crate::base::whole;
+use crate::torrent::InfoHash;
 
 /// Name of the file in the directory of the state.
 const NAME: &str = "verified";
@@ -69,7 +70,7 @@ impl Memory {
     ///
     /// # Errors
     /// The file cannot be written; what it held stays.
-    pub fn save(&mut self) -> Result<(), Error> {
+    pub fn save(&mut self) -> io::Result<()> {
         let Some(path) = self.path.as_ref().filter(|_| self.changed) else { return Ok(()) };
         let mut text = TITLE.to_owned();
         for (hash, stamps) in &self.records {
@@ -79,7 +80,8 @@ impl Memory {
             }
             text.push('\n');
         }
-        create::write(path, text.as_bytes(), true)?;
+        let unwritten = |error: io::Error| io::Error::new(error.kind(), format!("write {}: {error}", path.display()));
+        whole::write(path, text).map_err(unwritten)?;
         self.changed = false;
         Ok(())
     }

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+
+use crate::base::sync::{lock, unpoisoned};
 
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
 
@@ -26,7 +28,7 @@ struct Queue<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 }
 
@@ -69,7 +71,7 @@ fn run<T>(shared: &Shared<T>) {
     let mut queue = shared.lock();
     loop {
         let Some(job) = queue.jobs.pop_front() else {
-            queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = unpoisoned(shared.wake.wait(queue));
             continue;
         };
         queue.busy = true;

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::Storage;
+use crate::base::sync::{lock, unpoisoned};
 use crate::torrent::{Bitfield, Metainfo, hash_pieces};
 
 /// Hashes every piece that is there with `threads` threads and gives those that are right. What cannot be read is
@@ -23,9 +24,9 @@ pub fn check_some(
     let have = Mutex::new(Bitfield::new(geometry.pieces()));
     hash_pieces(geometry, pieces, threads, &|offset, buffer| storage.read(offset, buffer), &|piece, digest| {
         if digest.is_ok_and(|digest| digest == metainfo.piece_hash(piece)) {
-            have.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).set(piece);
+            lock(&have).set(piece);
         }
         progress(u64::from(geometry.piece_size(piece)));
     });
-    have.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+    unpoisoned(have.into_inner())
 }

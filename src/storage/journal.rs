@@ -11,11 +11,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kernels::lanes::sha1;
 
 use super::{Error, Storage};
+use crate::base::whole::Whole;
 use crate::torrent::{Bitfield, Metainfo};
 
 /// What a journal begins with; the version is part of it.
@@ -133,18 +134,10 @@ impl Journal {
             file.write_all(bytes)?;
             return file.sync_data();
         }
-        // The first time it is written anew, under another name until it is whole.
-        let mut name = self.path.clone().into_os_string();
-        name.push(".new");
-        let new = Path::new(&name);
-        let write = || -> io::Result<File> {
-            let mut file = File::create(new)?;
-            file.write_all(&[&self.head, bytes].concat())?;
-            file.sync_data()?;
-            fs::rename(new, &self.path)?;
-            Ok(file)
-        };
-        self.file = Some(write().inspect_err(|_| drop(fs::remove_file(new)))?);
+        // The first time it is written anew.
+        let mut whole = Whole::create(&self.path)?;
+        whole.file().write_all(&[&self.head, bytes].concat())?;
+        self.file = Some(whole.commit()?);
         Ok(())
     }
 }

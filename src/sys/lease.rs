@@ -6,18 +6,11 @@ use std::ffi::c_int;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
+use libc::{F_RDLCK, F_SETLEASE, F_UNLCK, SIGURG, fcntl};
 use rustix::io::Errno;
 
+/// Of <linux/fcntl.h>; libc has it for other C libraries than musl.
 const F_SETSIG: c_int = 10;
-const F_SETLEASE: c_int = 1024;
-const F_RDLCK: c_int = 0;
-const F_UNLCK: c_int = 2;
-/// A signal that does nothing unless somebody asks for it.
-const SIGURG: c_int = 23;
-
-unsafe extern "C" {
-    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
-}
 
 /// Whether a process of this machine has `file`, itself open for reading only, open for writing, as far as the file
 /// system tells: the kernel gives a read lease (fcntl(2), F_SETLEASE) on no such file.
@@ -25,7 +18,8 @@ pub fn is_being_written(file: &File) -> bool {
     let fd = file.as_raw_fd();
     // SAFETY: `fd` is open for the whole call; these commands take a number and no pointer.
     let set = |command: c_int, value: c_int| unsafe { fcntl(fd, command, value) };
-    // Somebody who opens it in just this moment has us told by a signal; SIGIO would be the end of us.
+    // Somebody who opens it in just this moment has us told by a signal: one that does nothing unless somebody asks for
+    // it, as SIGIO would be the end of us.
     if set(F_SETSIG, SIGURG) != 0 {
         return false;
     }

@@ -9,19 +9,21 @@
 //! changes while it is read is an error, because nobody could ever seed it.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, IoSliceMut, Seek, SeekFrom, Write};
+use std::io::{self, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustix::fs::{Advice, RenameFlags};
+use rustix::fs::Advice;
 use rustix::io::ReadWriteFlags;
 
 use super::bencode::{Dict, Encoder};
 use super::{Error, Geometry, MAX_METAINFO, MAX_PIECE_LENGTH, Metainfo, hash_pieces};
+use crate::base::sync::{lock, unpoisoned};
+use crate::base::whole;
 
 /// Bytes of one piece of advice. The kernel reads no more for one than a request to the disk may have, which
 /// is 512 KiB or more for all but old disks; what it leaves out it reads when it is asked.
@@ -234,10 +236,10 @@ impl Source {
         let stop = AtomicBool::new(false);
         let done = |piece: u32, hash: io::Result<[u8; 20]>| {
             match hash {
-                Ok(hash) => hashes.lock().unwrap_or_else(PoisonError::into_inner)[piece as usize] = hash,
+                Ok(hash) => lock(&hashes)[piece as usize] = hash,
                 Err(error) => {
                     stop.store(true, Ordering::Relaxed);
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    lock(&failure).get_or_insert(error);
                 }
             }
             if let Some(file) = drop_behind {
@@ -251,9 +253,9 @@ impl Source {
             .take_while(|_| !stop.load(Ordering::Relaxed))
             .inspect(|piece| only.iter().for_each(|file| read_ahead(file, geometry, *piece)));
         hash_pieces(geometry, &mut pieces, threads, &read, &done);
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match unpoisoned(failure.into_inner()) {
             Some(error) => Err(failed("read", &self.path)(error)),
-            None => Ok(hashes.into_inner().unwrap_or_else(PoisonError::into_inner).concat()),
+            None => Ok(unpoisoned(hashes.into_inner()).concat()),
         }
     }
 
@@ -366,34 +368,8 @@ fn memory() -> u64 {
 /// # Errors
 /// Without `replace`, a file of that name that is there already; whatever fails in writing.
 pub fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), Error> {
-    let name = path.file_name().ok_or_else(|| failed("write", path)(io::ErrorKind::InvalidInput.into()))?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}~", std::process::id()));
-    let hidden = path.with_file_name(hidden);
-    let put = || -> io::Result<()> {
-        let mut file = File::create_new(&hidden)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        rename(&hidden, path, replace)
-    };
-    let result = put().map_err(failed("write", path));
-    if result.is_err() {
-        // Whether it was made or not, it is not to stay.
-        let _ = fs::remove_file(&hidden);
-    }
-    result
-}
-
-fn rename(from: &Path, to: &Path, replace: bool) -> io::Result<()> {
-    let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-    match rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, flags) {
-        // File systems without such a renaming (CIFS, some FUSE) can still link, which replaces nothing.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !replace => {
-            fs::hard_link(from, to).and_then(|()| fs::remove_file(from))
-        }
-        result => Ok(result?),
-    }
+    let written = if replace { whole::write(path, bytes) } else { whole::write_new(path, bytes) };
+    written.map_err(failed("write", path))
 }
 
 #[cfg(test)]

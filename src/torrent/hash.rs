@@ -5,11 +5,12 @@
 //! pieces themselves are never in memory as wholes: a thread has one buffer of [`BUFFER`] bytes.
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use kernels::lanes::{self, Lanes};
 
 use super::Geometry;
+use crate::base::sync::lock;
 
 /// Bytes of each piece that are read at a time. With all lanes that fills a second-level cache of 1 MiB; half of it costs
 /// 5 % more CPU time for system calls, a quarter 12 %, and the double saves nothing.
@@ -115,7 +116,7 @@ pub fn hash_pieces(
         let (mut group, mut hashed) = (Vec::with_capacity(lanes::WIDTH), Vec::with_capacity(lanes::WIDTH));
         loop {
             {
-                let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut pieces = lock(&pieces);
                 // Towards the end every thread gets its share.
                 let share = match pieces.size_hint() {
                     (_, Some(left)) => left.div_ceil(threads),

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Error, compact, query};
+use crate::base::percent;
 use crate::torrent::bencode::{self, Value};
 use crate::torrent::{InfoHash, PeerId};
 
@@ -77,12 +78,12 @@ impl AnnounceRequest {
     pub fn url(&self, url: &str) -> String {
         let mut text = with_query(url);
         text.push_str("info_hash=");
-        query::escape(&self.info_hash.0, &mut text);
+        percent::escape(&self.info_hash.0, &mut text);
         text.push_str("&peer_id=");
-        query::escape(&self.peer_id.0, &mut text);
+        percent::escape(&self.peer_id.0, &mut text);
         if let Some(ip) = &self.ip {
             text.push_str("&ip=");
-            query::escape(ip.as_bytes(), &mut text);
+            percent::escape(ip.as_bytes(), &mut text);
         }
         text.push_str(&format!(
             "&port={}&uploaded={}&downloaded={}&left={}&compact=1&no_peer_id=1&numwant={}&key={:08x}",
@@ -90,7 +91,7 @@ impl AnnounceRequest {
         ));
         if let Some(id) = &self.tracker_id {
             text.push_str("&trackerid=");
-            query::escape(id, &mut text);
+            percent::escape(id, &mut text);
         }
         if let Some(event) = self.event.name() {
             text.push_str("&event=");
@@ -189,7 +190,7 @@ pub fn scrape_url(announce: &str, hashes: &[InfoHash]) -> Option<String> {
     let mut url = with_query(&format!("{}/scrape{rest}", &announce[..slash]));
     for (at, hash) in hashes.iter().enumerate() {
         url.push_str(if at == 0 { "info_hash=" } else { "&info_hash=" });
-        query::escape(&hash.0, &mut url);
+        percent::escape(&hash.0, &mut url);
     }
     Some(url)
 }

@@ -1,60 +1,7 @@
-//! Query strings: percent escapes and `name=value` pairs, both ways (RFC 3986; BEP 3's announces).
-//!
-//! Values are bytes, not text: an info-hash is 20 arbitrary bytes. A `+` stays a plus sign when reading, as
-//! trackers read it, because some clients send it unescaped inside an info-hash.
+//! Query strings: `name=value` pairs (RFC 3986; BEP 3's announces), their escapes still in place
+//! ([`percent`](crate::base::percent) undoes those), and the numbers in them.
 
 use kernels::scan;
-
-/// Appends `bytes` to `out`, everything but unreserved characters escaped.
-pub fn escape(bytes: &[u8], out: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    for &byte in bytes {
-        match byte {
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
-            _ => {
-                out.push('%');
-                out.push(HEX[usize::from(byte >> 4)] as char);
-                out.push(HEX[usize::from(byte & 15)] as char);
-            }
-        }
-    }
-}
-
-/// The value of a hexadecimal digit.
-pub fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
-}
-
-/// Undoes the escapes of `value` into `out` and gives how many bytes that made; None when an escape is cut
-/// or no hexadecimal number, or when `out` is too short.
-pub fn unescape_into(value: &[u8], out: &mut [u8]) -> Option<usize> {
-    let mut made = 0;
-    let mut rest = value;
-    while let [first, tail @ ..] = rest {
-        let (byte, tail) = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => (hex_digit(*high)? << 4 | hex_digit(*low)?, tail),
-            (b'%', _) => return None,
-            (byte, tail) => (*byte, tail),
-        };
-        *out.get_mut(made)? = byte;
-        made += 1;
-        rest = tail;
-    }
-    Some(made)
-}
-
-/// Undoes the escapes of `value`; None when one is wrong. Never longer than `value`.
-pub fn unescape(value: &[u8]) -> Option<Vec<u8>> {
-    let mut out = vec![0; value.len()];
-    let length = unescape_into(value, &mut out)?;
-    out.truncate(length);
-    Some(out)
-}
 
 /// What stands between the `separator`s, where anything does.
 pub fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
@@ -101,31 +48,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn escaped_bytes_come_back(bytes: Vec<u8>) {
-            let mut text = String::new();
-            escape(&bytes, &mut text);
-            prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'&' && byte != b'=' && byte != b'+'));
-            prop_assert_eq!(unescape(text.as_bytes()), Some(bytes));
-        }
-
-        #[test]
         fn any_query_is_read_without_growing(query: Vec<u8>) {
             for (name, value) in pairs(&query) {
                 prop_assert!(name.len() + value.len() <= query.len());
-                prop_assert!(unescape(value).is_none_or(|bytes| bytes.len() <= value.len()));
             }
         }
 
         #[test]
         fn numbers_come_back(value: u64) {
             prop_assert_eq!(number(value.to_string().as_bytes()), Some(value));
-        }
-    }
-
-    #[test]
-    fn wrong_escapes_are_refused() {
-        for wrong in ["%", "%4", "%zz", "abc%", "%g1", "%1g"] {
-            assert_eq!(unescape(wrong.as_bytes()), None, "{wrong}");
         }
     }
 

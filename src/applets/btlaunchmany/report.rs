@@ -3,7 +3,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use nanoserde::SerJson;
@@ -11,6 +11,7 @@ use nanoserde::SerJson;
 use super::super::progress::{Style, bytes};
 use crate::base::log::Log;
 use crate::base::sort::sort_by;
+use crate::base::sync::lock;
 use crate::repository::State;
 
 /// Interval of plain lines, of which only those of torrents that somebody fetches are told.
@@ -112,7 +113,7 @@ impl Report {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shown> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shown)
     }
 
     /// Says a line, from any thread.

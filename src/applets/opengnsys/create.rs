@@ -9,6 +9,7 @@ use super::scripts::{begin, care, finish};
 use super::swarm::{self, catch_signals};
 use super::{Function, paths};
 use crate::applets::Io;
+use crate::base::whole;
 use crate::engine::checksum::Sum;
 use crate::engine::imaging::How;
 use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
@@ -38,7 +39,8 @@ pub const CREATE: Function = Function {
         engine.is_elsewhere(&image, &device)?;
         let _device = engine.lock_device(&device)?;
         let image_lock = engine.lock_image(&image)?;
-        sweep(&image);
+        // It is locked, so nobody goes on with what was begun by machines that were switched off.
+        whole::sweep(&image);
         let cleaned = engine.clean_os(&device);
         care(engine, "[10] ogCleanOs", &device, cleaned, io)?;
         fits(engine, &device, &place, name, io)?;
@@ -79,19 +81,6 @@ fn image_of(engine: &Engine, place: &Place, name: &str, directory: &Path) -> Res
     fs::create_dir_all(image.parent().unwrap_or(directory))
         .map_err(|error| Error::new(Code::NotWrite, format!("{}: {error}", image.display())))?;
     Ok(image)
-}
-
-/// Removes what was begun of the image by machines that were switched off: it is locked, so nobody goes on with that.
-fn sweep(image: &Path) {
-    let beginning = format!(".{}.", image.file_name().unwrap_or_default().to_string_lossy());
-    for entry in fs::read_dir(image.parent().unwrap_or(Path::new("/"))).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let middle = name.strip_prefix(&beginning).and_then(|rest| rest.strip_suffix(".part"));
-        if middle.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit())) {
-            // Room, and nothing else, is lost when it cannot be.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }
 
 /// Whether there is room for the image.

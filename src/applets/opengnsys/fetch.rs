@@ -2,14 +2,14 @@
 //! way through the swarm.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::swarm::{Seeding, Session, TRACKER_PORT, client, ctorrent, fetch_and_seed};
 use crate::applets::Io;
+use crate::base::{percent, whole};
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Place, Targets, beside, cache, space};
 use crate::storage::Journal;
@@ -69,9 +69,9 @@ fn metainfo(engine: &Engine, signals: &Signals, address: &str, name: &str) -> Re
             return Err(Error::new(Code::NotFound, why + "neither ogrepo nor ROOTREPO names the repository's address"));
         }
         None => {
-            let escaped: String = name.trim_start_matches('/').bytes().map(escape).collect();
             let host = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
-            let url = format!("http://{host}:{TRACKER_PORT}/file?name={escaped}");
+            let mut url = format!("http://{host}:{TRACKER_PORT}/file?name=");
+            percent::escape(name.trim_start_matches('/').as_bytes(), &mut url);
             let client =
                 Client::new(concat!("ogbox/", env!("CARGO_PKG_VERSION")), Ipv4Addr::UNSPECIFIED.into(), PATIENCE);
             // An image that was just made is unknown for the moment until the tracker looks at its directory.
@@ -113,13 +113,6 @@ pub fn ensure_describes(metainfo: &Metainfo, base: &OsStr, from: &str) -> Result
     let why = format!("{from}: describes {what}, not {base}: make it anew (ogCreateTorrent)");
     // ogGetPath finds names so.
     if what.to_lowercase() == base.to_lowercase() { Ok(()) } else { Err(Error::new(Code::NotFound, why)) }
-}
-
-fn escape(byte: u8) -> String {
-    match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    }
 }
 
 /// Whether `image` is whole and what `wanted` describes: it was fetched by the same torrent and not changed since.
@@ -178,7 +171,7 @@ pub fn fetch(
     if !goes_on {
         [&part, &journal, &bitfield].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
     }
-    write_whole(&new, &bytes).map_err(unwritten)?;
+    whole::write(&new, &bytes).map_err(unwritten)?;
     let mut command = client();
     command.args(["--leave", if session.uploads { "never" } else { "0" }, "-C", "64"]);
     if !session.uploads {
@@ -194,9 +187,9 @@ pub fn fetch(
         return Err(Error::new(Code::UpdateCache, why));
     }
     beside::remove_derived(&image).map_err(unwritten)?;
-    fs::rename(&part, &image).map_err(unwritten)?;
+    whole::finish(&part, &image).map_err(unwritten)?;
     // After the image: it is current for as long as its torrent is no older.
-    write_whole(&beside::with(&image, ".torrent"), &bytes).map_err(unwritten)?;
+    whole::write(&beside::with(&image, ".torrent"), &bytes).map_err(unwritten)?;
     [&new, &journal].into_iter().try_for_each(|path| beside::remove(path)).map_err(unwritten)?;
     keep_sums(&image, &wanted).map_err(unwritten)?;
     Ok(Fetched { image, is_fresh: true, seeding })
@@ -209,15 +202,6 @@ fn keep_sums(image: &Path, metainfo: &Metainfo) -> std::io::Result<()> {
     Sum::Tail.of(image, &|| false).and_then(|sum| Sum::Tail.store(image, &sum))?;
     let is_md5 = |text: &&str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     metainfo.comment.as_deref().filter(is_md5).map_or(Ok(()), |sum| Sum::Full.store(image, sum))
-}
-
-/// Writes a file so that its name always has whole contents.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = beside::with(path, ".tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 /// Sees that the cache has room for `image`, `wanted` KiB of which a part may be there: the older image of that name

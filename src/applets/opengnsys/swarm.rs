@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::applets::Io;
+use crate::base::whole;
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Targets, beside, space};
 use crate::storage::Journal;
@@ -262,7 +263,7 @@ pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str,
     if !ctorrent(engine, signals, &mut command, None, io)? {
         return Err(failed("ctorrent says why".to_owned()));
     }
-    before.map_or(Ok(()), |before| fs::write(beside::with(&torrent, ".ant"), before)).map_err(gone)
+    before.map_or(Ok(()), |before| whole::write(&beside::with(&torrent, ".ant"), before)).map_err(gone)
 }
 
 /// Starts a tracker for the torrents in `directory`, unless one listens here; true when it did.

@@ -7,6 +7,7 @@ use super::fetch::ensure_describes;
 use super::swarm::{self, Seeding, Session, applet, catch_signals, client};
 use super::{FILE, Function, print, split_file};
 use crate::applets::Exit;
+use crate::base::whole;
 use crate::engine::{Code, Error, Place, beside};
 use crate::storage::Journal;
 use crate::torrent::Metainfo;
@@ -128,13 +129,13 @@ pub const RECEIVE: Function = Function {
             let why = format!("the download of {name} broke off; called again, it goes on");
             let whole = swarm::ctorrent(engine, &signals, &mut command, Some(&part), io)?;
             engine.ensure(whole, Code::UpdateCache, why)?;
-            beside::remove_derived(&image).and_then(|()| std::fs::rename(&part, &image)).map_err(unwritten)?;
+            beside::remove_derived(&image).and_then(|()| whole::finish(&part, &image)).map_err(unwritten)?;
             beside::remove(&beside::with(&part, Journal::END)).map_err(unwritten)?;
         }
         let ours = beside::with(&image, ".torrent");
         if ours != torrent {
             let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", ours.display()));
-            std::fs::copy(&torrent, &ours).map_err(unwritten)?;
+            std::fs::read(&torrent).and_then(|bytes| whole::write(&ours, bytes)).map_err(unwritten)?;
         }
         drop(lock);
         if was_whole {

@@ -2,6 +2,7 @@
 
 use super::{Function, paths, print, split_file};
 use crate::applets::{Exit, Io};
+use crate::base::whole;
 use crate::engine::multicast::Role;
 use crate::engine::{Code, Engine, Error, Targets, beside, syntax};
 use crate::sys::signal::Signals;
@@ -102,10 +103,8 @@ pub fn receive_file(engine: &Engine, session: &str, path: &std::path::Path, io: 
     let line = engine.multicast_line(Role::Receive, session, Some(&part.to_string_lossy()))?;
     engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
     let failed = |error| Error::new(Code::McastReceiverFile, format!("{}: {error}", path.display()));
-    let done = engine.transfer(&line, &["udp-receiver"], Code::McastReceiverFile).and_then(|()| {
-        std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&part, path).map_err(failed)
-    });
+    let done = engine.transfer(&line, &["udp-receiver"], Code::McastReceiverFile);
+    let done = done.and_then(|()| whole::finish(&part, path).map_err(failed));
     if done.is_err() {
         // It may not have come to that.
         let _ = beside::remove(&part);

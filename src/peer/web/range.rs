@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 
+use crate::base::percent::escape_path;
 use crate::torrent::Metainfo;
 
 /// Bytes in a row of the torrent that are in one place.
@@ -42,24 +43,13 @@ fn locate(metainfo: &Metainfo, url: &str, path: &[u8]) -> String {
         if !url.ends_with('/') {
             url.push('/');
         }
-        escape(metainfo.name.as_bytes(), &mut url);
+        escape_path(metainfo.name.as_bytes(), &mut url);
         url.push('/');
     } else if !url.ends_with('/') {
         return url;
     }
-    escape(path, &mut url);
+    escape_path(path, &mut url);
     url
-}
-
-/// Appends a path, what is not plain in percent.
-fn escape(path: &[u8], url: &mut String) {
-    for &byte in path {
-        match byte {
-            b'-' | b'.' | b'_' | b'~' | b'/' => url.push(byte.into()),
-            _ if byte.is_ascii_alphanumeric() => url.push(byte.into()),
-            _ => *url += &format!("%{byte:02X}"),
-        }
-    }
 }
 
 /// Checks the `Content-Range` of an answer: these bytes `of` a file of that many.

@@ -1,5 +1,6 @@
 use super::*;
 use sha1_smol::Sha1;
+use std::io::Write;
 use std::sync::atomic::AtomicU64;
 
 fn data(length: usize) -> Vec<u8> {

@@ -27,7 +27,7 @@ fn request() -> AnnounceRequest {
 fn an_announce_is_the_url_that_bep_3_describes() {
     assert_eq!(
         request().url(URL),
-        "http://tracker/announce?info_hash=%00%01%26%3d%3f%25%2b%20~abcdefghij%ff&peer_id=-OG0001-abcdefghijkl\
+        "http://tracker/announce?info_hash=%00%01%26%3D%3F%25%2B%20~abcdefghij%FF&peer_id=-OG0001-abcdefghijkl\
          &port=6881&uploaded=1&downloaded=2&left=3&compact=1&no_peer_id=1&numwant=50&key=00000abc&event=started"
     );
     let regular = AnnounceRequest { event: Event::None, tracker_id: Some(b"a b".to_vec()), ..request() };

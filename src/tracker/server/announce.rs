@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::store::{Answer, Counts};
 use super::swarm::Address;
+use crate::base::percent;
 use crate::torrent::bencode::{Dict, Encoder};
 use crate::torrent::{InfoHash, PeerId};
 use crate::tracker::message::Event;
@@ -113,13 +114,13 @@ impl Query {
 /// Exactly 20 escaped bytes.
 fn twenty(value: &[u8]) -> Option<[u8; 20]> {
     let mut bytes = [0; 20];
-    (query::unescape_into(value, &mut bytes)? == 20).then_some(bytes)
+    (percent::unescape_into(value, &mut bytes)? == 20).then_some(bytes)
 }
 
 /// An escaped IP address that somebody can be reached at.
 fn address(value: &[u8]) -> Option<IpAddr> {
     let mut text = [0; 45];
-    let length = query::unescape_into(value, &mut text)?;
+    let length = percent::unescape_into(value, &mut text)?;
     let ip: IpAddr = std::str::from_utf8(&text[..length]).ok()?.parse().ok()?;
     let ip = ip.to_canonical();
     let reachable = !ip.is_unspecified() && !ip.is_multicast() && ip != IpAddr::from([255; 4]);

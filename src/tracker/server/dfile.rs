@@ -4,12 +4,13 @@
 //! `peers` is a dictionary info-hash → peer id → {ip, port, left, …}, `completed` one info-hash → number.
 //! What else the namesakes keep there (their parsed directory) is made anew at each start and not written.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::store::{self, Store};
+use crate::base::whole;
 use crate::torrent::bencode::{self, Encoder};
 use crate::torrent::{InfoHash, PeerId};
 
@@ -69,12 +70,7 @@ pub fn encode(store: &Store) -> Vec<u8> {
 /// # Errors
 /// The disk is full, the directory is not writable …; the old file is untouched then.
 pub fn save(state: &[u8], path: &Path) -> io::Result<()> {
-    let new = sibling(path, ".new");
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(state)?;
-        file.sync_all()
-    });
-    written.and_then(|()| fs::rename(&new, path)).inspect_err(|_| drop(fs::remove_file(&new)))
+    whole::write(path, state)
 }
 
 /// Puts the state of `path` into `store`.
@@ -96,7 +92,7 @@ pub fn load(path: &Path, store: &Store) -> io::Result<Loaded> {
         Some(peers) => Ok(Loaded::Peers(peers)),
         None => {
             let aside = sibling(path, ".corrupt");
-            fs::rename(path, &aside)?;
+            whole::rename(path, &aside)?;
             Ok(Loaded::SetAside(aside))
         }
     }
@@ -209,19 +205,9 @@ mod tests {
         let path = dir.path().join("dstate");
         save(&encode(&filled()), &path).unwrap();
         let hour_ago = SystemTime::now() - Duration::from_secs(3600);
-        File::options().write(true).open(&path).unwrap().set_modified(hour_ago).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(hour_ago).unwrap();
         let store = open_store();
         assert_eq!(load(&path, &store).unwrap(), Loaded::Peers(0));
         assert_eq!(store.scrape(None).len(), 1, "what was completed stays");
-    }
-
-    #[test]
-    fn a_state_that_cannot_be_written_leaves_the_old_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("dstate");
-        save(b"de", &path).unwrap();
-        fs::create_dir(dir.path().join("dstate.new")).unwrap();
-        assert!(save(b"d1:ai1ee", &path).is_err());
-        assert_eq!(fs::read(&path).unwrap(), b"de");
     }
 }

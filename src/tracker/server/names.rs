@@ -3,13 +3,18 @@
 //! A page never waits: a name that is not known yet stands there the next time. What was asked is kept for a while,
 //! whatever came of it. Answers are hostile input: they must repeat the question, a name is taken only if it is one
 //! that a host may have, and nothing in them decides how much is allocated or for how long they are read.
+//!
+//! The messages are read by code of our own: simple-dns 0.13, the smallest crate for them that is kept, weighs 68 KiB, as it
+//! links what reads every type of record.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::base::sync::lock;
 
 /// Addresses that are remembered at most.
 const MOST: usize = 16_384;
@@ -47,7 +52,7 @@ struct Known {
 
 impl Names {
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 
     /// The name of `ip`, empty when none is known; what is not known is asked for.

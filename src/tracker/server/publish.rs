@@ -4,12 +4,13 @@
 //! Only who bears the token may; what is sent must be a torrent, and its name a plain file's name. The file
 //! appears whole: written under a name that nobody looks at, then renamed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::store::{Listing, Store};
+use crate::base::whole::Whole;
 use crate::torrent::{InfoHash, Metainfo};
 
 /// Bytes of the largest .torrent that is taken: 800,000 pieces.
@@ -44,17 +45,12 @@ pub fn publish(directory: &Path, name: &[u8], bytes: &[u8], store: &Store) -> Re
         let other = other.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         return Err((409, format!("this torrent is here already, as {other}")));
     }
-    let new = directory.join(format!(".{name}.{}.new", std::process::id()));
-    let written = File::create(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
+    // A link of that name is replaced: whoever publishes writes nothing outside the directory.
+    let put = Whole::create_at(&path).and_then(|mut whole| {
+        whole.file().write_all(bytes)?;
+        whole.commit()
     });
-    let put = written.and_then(|()| fs::rename(&new, &path));
-    if let Err(error) = put {
-        // It may not even have been made.
-        let _ = fs::remove_file(&new);
-        return Err((507, format!("keep {name}: {error}")));
-    }
+    put.map_err(|error| (507, format!("keep {name}: {error}")))?;
     let listing =
         Listing { name: metainfo.name.clone(), length: metainfo.geometry.length(), path, ..Listing::default() };
     store.list_one(hash, Arc::new(listing));

@@ -8,7 +8,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use nanoserde::SerJson;
 
@@ -23,16 +23,18 @@ use super::store::{Announce, Listing, Store};
 use super::swarm::Address;
 use super::{page, publish};
 use crate::base::log::{Log, iso};
+use crate::base::percent;
+use crate::base::sync::{lock, unpoisoned};
 use crate::base::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
-use crate::tracker::{query, udp};
+use crate::tracker::query;
+
+mod datagrams;
 
 /// The 404 of the namesake.
 const ALAS: &str = "your file may exist elsewhere in the universe\nbut alas, not here\n";
 const PLAIN: &str = "text/plain";
 const NO_CACHE: &str = "Pragma: no-cache\r\n";
-/// Seconds for which a connection id of the UDP protocol is good at least; twice that at most.
-const CONNECTION_LIFE: u32 = 120;
 /// Torrents that the page opens at most, and rows of each.
 const MOST_OPEN: usize = 50;
 const MOST_ROWS: usize = 1000;
@@ -155,7 +157,7 @@ impl Service {
 
     /// Puts a list of addresses in force.
     pub fn set_list(&self, which: Which, ranges: Ranges) {
-        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = unpoisoned(self.lists.write());
         match which {
             Which::Allowed => lists.allowed = Some(ranges),
             Which::Banned => lists.banned = ranges,
@@ -167,7 +169,7 @@ impl Service {
         if self.config.allowed_ips.is_none() && self.config.banned_ips.is_none() {
             return true;
         }
-        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        let lists = unpoisoned(self.lists.read());
         lists.allowed.as_ref().is_none_or(|allowed| allowed.contains(ip)) && !lists.banned.contains(ip)
     }
 
@@ -230,7 +232,7 @@ impl Service {
     /// Answers a PUT whose body is there.
     pub fn put(&self, head: &Head, body: &[u8]) -> Made {
         let Some(Source::Directory { path, .. }) = &self.config.source else { return Made::alas() };
-        let name = query::find(head.query, "name").and_then(query::unescape).unwrap_or_default();
+        let name = query::find(head.query, "name").and_then(percent::unescape).unwrap_or_default();
         match publish::publish(path, &name, body, &self.store) {
             Ok(hash) => Made::new(201, "Created", PLAIN, format!("{hash}\n")),
             Err((code, why)) => Made::new(code, "Not Published", PLAIN, format!("{why}\n")),
@@ -239,7 +241,7 @@ impl Service {
 
     fn page(&self, head: &Head) -> Made {
         // One at a time: each takes memory for every peer that is shown.
-        let _turn = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.pages);
         const JUST_NOW: &str = "Cache-Control: no-store\r\n";
         if let (Some(target), b"/" | b"/index.html") = (&self.config.infopage_redirect, head.path) {
             let location = format!("Location: {}\r\n", target.replace(['\r', '\n'], ""));
@@ -370,127 +372,18 @@ impl Service {
     fn wanted_file(&self, text: &[u8]) -> Option<Arc<Listing>> {
         let by_hash = query::find(text, "info_hash").or_else(|| query::find(text, "hash"));
         if let Some(hash) = by_hash {
-            let bytes = query::unescape(hash)?;
+            let bytes = percent::unescape(hash)?;
             let hash = match <[u8; 20]>::try_from(bytes.as_slice()) {
                 Ok(raw) => InfoHash(raw),
                 Err(_) => std::str::from_utf8(&bytes).ok()?.parse().ok()?,
             };
             return self.store.listing(hash);
         }
-        let name = query::unescape(query::find(text, "name")?)?;
+        let name = percent::unescape(query::find(text, "name")?)?;
         let name = std::str::from_utf8(&name).ok().filter(|name| !name.is_empty())?;
         let torrent = format!("{name}.torrent");
         let by_path = |listing: &Listing| listing.path.ends_with(name) || listing.path.ends_with(&torrent);
         self.store.find_listing(by_path).or_else(|| self.store.find_listing(|listing| listing.name == name))
-    }
-
-    /// Answers a datagram of `asker`, an address that is not IPv4 mapped, into `out` and
-    /// says in `scratch.line` what it was; false, and no answer, when it is no request.
-    pub fn answer_udp(
-        &self,
-        packet: &[u8],
-        asker: SocketAddr,
-        now: u32,
-        scratch: &mut Scratch,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        out.clear();
-        scratch.line.clear();
-        let Some(request) = udp::Request::read(packet) else { return false };
-        if !self.admits(asker.ip()) {
-            udp::Reply::Error { transaction: request.transaction(), reason: IP_REFUSED.to_owned() }.write(out);
-            scratch.line.extend_from_slice(b"UDP refused");
-            return true;
-        }
-        let refuse = |transaction, reason: &str, out: &mut Vec<u8>| {
-            udp::Reply::Error { transaction, reason: reason.to_owned() }.write(out);
-        };
-        match request {
-            udp::Request::Connect { transaction } => {
-                udp::Reply::Connect { transaction, connection: self.connection(asker, now / CONNECTION_LIFE) }
-                    .write(out);
-                scratch.line.extend_from_slice(b"UDP connect");
-            }
-            udp::Request::Announce { connection, transaction, announce } => {
-                if !self.is_connection(connection, asker, now) {
-                    refuse(transaction, "connection id unknown or expired", out);
-                    scratch.line.extend_from_slice(b"UDP announce without connection");
-                    return true;
-                }
-                let said = Some(IpAddr::V4(announce.ip)).filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
-                let takes_word = self.config.override_ip == OverrideIp::Everybody || is_local(asker.ip());
-                let ip = said.filter(|_| takes_word && asker.is_ipv4()).unwrap_or(asker.ip());
-                let bytes = if asker.is_ipv4() { 6 } else { 18 };
-                let room = (udp::MAX_PACKET - 20) / bytes;
-                let question = Announce {
-                    info_hash: announce.info_hash,
-                    address: SocketAddr::new(ip, announce.port).into(),
-                    id: announce.peer_id,
-                    left: announce.left,
-                    event: announce.event,
-                    wanted: announce.numwant.map(|wanted| wanted as usize),
-                };
-                scratch.peers.clear();
-                match self.store.announce(&question, now, &mut scratch.peers) {
-                    Ok(answer) => {
-                        count(&self.counters.announces);
-                        udp::announce_reply(out, transaction, answer.interval, answer.leechers, answer.seeders);
-                        let peers = scratch.peers.iter().map(|(address, _)| address);
-                        match asker.is_ipv4() {
-                            true => {
-                                peers.filter_map(|peer| peer.compact_v4()).take(room).for_each(|peer| out.extend(peer))
-                            }
-                            false => {
-                                peers.filter_map(|peer| peer.compact_v6()).take(room).for_each(|peer| out.extend(peer))
-                            }
-                        }
-                    }
-                    Err(why) => {
-                        count(&self.counters.refusals);
-                        refuse(transaction, &why, out);
-                    }
-                }
-                let event = announce.event.name().unwrap_or_default();
-                scratch.line.extend_from_slice(b"UDP announce ");
-                scratch.line.extend_from_slice(&announce.info_hash.digits());
-                scratch.line.push(b' ');
-                scratch.line.extend_from_slice(event.as_bytes());
-            }
-            udp::Request::Scrape { connection, transaction, hashes } => {
-                if !self.is_connection(connection, asker, now) {
-                    refuse(transaction, "connection id unknown or expired", out);
-                    scratch.line.extend_from_slice(b"UDP scrape without connection");
-                    return true;
-                }
-                if self.config.scrape == ScrapeAllowed::None {
-                    refuse(transaction, "specific scrape function is not available with this tracker.", out);
-                    scratch.line.extend_from_slice(b"UDP scrape");
-                    return true;
-                }
-                count(&self.counters.scrapes);
-                let found = self.store.scrape(Some(&hashes));
-                let mut found = found.iter().peekable();
-                // What is unknown has nobody: the reply has one entry for each hash asked for.
-                let counts = hashes.iter().map(|hash| {
-                    let counts = found.next_if(|one| one.info_hash == *hash);
-                    counts.map_or([0; 3], |one| [one.seeders, one.completed, one.leechers])
-                });
-                udp::Reply::Scrape { transaction, counts: counts.collect() }.write(out);
-                scratch.line.extend_from_slice(b"UDP scrape");
-            }
-        }
-        true
-    }
-
-    /// A connection id is a keyed hash of the asker's address and the time: nothing is kept of those who ask, and
-    /// who forges a sender's address cannot know it.
-    fn connection(&self, asker: SocketAddr, period: u32) -> u64 {
-        self.secret.hash_one((asker.ip(), period))
-    }
-
-    fn is_connection(&self, connection: u64, asker: SocketAddr, now: u32) -> bool {
-        let period = now / CONNECTION_LIFE;
-        [period, period.wrapping_sub(1)].into_iter().any(|period| self.connection(asker, period) == connection)
     }
 }
 

@@ -8,11 +8,12 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::swarm::{Address, Peer, Swarm, Update};
 use crate::base::rng::Rng;
+use crate::base::sync::lock;
 use crate::torrent::{InfoHash, PeerId};
 use crate::tracker::message::Event;
 
@@ -382,7 +383,7 @@ impl Store {
 
 /// A panic elsewhere must not end the tracker: the books balance at each unlock.
 fn locked(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(shard)
 }
 
 /// Seconds since `time`; 0 when it is in the future.

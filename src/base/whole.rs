@@ -1,0 +1,362 @@
+//! Files that are there whole or not at all: written under a name of their own in the same directory, brought to the disk,
+//! and only then given the name they are for.
+//!
+//! Until then a file is `.NAME.RANDOM.ogbox-part`: hidden from whoever lists images or torrents, and a name that nobody can
+//! foresee and put something else under. What has the name already keeps it until the new file is on the disk, and passes
+//! its mode on. A symbolic link stays and what it leads to is replaced. Character devices and pipes are written to as they
+//! are; nothing else in the place of a file is written to, and nothing is made where device nodes are.
+//!
+//! What is not promised: that a process which is killed leaves nothing behind ([`sweep`] finds it), and owner, ACLs and
+//! extended attributes of a file that is replaced.
+
+use std::fs::{self, File, Metadata};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+/// How the name of a file under way ends.
+const END: &str = ".ogbox-part";
+/// Digits that tell files under way of the same name apart.
+const DIGITS: usize = 16;
+/// Bytes of a name that a file system takes.
+const LONGEST_NAME: usize = 255;
+/// Symbolic links that are followed, one after the other.
+const MOST_LINKS: usize = 40;
+
+/// A file under way: gone when it is dropped before [`commit`](Whole::commit).
+#[derive(Debug)]
+pub struct Whole {
+    file: File,
+    path: PathBuf,
+    /// Its name until it is complete; `None` for what is written to as it is.
+    part: Option<PathBuf>,
+}
+
+impl Whole {
+    /// Begins the file `path`, or what the symbolic link of that name leads to.
+    ///
+    /// # Errors
+    /// The directory cannot be written to, or is where device nodes are; what has the name is a directory, block device
+    /// or socket.
+    pub fn create(path: &Path) -> io::Result<Whole> {
+        match as_it_is(path, fs::metadata(path))? {
+            Some(file) => Ok(Whole { file, path: path.to_owned(), part: None }),
+            None => Whole::begin(destination(path)?),
+        }
+    }
+
+    /// Begins the file `path`, in whose place a symbolic link of that name is replaced: nothing is written elsewhere.
+    ///
+    /// # Errors
+    /// As [`create`](Whole::create).
+    pub fn create_at(path: &Path) -> io::Result<Whole> {
+        match as_it_is(path, fs::symlink_metadata(path))? {
+            Some(file) => Ok(Whole { file, path: path.to_owned(), part: None }),
+            None => Whole::begin(path.to_owned()),
+        }
+    }
+
+    fn begin(path: PathBuf) -> io::Result<Whole> {
+        refuse_among_nodes(directory_of(&path))?;
+        let random = RandomState::new().hash_one(std::process::id());
+        let mut part = prefix(&path)?;
+        part.push_str(&format!("{random:0DIGITS$x}{END}"));
+        let part = path.with_file_name(part);
+        // O_EXCL: neither a file that is there nor what a link leads to is opened.
+        let file = File::create_new(&part)?;
+        let whole = Whole { file, path, part: Some(part) };
+        if let Some(old) = fs::symlink_metadata(&whole.path).ok().filter(Metadata::is_file) {
+            let (mode, new) = (old.mode() & 0o777, whole.file.metadata()?.mode() & 0o777);
+            if mode != new {
+                whole.file.set_permissions(fs::Permissions::from_mode(mode))?;
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Where its bytes go.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Brings it to the disk and under its name, in place of what has that name, and returns it still open.
+    ///
+    /// # Errors
+    /// The disk failed, or the name cannot be taken. What had the name is untouched unless the very last step failed,
+    /// bringing the directory to the disk.
+    pub fn commit(self) -> io::Result<File> {
+        self.take_name(|part, path| fs::rename(part, path))
+    }
+
+    /// The same where nothing may have the name yet.
+    ///
+    /// # Errors
+    /// As [`commit`](Whole::commit); `AlreadyExists`.
+    pub fn commit_new(self) -> io::Result<File> {
+        self.take_name(|part, path| match renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE) {
+            // File systems without such a renaming (CIFS, some FUSE) can still link, which replaces nothing.
+            Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(part, path).and_then(|()| fs::remove_file(part)),
+            done => Ok(done?),
+        })
+    }
+
+    fn take_name(mut self, rename: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<File> {
+        let file = self.file.try_clone()?;
+        let Some(part) = &self.part else {
+            // What is no file need not have a disk.
+            return tolerant(file.sync_all()).map(|()| file);
+        };
+        file.sync_all()?;
+        rename(part, &self.path)?;
+        self.part = None;
+        sync_directory(&self.path)?;
+        Ok(file)
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if let Some(part) = &self.part {
+            // Nobody is left to tell when it fails.
+            let _ = fs::remove_file(part);
+        }
+    }
+}
+
+/// Writes `bytes` to the file `path`, or to what the symbolic link of that name leads to.
+///
+/// # Errors
+/// As [`Whole::create`] and [`Whole::commit`].
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut whole = Whole::create(path)?;
+    whole.file().write_all(bytes.as_ref())?;
+    whole.commit().map(drop)
+}
+
+/// Writes `bytes` to the new file `path`.
+///
+/// # Errors
+/// As [`Whole::create_at`] and [`Whole::commit_new`].
+pub fn write_new(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut whole = Whole::create_at(path)?;
+    whole.file().write_all(bytes.as_ref())?;
+    whole.commit_new().map(drop)
+}
+
+/// Gives the complete file `from` the name `to`, in the place of what has that name, once it is on the disk.
+///
+/// # Errors
+/// The disk failed, or the name cannot be taken.
+pub fn finish(from: &Path, to: &Path) -> io::Result<()> {
+    File::open(from)?.sync_all()?;
+    rename(from, to)
+}
+
+/// Renames a file that is on the disk, so that the renaming is there as well.
+///
+/// # Errors
+/// The name cannot be taken, or the disk failed.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_directory(to)
+}
+
+/// Removes what was begun of the file `path` and never completed. For who knows that nobody writes it now.
+pub fn sweep(path: &Path) {
+    let Ok(path) = destination(path) else { return };
+    let Ok(prefix) = prefix(&path) else { return };
+    for entry in fs::read_dir(directory_of(&path)).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let random = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(END));
+        if random.is_some_and(|random| random.len() == DIGITS && random.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            // Room, and nothing else, is lost when it cannot be.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// What the name of a file under way begins with: as much of its final name as fits.
+fn prefix(path: &Path) -> io::Result<String> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let most = LONGEST_NAME - "..".len() - DIGITS - END.len();
+    Ok(format!(".{}.", &name[..name.floor_char_boundary(most)]))
+}
+
+/// Where `path` leads: it need not be there.
+fn destination(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(next) => path = directory_of(&path).join(next),
+            // No link, or not there; what else is wrong with it shows when it is made.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Opens `path` if it is written to as it is; `None` for what is replaced.
+fn as_it_is(path: &Path, found: io::Result<Metadata>) -> io::Result<Option<File>> {
+    let Ok(found) = found else { return Ok(None) };
+    match found.file_type() {
+        kind if kind.is_file() || kind.is_symlink() => Ok(None),
+        kind if kind.is_char_device() || kind.is_fifo() => File::options().write(true).open(path).map(Some),
+        kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
+/// Refuses the file system of device nodes: what is mistyped there would fill memory instead of a disk.
+fn refuse_among_nodes(directory: &Path) -> io::Result<()> {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+    let (Ok(nodes), Ok(root)) = (device(Path::new("/dev")), device(Path::new("/"))) else { return Ok(()) };
+    if nodes != root && device(directory)? == nodes {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such device"));
+    }
+    Ok(())
+}
+
+/// Brings the directory of `path` to the disk.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    tolerant(File::open(directory_of(path)).and_then(|directory| directory.sync_all()))
+}
+
+/// Passes over what a file system cannot do (CIFS, some FUSE), or what this process may not: it is no failure of a disk.
+fn tolerant(synced: io::Result<()>) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    match synced {
+        Err(error) if matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported) => Ok(()),
+        synced => synced,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_has_its_name_once_it_is_whole_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.img");
+        let mut one = Whole::create(&path).unwrap();
+        let mut two = Whole::create(&path).unwrap();
+        one.file().write_all(b"one").unwrap();
+        let under_way = names(dir.path());
+        assert!(
+            under_way.len() == 2 && under_way.iter().all(|name| name.starts_with(".x.img.") && name.ends_with(END))
+        );
+        one.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        two.file().write_all(b"two").unwrap();
+        drop(two);
+        assert_eq!((fs::read(&path).unwrap(), names(dir.path())), (b"one".to_vec(), vec!["x.img".to_owned()]));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_passes_its_mode_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write(&path, "old").unwrap();
+        for mode in [0o600, 0o664, 0o444] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            write(&path, format!("{mode}")).unwrap();
+            let metadata = path.metadata().unwrap();
+            assert_eq!((metadata.mode() & 0o7777, fs::read_to_string(&path).unwrap()), (mode, format!("{mode}")));
+        }
+    }
+
+    #[test]
+    fn a_link_is_followed_and_stays_unless_the_name_itself_is_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, there) = (dir.path().join("link"), dir.path().join("deep/there"));
+        fs::create_dir(dir.path().join("deep")).unwrap();
+        symlink("second", &link).unwrap();
+        symlink("deep/there", dir.path().join("second")).unwrap();
+        for text in ["made", "replaced"] {
+            write(&link, text).unwrap();
+            assert!(link.is_symlink() && fs::read_to_string(&there).unwrap() == text);
+        }
+        assert_eq!(write_new(&link, "x").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        Whole::create_at(&link).unwrap().commit().unwrap();
+        assert!(link.is_file() && !link.is_symlink());
+        assert_eq!(fs::read_to_string(&there).unwrap(), "replaced");
+        symlink("b", dir.path().join("a")).unwrap();
+        symlink("a", dir.path().join("b")).unwrap();
+        assert_eq!(write(&dir.path().join("a"), "x").unwrap_err().raw_os_error(), Some(Errno::LOOP.raw_os_error()));
+    }
+
+    #[test]
+    fn a_new_file_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write_new(&path, "one").unwrap();
+        assert_eq!(write_new(&path, "two").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!((fs::read(&path).unwrap(), names(dir.path())), (b"one".to_vec(), vec!["x".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_to_as_it_is_or_refused() {
+        write(Path::new("/dev/null"), "gone").unwrap();
+        Whole::create(Path::new("/proc/self/fd/1")).unwrap().commit().unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(write(dir.path(), "x").unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(write(Path::new("/"), "x").unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(write(&socket, "x").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(names(dir.path()), ["socket"]);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_until_it_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ñ".repeat(127));
+        write(&path, "x").unwrap();
+        std::mem::forget(Whole::create(&path).unwrap());
+        assert_eq!(names(dir.path()).len(), 2);
+        sweep(&path);
+        assert_eq!(names(dir.path()), ["ñ".repeat(127)]);
+    }
+
+    #[test]
+    fn sweeping_removes_what_was_begun_of_this_file_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::mem::forget(Whole::create(&at("x")).unwrap());
+        let others = [".x.0123.ogbox-part", ".x.img.0123456789abcdef.ogbox-part", ".x.0123456789abcdef.part", "x.img"];
+        others.iter().for_each(|name| fs::write(at(name), "").unwrap());
+        sweep(&at("x"));
+        let mut left = others.map(str::to_owned);
+        left.sort();
+        assert_eq!(names(dir.path()), left);
+    }
+
+    #[test]
+    fn a_finished_file_takes_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("x.img.part"), dir.path().join("x.img"));
+        assert_eq!(finish(&from, &to).unwrap_err().kind(), io::ErrorKind::NotFound);
+        fs::write(&to, "old").unwrap();
+        fs::write(&from, "new").unwrap();
+        finish(&from, &to).unwrap();
+        assert_eq!((fs::read(&to).unwrap(), names(dir.path())), (b"new".to_vec(), vec!["x.img".to_owned()]));
+    }
+}
