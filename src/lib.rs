@@ -5,7 +5,8 @@
 
 /// One file a command: its options, its help, its exit codes. Wires rooms together.
 pub mod applets;
-/// What the standard library lacks and any room may use: the clock, logs, random numbers, stamps of files, tree walks.
+/// What the standard library lacks and any room may use: locks, whole-file writes, log lines, the clock, stamps, tree
+/// walks, random numbers, percent-encoding.
 pub mod base;
 /// A BitTorrent client without a face: settings in, events out; CTCS.
 pub mod client;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use kernels::md5::Md5;
+use md5::{Digest, Md5};
 
 use super::beside;
 use crate::base::whole;
@@ -93,7 +93,7 @@ pub fn drain(
             Err(error) => return Err(error),
         }
     }
-    Ok(md5.finish().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

@@ -3,6 +3,4 @@
 
 pub mod lanes;
 pub mod lzo1x;
-pub mod md5;
 pub mod scan;
-pub mod xxh32;

@@ -5,71 +5,71 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::c_long;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::mem::zeroed;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 
-unsafe extern "C" {
-    fn syscall(number: c_long, ...) -> c_long;
-}
-
-/// recvmmsg(2) and sendmmsg(2) on x86-64 and on machines that came after it.
-const RECVMMSG: c_long = if cfg!(target_arch = "x86_64") { 299 } else { 243 };
-const SENDMMSG: c_long = if cfg!(target_arch = "x86_64") { 307 } else { 269 };
-
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+use libc::{
+    AF_INET, AF_INET6, MSG_WAITFORONE, SYS_recvmmsg, SYS_sendmmsg, iovec, mmsghdr, sa_family_t, sockaddr_in,
+    sockaddr_in6, socklen_t, syscall, timespec,
+};
 
 /// MSG_WAITFORONE: a blocking receive waits for the first datagram only.
-const WAIT_FOR_ONE: c_long = 0x10000;
+const WAIT_FOR_ONE: c_long = MSG_WAITFORONE as c_long;
 const NO_FLAGS: c_long = 0;
 
 /// Maximum number of datagrams in a batch.
 const MOST: usize = 64;
 
-/// `struct sockaddr_in6`, which has room for a `struct sockaddr_in` too.
-#[repr(C)]
-#[derive(Clone, Copy, Default)]
-struct Name {
-    family: u16,
-    port: [u8; 2],
-    /// Flow of IPv6, address of IPv4.
-    flow: [u8; 4],
-    ip: [u8; 16],
-    scope: u32,
-}
-
-/// The kernel's `struct iovec`.
+/// An address as the kernel writes and reads it; its family says which of the two it is.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Part {
-    base: *mut c_void,
-    length: usize,
+union Name {
+    v4: sockaddr_in,
+    v6: sockaddr_in6,
 }
 
-/// The kernel's `struct msghdr` on 64-bit machines.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Head {
-    name: *mut c_void,
-    name_length: c_int,
-    parts: *mut Part,
-    part_count: usize,
-    control: *mut c_void,
-    control_length: usize,
-    flags: c_int,
-}
+/// A name of no family.
+const NAMELESS: Name = Name {
+    v6: sockaddr_in6 {
+        sin6_family: 0,
+        sin6_port: 0,
+        sin6_flowinfo: 0,
+        sin6_addr: libc::in6_addr { s6_addr: [0; 16] },
+        sin6_scope_id: 0,
+    },
+};
 
-/// The kernel's `struct mmsghdr`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Message {
-    head: Head,
-    /// Bytes received or sent.
-    length: u32,
+/// No bytes.
+const EMPTY: iovec = iovec { iov_base: null_mut(), iov_len: 0 };
+
+impl Name {
+    /// The address; `None` where it is of another family.
+    fn address(&self) -> Option<SocketAddr> {
+        // SAFETY: both are integers, of which all bytes were written and any value is one.
+        let (v4, v6) = unsafe { (self.v4, self.v6) };
+        let (ip, port) = match v4.sin_family {
+            family if family == AF_INET as sa_family_t => {
+                (Ipv4Addr::from_bits(u32::from_be(v4.sin_addr.s_addr)).into(), v4.sin_port)
+            }
+            family if family == AF_INET6 as sa_family_t => (Ipv6Addr::from(v6.sin6_addr.s6_addr).into(), v6.sin6_port),
+            _ => return None,
+        };
+        Some(SocketAddr::new(ip, u16::from_be(port)))
+    }
+
+    /// Bytes of it: one of IPv4 is the shorter one, and no other is taken for an IPv4 socket's.
+    fn length(&self) -> socklen_t {
+        // SAFETY: as in `address`.
+        let family = unsafe { self.v4.sin_family };
+        let length =
+            if family == AF_INET as sa_family_t { size_of::<sockaddr_in>() } else { size_of::<sockaddr_in6>() };
+        length as socklen_t
+    }
 }
 
 /// Room for a batch of datagrams and their answers, used again and again.
@@ -101,21 +101,19 @@ impl Batch {
         self.received.clear();
         self.answers.clear();
         self.output.clear();
-        let mut names = [Name::default(); MOST];
-        let mut places = self.input.chunks_exact_mut(self.longest);
-        let mut parts = [(); MOST].map(|()| match places.next() {
-            Some(place) => Part { base: place.as_mut_ptr().cast(), length: place.len() },
-            None => Part { base: null_mut(), length: 0 },
-        });
+        let (mut names, mut parts) = ([NAMELESS; MOST], [EMPTY; MOST]);
+        for (part, place) in parts.iter_mut().zip(self.input.chunks_exact_mut(self.longest)) {
+            *part = iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
+        }
         let mut messages = messages(&mut names, &mut parts);
         // SAFETY: `names`, `parts`, `messages` and the places in `input` live until it returns and have the given
         // lengths, nothing else refers to them meanwhile, and the kernel keeps none of the pointers.
         let got = unsafe {
-            let none: *mut c_void = null_mut();
-            syscall(RECVMMSG, socket.as_raw_fd(), messages.as_mut_ptr(), MOST, WAIT_FOR_ONE, none)
+            let none: *mut timespec = null_mut();
+            syscall(SYS_recvmmsg, socket.as_raw_fd(), messages.as_mut_ptr(), MOST, WAIT_FOR_ONE, none)
         };
         let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
-        let lengths = messages.iter().map(|message| (message.length as usize).min(self.longest));
+        let lengths = messages.iter().map(|message| (message.msg_len as usize).min(self.longest));
         self.received.extend(lengths.zip(names).take(got));
         Ok(got)
     }
@@ -124,13 +122,7 @@ impl Batch {
     pub fn datagram(&self, at: usize) -> Option<(&[u8], SocketAddr)> {
         let (length, name) = self.received.get(at)?;
         let begin = at * self.longest;
-        let port = u16::from_be_bytes(name.port);
-        let ip = match name.family {
-            AF_INET => IpAddr::V4(Ipv4Addr::from(name.flow)),
-            AF_INET6 => IpAddr::V6(Ipv6Addr::from(name.ip)),
-            _ => return None,
-        };
-        Some((self.input.get(begin..begin + length)?, SocketAddr::new(ip, port)))
+        Some((self.input.get(begin..begin + length)?, name.address()?))
     }
 
     /// Takes the bytes appended to `output` since the last answer as the answer to the datagram number `at`; returns
@@ -145,13 +137,12 @@ impl Batch {
 
     /// Sends the answers. One that the socket refuses is skipped: its receiver will ask again.
     pub fn send(&mut self, socket: &UdpSocket) {
-        let mut names = [Name::default(); MOST];
-        let mut parts = [Part { base: null_mut(), length: 0 }; MOST];
+        let (mut names, mut parts) = ([NAMELESS; MOST], [EMPTY; MOST]);
         let mut count = 0;
         for (range, at) in self.answers.drain(..) {
             if let (Some(answer), Some((_, name))) = (self.output.get_mut(range), self.received.get(at)) {
                 names[count] = *name;
-                parts[count] = Part { base: answer.as_mut_ptr().cast(), length: answer.len() };
+                parts[count] = iovec { iov_base: answer.as_mut_ptr().cast(), iov_len: answer.len() };
                 count += 1;
             }
         }
@@ -159,7 +150,7 @@ impl Batch {
         let mut rest = &mut messages[..count];
         while !rest.is_empty() {
             // SAFETY: as in `receive`; the answers lie in `output`, which is not touched until it returns.
-            let sent = unsafe { syscall(SENDMMSG, socket.as_raw_fd(), rest.as_mut_ptr(), rest.len(), NO_FLAGS) };
+            let sent = unsafe { syscall(SYS_sendmmsg, socket.as_raw_fd(), rest.as_mut_ptr(), rest.len(), NO_FLAGS) };
             // A refused one is the first of the rest.
             let done = usize::try_from(sent).unwrap_or(1).clamp(1, rest.len());
             rest = &mut rest[done..];
@@ -169,21 +160,17 @@ impl Batch {
 }
 
 /// Message headers for as many datagrams as there are parts, with pointers to `names` and `parts`.
-fn messages(names: &mut [Name; MOST], parts: &mut [Part; MOST]) -> [Message; MOST] {
-    let mut pairs = names.iter_mut().zip(parts);
-    [(); MOST].map(|()| {
-        let (name, name_length, parts) = match pairs.next() {
-            Some((name, part)) => {
-                // An IPv4 socket takes only the shorter length.
-                let length = if name.family == AF_INET { 16 } else { size_of::<Name>() };
-                ((&raw mut *name).cast(), length as c_int, &raw mut *part)
-            }
-            None => (null_mut(), 0, null_mut()),
-        };
-        let (control, control_length, flags) = (null_mut(), 0, 0);
-        let head = Head { name, name_length, parts, part_count: 1, control, control_length, flags };
-        Message { head, length: 0 }
-    })
+fn messages(names: &mut [Name; MOST], parts: &mut [iovec; MOST]) -> [mmsghdr; MOST] {
+    // SAFETY: `mmsghdr` is integers and pointers that are not followed here, for which zeros are values.
+    let mut messages: [mmsghdr; MOST] = unsafe { zeroed() };
+    for (message, (name, part)) in messages.iter_mut().zip(names.iter_mut().zip(parts)) {
+        let head = &mut message.msg_hdr;
+        head.msg_namelen = name.length();
+        head.msg_name = (&raw mut *name).cast();
+        head.msg_iov = part;
+        head.msg_iovlen = 1;
+    }
+    messages
 }
 
 #[cfg(test)]

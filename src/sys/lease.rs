@@ -6,18 +6,11 @@ use std::ffi::c_int;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
+use libc::{F_RDLCK, F_SETLEASE, F_UNLCK, SIGURG, fcntl};
 use rustix::io::Errno;
 
+/// Of <linux/fcntl.h>; libc has it for other C libraries than musl.
 const F_SETSIG: c_int = 10;
-const F_SETLEASE: c_int = 1024;
-const F_RDLCK: c_int = 0;
-const F_UNLCK: c_int = 2;
-/// A signal that is ignored by default.
-const SIGURG: c_int = 23;
-
-unsafe extern "C" {
-    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
-}
 
 /// Whether a process of this machine has `file` open for writing, as far as the file system can tell; `file` itself
 /// must be open for reading only. The kernel grants no read lease (fcntl(2), F_SETLEASE) on such a file.
@@ -25,7 +18,8 @@ pub fn is_being_written(file: &File) -> bool {
     let fd = file.as_raw_fd();
     // SAFETY: `fd` is open for the whole call; these commands take a number and no pointer.
     let set = |command: c_int, value: c_int| unsafe { fcntl(fd, command, value) };
-    // Opening the file at this very moment would send us a signal; SIGIO, the default, would end this process.
+    // Opening the file at this very moment would send us a signal: one that is ignored by default, as SIGIO would end
+    // this process.
     if set(F_SETSIG, SIGURG) != 0 {
         return false;
     }

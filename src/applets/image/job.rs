@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use super::words::FAILED;
 use crate::applets::progress::{Progress, Style};
 use crate::applets::{Failure, Io};
+use crate::base::whole;
 use crate::image::codec::{CODECS, Codec, Input, Piece, named, seek};
 use crate::image::container::Header;
 use crate::image::format::Format;
@@ -128,7 +129,7 @@ pub fn write_image(io: &mut Io, name: Option<&str>, codec: &Codec, write: WriteI
     file.finish()?;
     let index = seek::index_of(Path::new(name));
     let kept = match seek::index(codec, &pieces) {
-        Some(bytes) => std::fs::write(&index, bytes),
+        Some(bytes) => whole::write(&index, bytes),
         None if index.exists() => std::fs::remove_file(&index),
         None => Ok(()),
     };

@@ -1,6 +1,6 @@
 //! The interface of a codec: how its format is recognised, written and read.
 
-use kernels::xxh32::Xxh32;
+use twox_hash::XxHash32;
 
 use super::input::Input;
 use super::packed::Packed;
@@ -42,7 +42,7 @@ pub struct Whole {
     /// The pieces, in order.
     pub pieces: Vec<Piece>,
     /// XXH32 of all plain bytes, if the format has it.
-    pub sum: Xxh32,
+    pub sum: XxHash32,
 }
 
 /// The sizes of a piece, bytes.

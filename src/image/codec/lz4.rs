@@ -2,10 +2,12 @@
 //! Independent blocks are expanded on all cores, blocks that refer to earlier ones in order. Legacy frames (`lz4 -l`)
 //! and frames that need a dictionary are refused.
 
-use kernels::xxh32::{Xxh32, xxh32};
+use std::hash::Hasher;
+
 use lz4_flex::block::{
     compress_into, decompress_into, decompress_into_with_dict, get_maximum_output_size as worst_case,
 };
+use twox_hash::XxHash32;
 
 use super::{Codec, Input, Packed, Scratch, Split, Whole};
 use crate::image::Error;
@@ -27,6 +29,8 @@ pub const CODEC: Codec = Codec {
 const PIECE: usize = 1 << 20;
 const PIECE_CODE: u8 = 6 << 4;
 
+/// Of the format's checksums, which are XXH32.
+const SEED: u32 = 0;
 const MAGIC: u32 = 0x184d_2204;
 const LEGACY: u32 = 0x184c_2102;
 /// Frames that readers skip: sixteen magic numbers.
@@ -52,12 +56,12 @@ fn begin(out: &mut Vec<u8>) {
     let head = [VERSION | INDEPENDENT | SUMMED, PIECE_CODE];
     out.extend(MAGIC.to_le_bytes());
     out.extend(head);
-    out.push((xxh32(&head) >> 8) as u8);
+    out.push((XxHash32::oneshot(SEED, &head) >> 8) as u8);
 }
 
 fn end(whole: &Whole, out: &mut Vec<u8>) {
     out.extend([0; 4]);
-    out.extend(whole.sum.value().to_le_bytes());
+    out.extend(whole.sum.finish_32().to_le_bytes());
 }
 
 fn encode(plain: &[u8], _: &mut Scratch, out: &mut Vec<u8>) -> usize {
@@ -202,7 +206,7 @@ fn header(input: &mut Input, packed: &mut Packed) -> Result<Option<Frame>, Error
     if flags & DICTIONARY != 0 {
         return Err(input.damaged(at, "an lz4 frame that needs a dictionary".to_owned()));
     }
-    let (stored, sum) = (input.byte(HEADER)?, (xxh32(&head) >> 8) as u8);
+    let (stored, sum) = (input.byte(HEADER)?, (XxHash32::oneshot(SEED, &head) >> 8) as u8);
     if stored != sum {
         return Err(input.damaged(at, format!("the lz4 frame's header has the checksum {sum:#04x}, not {stored:#04x}")));
     }
@@ -217,7 +221,7 @@ fn expand(packed: &Packed, _: &mut Scratch, out: &mut Vec<u8>) -> Result<usize, 
 fn expand_behind(packed: &Packed, before: &[u8], out: &mut Vec<u8>) -> Result<usize, String> {
     let data = &packed.data[..packed.used];
     if let Some(stored) = packed.sums.packed_xxh {
-        let sum = xxh32(data);
+        let sum = XxHash32::oneshot(SEED, data);
         if sum != stored {
             return Err(format!("the lz4 block's checksum is {sum:#010x}, not {stored:#010x}"));
         }
@@ -240,7 +244,7 @@ fn expand_behind(packed: &Packed, before: &[u8], out: &mut Vec<u8>) -> Result<us
 /// Compares the expanded pieces of a frame, in order, with the frame's size and checksum.
 #[derive(Default)]
 pub struct Frames {
-    sum: Xxh32,
+    sum: XxHash32,
     size: u64,
 }
 
@@ -253,11 +257,11 @@ impl Frames {
         if packed.first {
             *self = Frames::default();
         }
-        self.sum.update(plain);
+        self.sum.write(plain);
         self.size += plain.len() as u64;
         match (packed.sums.whole, packed.sums.size) {
-            (Some(stored), _) if stored != self.sum.value() => {
-                Err(format!("the lz4 frame's checksum is {:#010x}, not {stored:#010x}", self.sum.value()))
+            (Some(stored), _) if stored != self.sum.finish_32() => {
+                Err(format!("the lz4 frame's checksum is {:#010x}, not {stored:#010x}", self.sum.finish_32()))
             }
             (_, Some(size)) if size != self.size => {
                 Err(format!("the lz4 frame holds {} bytes, not the {size} that it says", self.size))

@@ -3,6 +3,8 @@
 //! Each codec is a file here and a line of [`CODECS`]. Files in its format are cut into pieces that are expanded
 //! independently, and are written as such pieces. Formats are recognised by content, never by name.
 
+use std::hash::Hasher;
+
 use super::{Error, Watch, pipeline};
 
 pub mod gzip;
@@ -97,7 +99,7 @@ pub fn pack(
             Some(_) => {
                 whole.pieces.push(Piece { packed: worker.length as u32, plain: worker.filled as u32 });
                 if codec.summed {
-                    whole.sum.update(&worker.plain[..worker.filled]);
+                    whole.sum.write(&worker.plain[..worker.filled]);
                 }
                 send(&worker.packed[..worker.length])
             }

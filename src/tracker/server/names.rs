@@ -3,6 +3,9 @@
 //! A page never waits: a name not yet known appears the next time. Outcomes are cached, failures too. Answers are
 //! hostile input: they must repeat the question, only valid host names are accepted, and nothing in them decides how
 //! much is allocated or for how long they are parsed.
+//!
+//! The messages are parsed by our own code: simple-dns 0.13, the smallest maintained crate, weighs 68 KiB, for it links a
+//! parser of every record type.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

@@ -27,14 +27,14 @@ use crate::base::percent;
 use crate::base::sync::{lock, unpoisoned};
 use crate::base::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
-use crate::tracker::{query, udp};
+use crate::tracker::query;
+
+mod datagrams;
 
 /// The text of the namesake's 404.
 const ALAS: &str = "your file may exist elsewhere in the universe\nbut alas, not here\n";
 const PLAIN: &str = "text/plain";
 const NO_CACHE: &str = "Pragma: no-cache\r\n";
-/// Least time for which a connection id of the UDP protocol is valid, seconds; at most twice that.
-const CONNECTION_LIFE: u32 = 120;
 /// Most torrents that the page expands.
 const MOST_OPEN: usize = 50;
 /// Most rows of a torrent on the page.
@@ -386,124 +386,6 @@ impl Service {
         let by_path = |listing: &Listing| listing.path.ends_with(name) || listing.path.ends_with(&torrent);
         self.store.find_listing(by_path).or_else(|| self.store.find_listing(|listing| listing.name == name))
     }
-
-    /// Answers a datagram from `asker`, which must not be an IPv4-mapped address, in `out` and describes it in
-    /// `scratch.line`; returns false, with no answer, if it is not a request.
-    pub fn answer_udp(
-        &self,
-        packet: &[u8],
-        asker: SocketAddr,
-        now: u32,
-        scratch: &mut Scratch,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        out.clear();
-        scratch.line.clear();
-        let Some(request) = udp::Request::read(packet) else { return false };
-        if !self.admits(asker.ip()) {
-            refuse_udp(request.transaction(), IP_REFUSED, out);
-            scratch.line.extend_from_slice(b"UDP refused");
-            return true;
-        }
-        match request {
-            udp::Request::Connect { transaction } => {
-                udp::Reply::Connect { transaction, connection: self.connection(asker, now / CONNECTION_LIFE) }
-                    .write(out);
-                scratch.line.extend_from_slice(b"UDP connect");
-            }
-            udp::Request::Announce { connection, transaction, .. } if !self.is_connection(connection, asker, now) => {
-                refuse_udp(transaction, "connection id unknown or expired", out);
-                scratch.line.extend_from_slice(b"UDP announce without connection");
-            }
-            udp::Request::Announce { transaction, announce, .. } => {
-                self.announce_udp(transaction, &announce, asker, now, scratch, out);
-            }
-            udp::Request::Scrape { connection, transaction, .. } if !self.is_connection(connection, asker, now) => {
-                refuse_udp(transaction, "connection id unknown or expired", out);
-                scratch.line.extend_from_slice(b"UDP scrape without connection");
-            }
-            udp::Request::Scrape { transaction, hashes, .. } => {
-                self.scrape_udp(transaction, &hashes, out);
-                scratch.line.extend_from_slice(b"UDP scrape");
-            }
-        }
-        true
-    }
-
-    fn announce_udp(
-        &self,
-        transaction: u32,
-        announce: &udp::Announce,
-        asker: SocketAddr,
-        now: u32,
-        scratch: &mut Scratch,
-        out: &mut Vec<u8>,
-    ) {
-        let said = Some(IpAddr::V4(announce.ip)).filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
-        let takes_word = self.config.override_ip == OverrideIp::Everybody || is_local(asker.ip());
-        let ip = said.filter(|_| takes_word && asker.is_ipv4()).unwrap_or(asker.ip());
-        let question = Announce {
-            info_hash: announce.info_hash,
-            address: SocketAddr::new(ip, announce.port).into(),
-            id: announce.peer_id,
-            left: announce.left,
-            event: announce.event,
-            wanted: announce.numwant.map(|wanted| wanted as usize),
-        };
-        scratch.peers.clear();
-        match self.store.announce(&question, now, &mut scratch.peers) {
-            Ok(answer) => {
-                count(&self.counters.announces);
-                udp::announce_reply(out, transaction, answer.interval, answer.leechers, answer.seeders);
-                let bytes = if asker.is_ipv4() { 6 } else { 18 };
-                let room = (udp::MAX_PACKET - 20) / bytes;
-                let peers = scratch.peers.iter().map(|(address, _)| address);
-                match asker.is_ipv4() {
-                    true => peers.filter_map(|peer| peer.compact_v4()).take(room).for_each(|peer| out.extend(peer)),
-                    false => peers.filter_map(|peer| peer.compact_v6()).take(room).for_each(|peer| out.extend(peer)),
-                }
-            }
-            Err(why) => {
-                count(&self.counters.refusals);
-                refuse_udp(transaction, &why, out);
-            }
-        }
-        let event = announce.event.name().unwrap_or_default();
-        scratch.line.extend_from_slice(b"UDP announce ");
-        scratch.line.extend_from_slice(&announce.info_hash.digits());
-        scratch.line.push(b' ');
-        scratch.line.extend_from_slice(event.as_bytes());
-    }
-
-    fn scrape_udp(&self, transaction: u32, hashes: &[InfoHash], out: &mut Vec<u8>) {
-        if self.config.scrape == ScrapeAllowed::None {
-            return refuse_udp(transaction, "specific scrape function is not available with this tracker.", out);
-        }
-        count(&self.counters.scrapes);
-        let found = self.store.scrape(Some(hashes));
-        let mut found = found.iter().peekable();
-        // The reply needs an entry for each requested hash, so unknown torrents get zeroes.
-        let counts = hashes.iter().map(|hash| {
-            let counts = found.next_if(|one| one.info_hash == *hash);
-            counts.map_or([0; 3], |one| [one.seeders, one.completed, one.leechers])
-        });
-        udp::Reply::Scrape { transaction, counts: counts.collect() }.write(out);
-    }
-
-    /// The connection id: a keyed hash of the asker's address and the time. It needs no state, and a client that forges
-    /// its address cannot know it.
-    fn connection(&self, asker: SocketAddr, period: u32) -> u64 {
-        self.secret.hash_one((asker.ip(), period))
-    }
-
-    fn is_connection(&self, connection: u64, asker: SocketAddr, now: u32) -> bool {
-        let period = now / CONNECTION_LIFE;
-        [period, period.wrapping_sub(1)].into_iter().any(|period| self.connection(asker, period) == connection)
-    }
-}
-
-fn refuse_udp(transaction: u32, reason: &str, out: &mut Vec<u8>) {
-    udp::Reply::Error { transaction, reason: reason.to_owned() }.write(out);
 }
 
 fn count(counter: &AtomicU64) {

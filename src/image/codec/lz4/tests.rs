@@ -11,17 +11,17 @@ fn sample() -> Vec<u8> {
 fn linked(plain: &[u8]) -> Vec<u8> {
     let mut head = vec![VERSION | BLOCKS_SUMMED | SIZE | SUMMED, 4 << 4];
     head.extend((plain.len() as u64).to_le_bytes());
-    let sum = (xxh32(&head) >> 8) as u8;
+    let sum = (XxHash32::oneshot(SEED, &head) >> 8) as u8;
     let mut file = [&MAGIC.to_le_bytes()[..], &head, &[sum]].concat();
     for (at, block) in plain.chunks(50_000).enumerate() {
         let before = &plain[(at * 50_000).saturating_sub(WINDOW)..at * 50_000];
         let packed = lz4_flex::block::compress_with_dict(block, before);
         file.extend((packed.len() as u32).to_le_bytes());
         file.extend(&packed);
-        file.extend(xxh32(&packed).to_le_bytes());
+        file.extend(XxHash32::oneshot(SEED, &packed).to_le_bytes());
     }
     file.extend([0; 4]);
-    file.extend(xxh32(plain).to_le_bytes());
+    file.extend(XxHash32::oneshot(SEED, plain).to_le_bytes());
     file
 }
 

@@ -2,14 +2,15 @@
 //! `PROPTEST_CASES=1000000 cargo test --release requests_however_bent` runs for longer.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::datagrams::CONNECTION_LIFE;
 use super::*;
 use crate::tracker::server::announce::MOST_PEERS;
 use crate::tracker::server::store::Rules;
+use crate::tracker::udp;
 
 /// A service that tracks and shows everything.
 fn service() -> Service {
