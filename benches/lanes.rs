@@ -1,6 +1,6 @@
-//! SHA-1 in GB/s on one core, by kernel and by number of messages side by side, with `sha1_smol` as the
-//! measure. The candidates take turns and the best of many turns counts, so that a noisy machine is unfair
-//! to all of them alike: `cargo bench --bench lanes`.
+//! SHA-1 in GB/s on one core, by kernel and by number of messages side by side, compared with `sha1_smol`. The
+//! candidates take turns and the best of many turns counts, so that noise on the machine affects all alike:
+//! `cargo bench --bench lanes`.
 
 use std::hint::black_box;
 use std::time::Instant;

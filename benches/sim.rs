@@ -1,15 +1,15 @@
 //! The swarm in virtual time: the very [`ogbox::swarm::Swarm`] and [`Roster`] that ship, thousands of them in one
 //! thread, over modelled links.
 //!
-//! The model: a host has an uplink and a downlink. A block is sent on the uplink when those before it are, and
-//! taken in by the downlink when those before it are; messages take the latency alone, haves of a piece go out
-//! together, a piece is verified in a fixed time. A connection gives its next block to the uplink when the one
-//! before has left, or has arrived if the receiver is behind. A tracker tells 50 peers and the server; the
-//! rosters dial. No disk, no loss, no congestion but at the hosts' own links.
+//! The model: a host has an uplink and a downlink, each of which handles its blocks in order. Messages take the
+//! latency alone, the haves of a piece go out together, and a piece is verified in a fixed time. A connection gives
+//! its next block to the uplink when the one before has left, or has arrived if the receiver is behind. A tracker
+//! returns 50 peers and the server; the rosters dial. No disk, no loss, no congestion except at the hosts' own
+//! links.
 //!
 //! Requests may be longer than on the wire, which halves the events (`--request 256`, the default); much longer ones
 //! distort (2,048 KiB: a server of 10 Gbit/s sends 8.9 copies instead of 2.7), and `--request 128` is what ships.
-//! The bound is what fluid would take from the first moment on; who comes late has had less time than that.
+//! The bound is the time of an ideal fluid that flows from the first moment on, even where peers come later.
 //! `make sim ARGS="[--size GIB] [--peers N,N] [--server GBIT] [--request KIB] [--all]"`; by default it takes some
 //! minutes, nearly all of them for 1,000 peers.
 
@@ -26,13 +26,13 @@ use ogbox::torrent::{Bitfield, Geometry};
 
 /// Bytes of a piece.
 const PIECE: u32 = 4 << 20;
-/// One way, nanoseconds.
+/// One-way latency, nanoseconds.
 const LATENCY: u64 = 200_000;
-/// From a piece's last block to its verdict, nanoseconds: 4 MiB at 1 GB/s.
+/// Time from a piece's last block to its verdict, nanoseconds: 4 MiB at 1 GB/s.
 const VERIFY: u64 = 4_000_000;
-/// Between two ticks of a host, nanoseconds.
+/// Time between two ticks of a host, nanoseconds.
 const TICK: u64 = 100_000_000;
-/// Peers that a tracker tells of, and how often it is asked by who knows nobody more, nanoseconds.
+/// Peers in a tracker's answer, and the interval at which a host without further addresses asks again, nanoseconds.
 const TOLD: usize = 50;
 const ASK_AGAIN: u64 = 5_000_000_000;
 /// Connections that a client accepts.
@@ -43,24 +43,24 @@ const GBIT: f64 = 1e9 / 8.0;
 /// Our end of a connection.
 struct Link {
     to: usize,
-    /// The key under which the other end knows us.
+    /// The key by which the other end knows us.
     back: PeerKey,
-    /// A block of it is on the uplink, or held up by the receiver.
+    /// Whether a block of it is on the uplink, or held up by the receiver.
     sending: bool,
 }
 
 struct Host {
     swarm: Swarm,
     roster: Roster,
-    /// By key.
+    /// Connections by key.
     links: Vec<Option<Link>>,
     connections: usize,
-    /// Bytes a second.
+    /// Bytes a second of the uplink.
     up: f64,
     down: f64,
     uplink: VecDeque<(PeerKey, Block)>,
     busy: bool,
-    /// When the downlink has taken in all that was sent so far.
+    /// Time at which the downlink has taken in all that was sent so far, nanoseconds.
     down_free: u64,
     begins: u64,
     leaves: u64,
@@ -68,19 +68,19 @@ struct Host {
     whole_at: Option<u64>,
 }
 
-/// What happens after one of the fixed times, so that a queue keeps its order.
+/// Events after a fixed delay, so that a queue keeps their order.
 enum Message {
-    /// To the host, from the peer of this key.
+    /// An action for the host from the peer of this key.
     Told(usize, PeerKey, Action),
-    /// The host tells all its peers of a piece.
+    /// The host's announcement of a piece to all its peers.
     Haves(usize, u32),
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Moved {
-    /// The uplink of a host has sent a block of the connection of this key; true: the connection has the next one.
+    /// A host's uplink has sent a block of the connection of this key; true: the connection has the next one ready.
     Sent(usize, PeerKey, bool),
-    /// To host, from key: piece, begin, length; true: the sender waited for it.
+    /// A block arrives at the host from the peer of this key: piece, begin, length; true: the sender waited for it.
     Arrived(usize, PeerKey, (u32, u32, u32), bool),
 }
 
@@ -96,18 +96,18 @@ struct World {
     events: u64,
 }
 
-/// What one run models.
+/// Parameters of one run.
 #[derive(Clone)]
 struct Scenario {
     name: &'static str,
     size: u64,
     peers: usize,
-    /// Bytes a second.
+    /// Bytes a second of the server's links.
     server: f64,
     request: u32,
-    /// Peers with a tenth of the others' link.
+    /// Number of peers with a tenth of the others' link rate.
     slow: usize,
-    /// Of a hundred peers, that many leave at a third of the bound, and as many others come then.
+    /// Of a hundred peers, the number that leave at a third of the bound, to be replaced by as many new ones.
     churn: usize,
 }
 
@@ -230,7 +230,7 @@ impl World {
             return;
         }
         self.ticks.push_back((self.now + TICK, at));
-        // Hosts that begin later would break the queue's order if it were not sorted then.
+        // Hosts that begin later would break the queue's order, so it is sorted then.
         if self.ticks.len() > 1 && self.ticks[self.ticks.len() - 2].0 > self.now + TICK {
             self.ticks.make_contiguous().sort_unstable();
         }
@@ -298,7 +298,7 @@ impl World {
         self.carry_out(link.to);
     }
 
-    /// Does what the host's swarm decided.
+    /// Carries out the decisions of the host's swarm.
     fn carry_out(&mut self, at: usize) {
         while let Some((key, action)) = self.hosts[at].swarm.next_action() {
             match action {
@@ -425,7 +425,7 @@ fn host_of(address: SocketAddr) -> usize {
 }
 
 impl Scenario {
-    /// Seconds that no way of sharing can be faster than: what fluid would take.
+    /// Seconds of an ideal fluid, a lower bound for every way of sharing.
     fn bound(&self) -> f64 {
         let (size, peers) = (self.size as f64, self.peers as f64);
         let uploads = self.server + GBIT * (peers - 0.9 * self.slow as f64);

@@ -1,4 +1,4 @@
-//! Load for trackers, ours and others: what `scripts/bench-tracker` measures with.
+//! Load for trackers, ours and others; `scripts/bench-tracker` uses it.
 //!
 //!     announce_load udp ADDRESS INFO-HASH SECONDS
 //!         announces of ever new peers over UDP, 128 under way at a time and sent by the batch, so that the load
@@ -19,9 +19,9 @@ use ogbox::torrent::{InfoHash, PeerId};
 use ogbox::tracker::message::{AnnounceReply, AnnounceRequest, Event};
 use ogbox::tracker::udp::{Announce, MAX_PACKET, Reply, Request};
 
-/// UDP announces under way at a time.
+/// UDP announces in flight at a time.
 const WINDOW: u32 = 128;
-/// Threads of a burst: more clients than that never wait for each other's connect.
+/// Threads of a burst, so many that clients hardly wait for each other's connect.
 const THREADS: usize = 64;
 
 fn main() -> io::Result<()> {
@@ -48,7 +48,7 @@ fn main() -> io::Result<()> {
     }
 }
 
-/// A peer id that no other number has.
+/// A peer id derived from its number.
 fn peer_id(number: u32) -> PeerId {
     let mut id = *b"-XX0000-000000000000";
     let mut rest = number;
@@ -89,7 +89,8 @@ fn udp(tracker: SocketAddr, info_hash: InfoHash, seconds: u32) -> io::Result<()>
     let mut batch = Batch::new(MAX_PACKET);
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(seconds.into()) {
-        // Each answer is followed by the next announce; these go when the window opens, and for what was lost.
+        // Each answer is followed by the next announce; these are for the opening of the window, and to replace lost
+        // ones.
         while sent - answered < WINDOW {
             packet.clear();
             announce(sent, &mut packet);
@@ -102,7 +103,7 @@ fn udp(tracker: SocketAddr, info_hash: InfoHash, seconds: u32) -> io::Result<()>
                     let Some((reply, _)) = batch.datagram(at) else { continue };
                     answered += 1;
                     bytes += reply.len();
-                    // The action of the reply: 3 is an error.
+                    // Action 3 of a reply is an error.
                     refused += u32::from(reply.starts_with(&[0, 0, 0, 3]));
                     announce(sent, &mut batch.output);
                     batch.answer(at);
@@ -110,7 +111,7 @@ fn udp(tracker: SocketAddr, info_hash: InfoHash, seconds: u32) -> io::Result<()>
                 }
                 batch.send(&socket);
             }
-            // What was lost is not waited for.
+            // Lost answers are not awaited.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => sent = answered,
             Err(error) => return Err(error),
         }
@@ -148,7 +149,7 @@ fn burst(tracker: SocketAddr, clients: usize, time: Duration, hashes: Vec<InfoHa
         })
         .collect();
     for thread in threads {
-        // A client that panicked was not answered, and is counted so.
+        // A client whose thread panicked counts as not answered.
         let _ = thread.join();
     }
     let mut waits = waits.lock().map(|waits| waits.clone()).unwrap_or_default();

@@ -8,6 +8,8 @@ pub mod applets;
 /// What the standard library lacks and any room may use: locks, whole-file writes, log lines, the clock, stamps, tree
 /// walks, random numbers, percent-encoding.
 pub mod base;
+/// A BitTorrent client without a face: settings in, events out; CTCS.
+pub mod client;
 /// OpenGnsys' conventions: disk numbers, REPO and CACHE, error codes, messages, logs, locks.
 pub mod engine;
 /// Partition imaging: used-block maps, the partclone container, compressors, save, restore.

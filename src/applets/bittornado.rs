@@ -6,7 +6,7 @@
 
 use argh::{ArgsInfo, FlagInfoKind, FromArgs};
 
-use super::options::decimal;
+use crate::base::decimal;
 
 /// What an applet's command line has beside the options of its struct.
 pub struct Dialect {
@@ -115,7 +115,9 @@ pub fn whole<N: std::str::FromStr>(text: &str) -> Result<N, String> {
 /// A number with or without a fraction, refused in Python's words.
 pub fn real(text: &str) -> Result<f64, String> {
     let (sign, digits) = text.trim().strip_prefix('-').map_or((1.0, text.trim()), |digits| (-1.0, digits));
-    decimal(digits).map(|number| sign * number).ok_or_else(|| format!("could not convert string to float: '{text}'"))
+    decimal::read(digits)
+        .map(|number| sign * number)
+        .ok_or_else(|| format!("could not convert string to float: '{text}'"))
 }
 
 /// A boolean: any whole number but 0 is true.

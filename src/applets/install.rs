@@ -4,18 +4,18 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{APPLETS, Exit, Failure, Io, Outcome};
+use super::{Exit, Failure, Io, Outcome};
 
-/// Links every applet's name in DIR to this binary; a link that is there already is left as it is.
-pub fn run(args: &[String], io: &mut Io) -> Outcome {
+/// Links each of `names` in DIR to this binary; a link that is there already is left as it is.
+pub fn run(args: &[String], names: impl Iterator<Item = &'static str>, io: &mut Io) -> Outcome {
     let (symbolic, dir) = match args {
         [dir] if dir != "-s" => (false, dir),
         [flag, dir] if flag == "-s" => (true, dir),
         _ => return Err(Failure::new(1, "usage: ogbox --install [-s] DIR")),
     };
     let binary = std::env::current_exe().map_err(|e| Failure::new(1, format!("find this binary: {e}")))?;
-    for applet in APPLETS {
-        let link = Path::new(dir).join(applet.name);
+    for name in names {
+        let link = Path::new(dir).join(name);
         let made = if symbolic { std::os::unix::fs::symlink(&binary, &link) } else { fs::hard_link(&binary, &link) };
         match made {
             Ok(()) => writeln!(io.out, "{}", link.display())?,

@@ -4,11 +4,9 @@
 //! else. A new applet touches its own file and one line of [`APPLETS`].
 
 use std::ffi::{CString, OsString};
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-pub mod announcing;
 mod bittornado;
 mod btlaunchmany;
 mod bttrack;
@@ -16,75 +14,30 @@ mod ctorrent;
 mod daemon;
 mod image;
 mod install;
+mod io;
 mod lzop;
 mod opengnsys;
 pub mod options;
 mod partclone;
 pub mod progress;
 
+pub use io::{Exit, Failure, Io, Outcome};
 use partclone::Program;
-
-/// What an applet may talk to; the caller decides where it goes.
-pub struct Io<'a> {
-    /// Standard output.
-    pub out: &'a mut (dyn Write + Send),
-    /// Standard error.
-    pub err: &'a mut (dyn Write + Send),
-}
-
-/// The exit code of an applet that did what it could; 0 is success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exit(pub u8);
-
-impl Exit {
-    /// Exit code 0.
-    pub const OK: Exit = Exit(0);
-}
-
-/// Why an applet gave up: the line for standard error and the exit code its namesake uses.
-#[derive(Debug)]
-pub struct Failure {
-    /// Exit code, never 0.
-    pub code: u8,
-    /// What was being done, to what, why it failed; empty when all has been said.
-    pub message: String,
-}
-
-impl Failure {
-    /// A failure with exit code `code`, told as `error` tells it.
-    pub fn new(code: u8, error: impl std::fmt::Display) -> Failure {
-        Failure { code, message: error.to_string() }
-    }
-}
-
-impl From<io::Error> for Failure {
-    /// Writing to standard output or standard error failed. A reader that went away (EPIPE) is no error
-    /// worth a line.
-    fn from(error: io::Error) -> Failure {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure { code: 1, message: String::new() },
-            _ => Failure::new(1, error),
-        }
-    }
-}
-
-/// What every applet's `run` gives.
-pub type Outcome = Result<Exit, Failure>;
 
 /// One command of the binary.
 pub struct Applet {
     /// The name it is called by.
     pub name: &'static str,
-    /// What it does, in one line.
+    /// Its purpose, in one line.
     pub summary: &'static str,
     /// Runs it with the arguments after its name.
     pub run: fn(&[String], &mut Io) -> Outcome,
 }
 
 impl Applet {
-    /// Runs it as a process of its own name: by that `pidof` finds it, however it was called.
+    /// Runs it under its own name, so that `pidof` finds it however it was called.
     fn start(&self, args: &[String], io: &mut Io) -> Outcome {
-        // What cannot be named runs all the same.
+        // An applet that cannot be named still runs.
         let _ = CString::new(self.name).map(|name| rustix::thread::set_name(&name));
         (self.run)(args, io)
     }
@@ -190,9 +143,9 @@ pub const APPLETS: &[Applet] = &[
     og!("updateCache", scripts::UPDATE, "bring an image of the repository to the cache"),
 ];
 
-/// Runs the applet that the process was called as, and turns what it gives into an exit code.
+/// Runs the applet that the process was called as, and returns its exit code.
 pub fn main() -> ExitCode {
-    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let mut io = Io { out: &mut out, err: &mut err };
     let (name, outcome) = match words(std::env::args_os()) {
         Ok(words) => dispatch(&words, &mut io),
@@ -202,8 +155,8 @@ pub fn main() -> ExitCode {
         Ok(Exit(code)) => ExitCode::from(code),
         Err(failure) => {
             if !failure.message.is_empty() {
-                // A single write, so that lines of several processes do not mix; nobody is left to tell
-                // when it fails.
+                // A single write, so that lines of several processes do not mix; a failure has nowhere to be
+                // reported.
                 let _ = io.err.write_all(format!("{name}: {}\n", failure.message).as_bytes());
             }
             ExitCode::from(failure.code)
@@ -237,7 +190,7 @@ fn dispatch(argv: &[String], io: &mut Io) -> (String, Outcome) {
             "--help" | "-h" => ("ogbox".to_owned(), list(io)),
             "--list" => ("ogbox".to_owned(), names(io)),
             "--version" | "-V" => ("ogbox".to_owned(), version(io)),
-            "--install" => ("ogbox".to_owned(), install::run(args, io)),
+            "--install" => ("ogbox".to_owned(), install::run(args, APPLETS.iter().map(|applet| applet.name), io)),
             name => match find(base_name(name)) {
                 Some(applet) => (applet.name.to_owned(), applet.start(args, io)),
                 None => ("ogbox".to_owned(), Err(unknown(name))),
@@ -252,7 +205,7 @@ fn base_name(path: &str) -> &str {
 
 fn find(name: &str) -> Option<&'static Applet> {
     let called = |name| APPLETS.iter().find(|applet| applet.name == name);
-    // As Debian's packages, and their sources, call them: what OpenGnsys' init script starts.
+    // Names of Debian's packages and of their sources, which OpenGnsys' init script calls.
     let plain = || [".bittornado", ".bittorrent", ".py"].into_iter().find_map(|ending| name.strip_suffix(ending));
     called(name).or_else(|| called(plain()?))
 }
@@ -266,7 +219,7 @@ fn version(io: &mut Io) -> Outcome {
     Ok(Exit::OK)
 }
 
-/// The bare names, one a line, as `busybox --list` gives them: for scripts.
+/// Prints the bare names, one a line, for scripts, as `busybox --list` does.
 fn names(io: &mut Io) -> Outcome {
     for applet in APPLETS {
         writeln!(io.out, "{}", applet.name)?;

@@ -1,27 +1,27 @@
 //! Command lines as getopt and BitTornado read them, made fit for argh.
 //!
 //! argh knows neither underscores in long names, nor `--name=value`, nor `-p16`, nor clusters (`-cv`), nor
-//! "the last one wins". A pure pass over the words mends all of it before argh sees them.
+//! "the last one wins". A pure pass over the words translates all of it before argh sees them.
 
 use argh::FromArgs;
 
 use super::{Exit, Failure, Io};
 
-/// What argh made of a command line.
+/// A command line after argh.
 pub enum Parsed<T> {
     /// Options to run with.
     Run(T),
-    /// Help was asked for and printed.
+    /// Help was requested and printed.
     Done(Exit),
 }
 
-/// How an applet's words are to be read.
+/// How to read an applet's words.
 pub struct Grammar {
     /// Short options that take a value, as in getopt's string without the colons.
     pub valued: &'static str,
     /// Long options (with dashes, without the leading two) that take a value.
     pub valued_long: &'static [&'static str],
-    /// Options that may be given several times and each time count; of all others the last one wins.
+    /// Options of which each occurrence counts; of all others the last one wins.
     pub repeated: &'static [&'static str],
     /// Exit code for a wrong command line.
     pub usage_code: u8,
@@ -34,7 +34,7 @@ pub struct Grammar {
 pub fn parse<T: FromArgs>(applet: &str, grammar: &Grammar, args: &[String], io: &mut Io) -> Result<Parsed<T>, Failure> {
     let mut words = normalised(grammar, args);
     if words.iter().any(|group| group[0] == "-") {
-        // argh takes a lone dash for an option that it does not know, but behind `--`.
+        // argh takes a lone dash for an unknown option, except behind `--`.
         let is_option = |group: &Vec<String>| group[0].starts_with('-') && !["-", "--"].contains(&group[0].as_str());
         let (options, positional): (Vec<_>, Vec<_>) = words.into_iter().partition(is_option);
         let positional = positional.into_iter().flatten().filter(|word| word != "--");
@@ -52,12 +52,12 @@ pub fn parse<T: FromArgs>(applet: &str, grammar: &Grammar, args: &[String], io: 
     }
 }
 
-/// Rewrites `args` into the forms that argh reads; of options that are given twice the last stays.
+/// Rewrites `args` into the forms that argh reads; of repeated options the last stays.
 pub fn normalise(grammar: &Grammar, args: &[String]) -> Vec<String> {
     normalised(grammar, args).concat()
 }
 
-/// The same, each option with its value.
+/// Does the work of [`normalise`], and keeps each option together with its value.
 fn normalised(grammar: &Grammar, args: &[String]) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = Vec::new();
     let mut words = args.iter();
@@ -97,25 +97,8 @@ fn normalised(grammar: &Grammar, args: &[String]) -> Vec<Vec<String>> {
     found.iter().enumerate().filter(|(at, group)| last_wins(*at, group)).map(|(_, group)| group.clone()).collect()
 }
 
-/// A number of digits and at most one point. std's own reader is 14 KiB of the binary, for exponents that no option has
-/// and for the last bit.
-pub fn decimal(text: &str) -> Option<f64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() + fraction.len() == 0 || !are_digits(whole) || !are_digits(fraction) {
-        return None;
-    }
-    let digit = |byte: u8| f64::from(byte - b'0');
-    let whole = whole.bytes().fold(0.0, |sum, byte| sum * 10.0 + digit(byte));
-    let (part, unit) =
-        fraction.bytes().take(15).fold((0.0, 1.0), |(sum, unit), byte| (sum * 10.0 + digit(byte), unit * 10.0));
-    Some(whole + part / unit).filter(|number| number.is_finite())
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{prop_assert, proptest};
-
     use super::*;
 
     const GRAMMAR: Grammar =
@@ -149,27 +132,5 @@ mod tests {
     fn a_value_is_never_read_as_an_option() {
         assert_eq!(read("-p -s x"), "-p -s x");
         assert_eq!(read("-- -p16"), "-- -p16");
-    }
-
-    #[test]
-    fn decimals_are_digits_with_a_point_among_them_or_none() {
-        for (text, number) in [("72", 72.0), ("1.5", 1.5), (".25", 0.25), ("3.", 3.0), ("0", 0.0)] {
-            assert_eq!(decimal(text), Some(number), "{text}");
-        }
-        let long = ["9".repeat(400), format!("0.{}", "3".repeat(400))];
-        assert_eq!(decimal(&long[0]), None);
-        assert!((decimal(&long[1]).unwrap() - 1.0 / 3.0).abs() < 1e-12);
-        for text in ["", ".", "1.2.3", "-1", "1e3", "inf", "NaN", "1 ", "0x10", "\u{663}"] {
-            assert_eq!(decimal(text), None, "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn decimals_are_what_std_reads(text in "[0-9]{0,12}(\\.[0-9]{0,12})?") {
-            let std = text.parse::<f64>().ok();
-            let close = |a: f64, b: f64| (a - b).abs() <= b.abs() * 1e-15;
-            prop_assert!(decimal(&text).zip(std).map_or(decimal(&text) == std, |(a, b)| close(a, b)), "{text}");
-        }
     }
 }

@@ -1,8 +1,8 @@
-//! How far a long job is, on standard error: a line redrawn on a terminal, a plain line every few seconds
+//! The progress of a long job on standard error: a line redrawn on a terminal, a plain line every few seconds
 //! elsewhere, or one JSON object a line for machines.
 //!
 //! The job only adds to a counter; a thread of its own looks at it, so a tight loop pays one atomic add.
-//! Nothing of the terminal is changed but the current line, so there is nothing to restore.
+//! Only the terminal's current line is changed, so there is nothing to restore.
 
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use nanoserde::SerJson;
 
 use crate::base::sync::{lock, unpoisoned};
 
-/// In which form progress is told.
+/// The form of progress reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
     /// A redrawn line when standard error is a terminal, plain lines otherwise.
@@ -36,7 +36,7 @@ pub enum Style {
 impl FromStr for Style {
     type Err = String;
 
-    /// The values of `--progress`.
+    /// Reads a value of `--progress`.
     fn from_str(word: &str) -> Result<Style, String> {
         match word {
             "auto" => Ok(Style::Auto),
@@ -60,7 +60,7 @@ impl Style {
     }
 }
 
-/// A job's progress, told until it is dropped; the last state is told then.
+/// A job's progress, reported until this is dropped, and then for the last time.
 pub struct Progress {
     shared: Arc<Shared>,
     teller: Option<JoinHandle<()>>,
@@ -75,7 +75,7 @@ struct Shared {
 }
 
 impl Progress {
-    /// Begins to tell on standard error of `step`, a job of `total` bytes (0: nobody knows).
+    /// Begins to report `step`, a job of `total` bytes (0: unknown), on standard error.
     pub fn start(step: &str, total: u64, style: Style) -> Progress {
         let style = match style {
             Style::Auto if io::stderr().is_terminal() => Style::Bar,
@@ -96,24 +96,24 @@ impl Progress {
         let report = Report { step: step.to_owned(), total, ..Report::default() };
         let theirs = Arc::clone(&shared);
         let tell = move || teller(&theirs, report, style, out);
-        // Without a thread the job still runs, untold.
+        // Without a thread the job still runs, unreported.
         let teller = (style != Style::Quiet)
             .then(|| std::thread::Builder::new().name("progress".into()).stack_size(64 << 10).spawn(tell).ok())
             .flatten();
         Progress { shared, teller }
     }
 
-    /// `bytes` more of the job are done: read, hashed, restored.
+    /// Counts `bytes` as done: read, hashed, restored.
     pub fn advance(&self, bytes: u64) {
         self.shared.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// `bytes` more came in, where that is another count than what is done (a compressed image).
+    /// Counts `bytes` of input, where that differs from the bytes done (a compressed image).
     pub fn took(&self, bytes: u64) {
         self.shared.taken.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// `bytes` more came out, where that is another count than what went in (a compressed image).
+    /// Counts `bytes` of output, where that differs from the input (a compressed image).
     pub fn wrote(&self, bytes: u64) {
         self.shared.written.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -124,7 +124,7 @@ impl Drop for Progress {
         *lock(&self.shared.stop) = true;
         self.shared.stopped.notify_all();
         if let Some(teller) = self.teller.take() {
-            // A teller that panicked has nothing left to tell.
+            // A thread that panicked has nothing left to report.
             let _ = teller.join();
         }
     }
@@ -133,7 +133,7 @@ impl Drop for Progress {
 /// A moment of a job; as JSON, the object that `--progress json` prints.
 #[derive(Clone, Debug, Default, PartialEq, SerJson)]
 struct Report {
-    /// What is being done.
+    /// The job's name.
     step: String,
     /// Bytes of the job that are done.
     done: u64,
@@ -143,7 +143,7 @@ struct Report {
     taken: u64,
     /// Bytes that came out, 0 when that is not counted.
     written: u64,
-    /// Bytes a second: lately, and at the end over the whole job.
+    /// Bytes a second: of late, and in the last report over the whole job.
     rate: u64,
     /// Seconds since the beginning.
     seconds: f64,
@@ -177,13 +177,13 @@ fn teller(shared: &Shared, mut report: Report, style: Style, mut out: impl Write
             Style::Bar => format!("\r{}\x1b[K{}", report.bar(columns()), if report.end { "\n" } else { "" }),
             _ => format!("{}\n", report.plain()),
         };
-        // One write a line, so that others' lines do not cut it; nobody is left to tell when it fails.
+        // One write a line, so that other processes' lines do not cut it; a failure has nowhere to be reported.
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }
 }
 
-/// The rate of about the last five seconds, because people look at it to see a job slow down. `lately`
-/// holds the time and the bytes of the last look, and the rate then.
+/// Returns the rate of about the last five seconds, in which people see a job slow down. `lately` holds the time, the
+/// bytes and the rate of the last look.
 fn rate(lately: &mut (f64, u64, f64), now: f64, done: u64) -> u64 {
     let (then, before, old) = *lately;
     let span = (now - then).max(1e-3);
@@ -207,10 +207,10 @@ impl Report {
         format!("{}: {}", self.step, self.figures(true))
     }
 
-    /// The same with a bar, in at most `columns` columns, the last of them free.
+    /// Returns [`Report::plain`] with a bar, in at most `columns` columns, the last of them free.
     fn bar(&self, columns: usize) -> String {
         let room = |figures: &str| columns.saturating_sub(self.step.len() + figures.len() + 5);
-        // What it is of can be seen from the bar and the percents.
+        // The bar and the percentage show the total well enough.
         let figures =
             Some(self.figures(true)).filter(|figures| room(figures) >= 8).unwrap_or_else(|| self.figures(false));
         let room = room(&figures);
@@ -237,7 +237,7 @@ impl Report {
         let mut text = format!(
             "\r{blank}\rElapsed: {elapsed}, Remaining: {left}, Completed: {percent:6.2}%, Rate: {rate:6.2}{unit}/min,"
         );
-        // The summary only of what came to its end.
+        // Only a finished job gets a summary.
         if self.end && self.done >= self.total {
             text += &format!("\nTotal Time: {elapsed}, Ave. Rate: {rate:6.1}{unit}/min, {percent:.2}% completed!\n");
         } else if self.end {
@@ -246,7 +246,7 @@ impl Report {
         text
     }
 
-    /// `whole`: with the bytes of the whole job.
+    /// Returns bytes, rate and time left; `whole`: with the bytes of the whole job.
     fn figures(&self, whole: bool) -> String {
         let mut text = bytes(self.done);
         if self.total > 0 {
@@ -270,7 +270,7 @@ impl Report {
     }
 }
 
-/// Decimal units, as disks and networks are sold.
+/// Scales to decimal units, in which disks and networks are sold.
 fn scale(count: u64) -> (f64, &'static str) {
     let (unit, name) = match count {
         0..1_000_000 => (1e3, "KB"),
@@ -281,7 +281,7 @@ fn scale(count: u64) -> (f64, &'static str) {
     (count as f64 / unit, name)
 }
 
-/// Three digits that count.
+/// Formats a byte count to three significant digits.
 pub fn bytes(count: u64) -> String {
     let (value, name) = match scale(count) {
         (value, "KB") => (value, "kB"),

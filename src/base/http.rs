@@ -1,5 +1,5 @@
-//! ureq's connections, made from a local address of our choice: a tracker takes the address that it sees for the one
-//! that peers can reach, and ureq's own connector leaves it to the kernel.
+//! Connections for ureq from a local address of our choice: a tracker takes the address it sees for the one that
+//! peers can reach, and ureq's own connector leaves the choice to the kernel.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
@@ -9,12 +9,12 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBu
 
 use crate::sys::net;
 
-/// Connects from its address; from any when that is unspecified or of the other family.
+/// Connects from the given address, or from any if it is unspecified or of the other family.
 #[derive(Debug)]
 pub struct Dialer {
-    /// The local address.
+    /// The local address to connect from.
     pub from: IpAddr,
-    /// A connection may be used again.
+    /// Whether a connection may be reused.
     pub keep: bool,
 }
 
@@ -33,7 +33,7 @@ impl<In: Transport> Connector<In> for Dialer {
         if details.needs_tls() {
             return Err(ureq::Error::TlsRequired);
         }
-        // The time is shared among the addresses, or one that swallows packets would leave none for the next.
+        // The addresses share the time, or one that swallows packets would leave none for the next.
         let patience = *details.timeout.after / details.addrs.len().max(1) as u32;
         let mut failure = io::Error::other("the name has no address");
         for address in &details.addrs {
@@ -75,17 +75,17 @@ impl Transport for Line {
     }
 
     fn is_open(&mut self) -> bool {
-        // It says nothing unasked, unless that it is over.
+        // A server sends nothing unasked, except for the end of the connection.
         self.keep && matches!(net::waits(&self.stream), Ok(true))
     }
 }
 
-/// What is left of the time; the client sets every one of ureq's time-outs, so there is always an end to it.
+/// Time left; the client sets every one of ureq's time-outs, so it is always bounded.
 fn left(timeout: NextTimeout) -> Result<Duration, ureq::Error> {
     timeout.not_zero().map(|left| *left).ok_or(ureq::Error::Timeout(timeout.reason))
 }
 
-/// A time-out of the socket is one of ureq's.
+/// Turns a socket's time-out into ureq's.
 fn failed(error: io::Error, timeout: NextTimeout) -> ureq::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ureq::Error::Timeout(timeout.reason),

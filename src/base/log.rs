@@ -1,8 +1,8 @@
-//! A daemon's log: lines gathered in memory and written together, to a file that can be moved away and opened anew
-//! or to standard output.
+//! A daemon's log: lines gathered in memory and written together, to standard output or to a file that can be moved
+//! away and opened anew.
 //!
-//! What others sent is escaped, so that it can neither forge a line nor reach a terminal. When the disk is full lines
-//! are dropped and counted, the daemon goes on.
+//! Bytes from outside are escaped, so that they can neither forge a line nor control a terminal. On a full disk
+//! lines are dropped and counted, and the daemon goes on.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,16 +14,16 @@ use kernels::scan::find_control;
 use super::sync::lock;
 use super::time::{self, Calendar};
 
-/// Bytes gathered before they are written without waiting for the time.
+/// Bytes gathered at which they are written without waiting any longer.
 const FULL: usize = 64 << 10;
 
-/// Nothing to be escaped but what speaks to a terminal: DEL is escaped anyhow.
+/// No characters to escape besides control characters; DEL is one.
 const NO_SIGNS: [u8; 2] = [0x7f; 2];
 
-/// Where lines go.
+/// Destination of the lines.
 #[derive(Debug)]
 pub struct Log {
-    /// None: standard output.
+    /// `None`: standard output.
     path: Option<PathBuf>,
     inner: Mutex<Inner>,
 }
@@ -36,7 +36,7 @@ struct Inner {
 }
 
 impl Log {
-    /// A log that is appended to the file `path`; None: standard output.
+    /// Opens a log that appends to the file `path`, or to standard output if that is `None`.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -52,12 +52,12 @@ impl Log {
         Ok(log)
     }
 
-    /// A line of the daemon's own; written at once.
+    /// Writes a line of the daemon's own at once.
     pub fn note(&self, line: &str) {
         self.write(line, *b"\"\\");
     }
 
-    /// Writes a line in which `signs` are escaped, and what speaks to a terminal.
+    /// Writes a line in which `signs` and control characters are escaped.
     fn write(&self, line: &str, signs: [u8; 2]) {
         let mut inner = self.lock();
         escape_signs(line.as_bytes(), signs, &mut inner.waiting);
@@ -65,7 +65,7 @@ impl Log {
         inner.write();
     }
 
-    /// A message; written at once, in a file with the time before it.
+    /// Writes a message at once, preceded by the time if the log is a file.
     pub fn say(&self, line: &str) {
         match &self.path {
             Some(_) => {
@@ -79,7 +79,7 @@ impl Log {
         }
     }
 
-    /// Lines that are whole and escaped already.
+    /// Adds lines that are complete and escaped already.
     pub fn append(&self, lines: &[u8]) {
         let mut inner = self.lock();
         inner.waiting.extend_from_slice(lines);
@@ -88,7 +88,7 @@ impl Log {
         }
     }
 
-    /// Writes what was gathered.
+    /// Writes the gathered lines.
     pub fn flush(&self) {
         self.lock().write();
     }
@@ -131,7 +131,7 @@ impl Inner {
             Err(_) => self.dropped += self.waiting.len() as u64,
         }
         self.waiting.clear();
-        // One burst must not keep its memory for ever; what is usual must not be mapped anew each time.
+        // A burst must not keep its memory for ever, but the usual size should not be allocated anew each time.
         self.waiting.shrink_to(2 * FULL);
     }
 }
@@ -140,18 +140,18 @@ fn append_to(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).open(path)
 }
 
-/// A moment as BitTornado's logs spell it.
+/// The time `seconds` since 1970 in the form of BitTornado's logs.
 pub fn iso(seconds: i64) -> String {
     let Calendar { year, month, day, hour, minute, .. } = time::utc(seconds);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
-/// The line that says that the daemon ends.
+/// The line that announces the daemon's end.
 pub fn shutting_down() -> String {
     format!("# Shutting down:  {}", iso(time::unix_seconds()))
 }
 
-/// Appends `bytes`, with everything that could forge a line or speak to a terminal as `\xNN`.
+/// Appends `bytes`, with every control character as `\xNN`.
 pub fn escape(bytes: &[u8], out: &mut Vec<u8>) {
     escape_signs(bytes, *b"\"\\", out);
 }

@@ -1,11 +1,13 @@
-//! What the standard library lacks and any room may use.
+//! Helpers that the standard library lacks and any room may use.
 
+pub mod decimal;
 pub mod http;
 pub mod lockfile;
 pub mod log;
 pub mod percent;
 pub mod ready;
 pub mod rng;
+pub mod shell;
 pub mod sort;
 pub mod stamp;
 pub mod sync;

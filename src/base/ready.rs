@@ -1,14 +1,14 @@
-//! Tells whoever started this process that it is ready: systemd (sd_notify(3)) or the reader of a pipe.
+//! Reports that this process is ready: to systemd (sd_notify(3)) or to the reader of a pipe.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Says READY=1 to the socket that NOTIFY_SOCKET names, if it names one.
+/// Sends READY=1 to the socket named by NOTIFY_SOCKET, if it is set.
 ///
 /// # Errors
-/// The socket is not there or does not listen.
+/// The socket does not exist or nobody listens on it.
 pub fn notify() -> io::Result<()> {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let name = name.as_encoded_bytes();
@@ -19,11 +19,11 @@ pub fn notify() -> io::Result<()> {
     UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(drop)
 }
 
-/// Writes a line end to the pipe that was opened as descriptor `number` before this process began, as s6 has it.
-/// The pipe itself stays open: it is reached by way of /proc.
+/// Writes a line end to the pipe that this process inherited as descriptor `number`, as s6 expects it. The pipe
+/// itself stays open: it is reached by way of /proc.
 ///
 /// # Errors
-/// There is no such descriptor, or it is no pipe.
+/// There is no such descriptor, or it is not a pipe.
 pub fn write_line_end(number: u32) -> io::Result<()> {
     File::options().write(true).open(format!("/proc/self/fd/{number}"))?.write_all(b"\n")
 }

@@ -7,12 +7,12 @@
 pub struct Rng(u64);
 
 impl Rng {
-    /// A generator whose whole future follows from `seed`.
+    /// Creates a generator; `seed` determines all its numbers.
     pub fn new(seed: u64) -> Rng {
         Rng(seed)
     }
 
-    /// 64 even bits.
+    /// 64 uniform bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,7 +20,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`; 0 when `end` is 0.
+    /// A uniform number below `end`; 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         // The high half of a 128-bit product: no division, and a bias below 2^-32 for every `end` used here.
         ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64

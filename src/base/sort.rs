@@ -2,7 +2,7 @@
 //! size, measured with Rust 1.95), which is 48 KiB for the eleven types here, and nothing here sorts more than some
 //! thousand things.
 
-/// Sorts by `less`, in place, in n log n steps (heap sort); equal items may change places.
+/// Sorts by `less`, in place, in n log n steps (heap sort); not stable.
 pub fn sort_by<T>(items: &mut [T], less: impl Fn(&T, &T) -> bool) {
     for root in (0..items.len() / 2).rev() {
         sink(items, root, &less);
@@ -18,7 +18,7 @@ pub fn sort<T: Ord>(items: &mut [T]) {
     sort_by(items, |one, other| one < other);
 }
 
-/// Lets the item at `root` sink until no child is greater.
+/// Sinks the item at `root` until no child is greater.
 fn sink<T>(items: &mut [T], mut root: usize, less: &impl Fn(&T, &T) -> bool) {
     loop {
         let left = 2 * root + 1;

@@ -1,4 +1,4 @@
-//! What tells one content of a file from another without reading it.
+//! Stamps that tell a file's contents apart without reading them.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-/// Within this time of a change another one may leave the same time behind: file systems take it from a clock that
+/// Time after a change within which another may leave the same time behind: file systems take it from a clock that
 /// ticks every few milliseconds.
 const TICK: Duration = Duration::from_millis(50);
-/// The same where times are whole seconds, or even ones (FAT).
+/// The same where times are whole seconds, or every other second (FAT).
 const COARSE_TICK: Duration = Duration::from_secs(2);
 
 /// A file's inode, size in bytes, and time of change in seconds and nanoseconds since 1970.
@@ -31,18 +31,18 @@ impl From<&Metadata> for Stamp {
 }
 
 impl Stamp {
-    /// The stamp of an open file.
+    /// Returns the stamp of an open file.
     ///
     /// # Errors
-    /// What fstat(2) gave.
+    /// The error of fstat(2).
     pub fn of(file: &File) -> io::Result<Stamp> {
         Ok(Stamp::from(&file.metadata()?))
     }
 
-    /// The stamp of an open file that any later change will alter: waits until the last change is old enough.
+    /// Returns a stamp that any later change will alter: waits until the last change is old enough.
     ///
     /// # Errors
-    /// What fstat(2) gave.
+    /// The error of fstat(2).
     pub fn settled(file: &File) -> io::Result<Stamp> {
         let stamp = Stamp::of(file)?;
         let tick = if stamp.modified.1 == 0 { COARSE_TICK } else { TICK };
@@ -55,7 +55,7 @@ impl Stamp {
         }
     }
 
-    /// Time since the last change; none when that is in the future.
+    /// Time since the last change; `None` if that is in the future.
     pub fn age(&self) -> Option<Duration> {
         let (seconds, nanoseconds) = self.modified;
         let modified = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);

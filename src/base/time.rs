@@ -1,8 +1,8 @@
-//! The time of day as people read it where this machine stands.
+//! Calendar times, local and UTC.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A moment in a calendar.
+/// A moment in the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Calendar {
     /// With century.
@@ -19,7 +19,7 @@ pub struct Calendar {
     pub second: u8,
 }
 
-/// Seconds since 1970, UTC.
+/// Current time, seconds since 1970, UTC.
 pub fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }
@@ -37,7 +37,7 @@ pub fn local(seconds: i64) -> Calendar {
     }
 }
 
-/// The moment `seconds` after the beginning of 1970 in UTC (days to civil date after Howard Hinnant).
+/// Returns the moment `seconds` after the beginning of 1970 in UTC (days to civil date after Howard Hinnant).
 pub fn utc(seconds: i64) -> Calendar {
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Days since 1 March 0000, so that a leap day ends its year.
@@ -57,8 +57,7 @@ pub fn utc(seconds: i64) -> Calendar {
     }
 }
 
-/// `Tue Nov 14 22:13:20 2023`: the moment as ctime(3) and people who read logs spell it, in the time zone of
-/// this machine.
+/// Formats the moment as ctime(3) does, `Tue Nov 14 22:13:20 2023`, in the time zone of this machine.
 pub fn ctime(seconds: i64) -> String {
     let Calendar { year, month, day, hour, minute, second } = local(seconds);
     let weekday = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"][weekday(year, month, day)];
@@ -66,7 +65,7 @@ pub fn ctime(seconds: i64) -> String {
     format!("{weekday} {} {day:2} {hour:02}:{minute:02}:{second:02} {year}", month.unwrap_or("?"))
 }
 
-/// Days after Sunday (Tomohiko Sakamoto's congruence); months are 1 to 12.
+/// Days after Sunday (Tomohiko Sakamoto's congruence); `month` counts from 1.
 fn weekday(year: i64, month: u8, day: u8) -> usize {
     let year = year - i64::from(month < 3);
     let shift = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4][usize::from(month) - 1];

@@ -9,39 +9,39 @@ use std::path::{Path, PathBuf};
 use super::sort::sort_by;
 use super::stamp::Stamp;
 
-/// Directories inside each other that are entered.
+/// Depth to which nested directories are entered.
 const DEPTH: usize = 16;
-/// Files that are remembered at most.
+/// Maximum number of files that are remembered.
 const MOST_FILES: usize = 100_000;
 
-/// What [`walk`] found.
+/// The result of [`walk`].
 #[derive(Debug, Default)]
 pub struct Tree {
     /// Files, sorted by the bytes of their paths.
     pub files: Vec<(PathBuf, Stamp)>,
     /// Directories that were read.
     pub directories: Vec<PathBuf>,
-    /// Directories that could not be read, and why; one that went away meanwhile is none.
+    /// Directories that could not be read, with the errors; one that vanished meanwhile is not listed.
     pub unreadable: Vec<(PathBuf, io::Error)>,
-    /// There were more files than are remembered.
+    /// Whether there were more files than are remembered.
     pub cut: bool,
 }
 
 impl Tree {
-    /// The stamp of the file at `path`.
+    /// The stamp of the file at `path`, if it was found.
     pub fn stamp(&self, path: &Path) -> Option<Stamp> {
         let at = self.files.binary_search_by(|(known, _)| known.as_os_str().cmp(path.as_os_str())).ok()?;
         Some(self.files[at].1)
     }
 
-    /// Whether nothing can be said of `path` because its directory could not be read.
+    /// Whether nothing is known of `path` because its directory could not be read.
     pub fn is_unknown(&self, path: &Path) -> bool {
         self.unreadable.iter().any(|(directory, _)| path.starts_with(directory))
     }
 }
 
-/// Looks at every file below `top` whose name is `wanted`. Hidden files and directories are left out, what symbolic
-/// links lead to is taken in, and each directory is entered once.
+/// Finds every file below `top` whose name is `wanted`. Hidden files and directories are left out, symbolic links
+/// are followed, and each directory is entered once.
 pub fn walk(top: &Path, wanted: &dyn Fn(&OsStr) -> bool) -> Tree {
     let mut tree = Tree::default();
     let mut entered: Vec<(u64, u64)> = Vec::new();
@@ -67,7 +67,7 @@ pub fn walk(top: &Path, wanted: &dyn Fn(&OsStr) -> bool) -> Tree {
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            // Most entries need no look at their inode to be passed over.
+            // Most entries can be skipped without looking at their inode.
             let file = entry.file_type().is_ok_and(|kind| kind.is_file());
             if name.as_encoded_bytes().starts_with(b".") || (file && !wanted(&name)) {
                 continue;

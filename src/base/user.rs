@@ -1,4 +1,4 @@
-//! Gives up root: becomes an ordinary user by name, as /etc/passwd and /etc/group know it.
+//! Gives up root: becomes an ordinary user, looked up by name in /etc/passwd and /etc/group.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
-/// A user's numbers.
+/// A user's ids.
 #[derive(Debug, PartialEq, Eq)]
 struct User {
     uid: u32,
@@ -14,7 +14,8 @@ struct User {
     groups: Vec<u32>,
 }
 
-/// Becomes `name` for good, unless it is that already. To be called while there is one thread: others keep what they are.
+/// Becomes `name` for good, unless this process runs as that user already. Must be called while there is only one
+/// thread: others keep their ids.
 ///
 /// # Errors
 /// There is no such user, or this process may not become another.
@@ -25,7 +26,7 @@ pub fn become_user(name: &str) -> io::Result<()> {
         return Ok(());
     }
     let groups: Vec<Gid> = user.groups.into_iter().map(Gid::from_raw).collect();
-    // The user last: without root none of the others can be changed.
+    // The user last: without root none of the other ids can be changed.
     set_thread_groups(&groups)?;
     set_thread_gid(Gid::from_raw(user.gid))?;
     set_thread_uid(Uid::from_raw(user.uid))?;

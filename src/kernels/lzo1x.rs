@@ -1,39 +1,39 @@
-//! LZO1X: the byte format that lzop's blocks hold, both ways.
+//! LZO1X, the byte format of lzop's blocks, both ways.
 //!
-//! The format is the one that the Linux kernel describes in `Documentation/staging/lzo.rst` (version 0 of
-//! the bitstream, without run-length marks). The compressor is a greedy one of the LZ4 kind, at the strength
-//! of the original's LZO1X-1; LZO1X-999's output is read but not written.
+//! The format is described in the Linux kernel's `Documentation/staging/lzo.rst` (version 0 of the bitstream,
+//! without run-length marks). The compressor is a greedy one of the LZ4 kind, at the strength of the original's
+//! LZO1X-1; LZO1X-999's output is read but not written.
 //!
-//! A stream is a row of instructions: copy some literals, or copy a match of LENGTH bytes from DISTANCE bytes
-//! back. The two low bits of a match's last but one byte say how many literals (0–3) follow it directly. It
-//! ends with a match of distance 16384, which no other instruction can express.
+//! A stream is a sequence of instructions: copy some literals, or copy a match of LENGTH bytes from DISTANCE bytes
+//! back. The two low bits of a match's penultimate byte give the number of literals (0–3) that follow it directly. A
+//! match of distance 16384 ends the stream; no other instruction can express that distance.
 
 use std::fmt;
 
-/// Bytes that [`expand`]'s output may be written beyond its end: copies are made in steps of this.
+/// Bytes beyond its end that [`expand`] may write to: copies are made in steps of up to this many.
 pub const SLACK: usize = 32;
 
 /// log2 of the entries of the compressor's table: its 8 KiB stay in the first-level cache with the data. Twice as many
 /// save 1 % of the size and cost 6 % of the speed.
 const HASH_BITS: u32 = 12;
-/// Farthest match the format can express, bytes.
+/// The largest distance that the format can express, bytes.
 const MAX_DISTANCE: usize = 0xbfff;
-/// Matches are looked for up to so many bytes before the end, so that wide loads stay inside.
+/// Matches begin at least this many bytes before the end, so that wide loads stay inside.
 const TAIL: usize = 20;
-/// Distances of the three kinds of match, bytes.
+/// Upper bounds of the distances of the kinds of match, bytes.
 const NEAR: usize = 0x800;
 const MIDDLE: usize = 0x4000;
 
-/// Most bytes that `len` bytes can become.
+/// Maximum compressed size of `len` bytes.
 pub const fn worst_case(len: usize) -> usize {
     len + len / 16 + 64 + 3
 }
 
-/// Where earlier bytes were seen; made once a thread and reused.
+/// The compressor's table of earlier positions; made once a thread and reused.
 ///
-/// An entry holds the low 16 bits of a position, and each candidate is compared with the data before it is used. It is
-/// cleared for each block, so that a block's bytes are the same whoever compressed what before: 8 KiB, a thousandth of
-/// the time.
+/// An entry holds the low 16 bits of a position, and each candidate is compared with the data before it is used. The
+/// table is cleared for each block, so that a block's compressed bytes do not depend on earlier blocks: 8 KiB, a
+/// thousandth of the time.
 pub struct Table(Box<[u16; 1 << HASH_BITS]>);
 
 impl Default for Table {
@@ -50,13 +50,14 @@ fn load8(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight))
 }
 
-/// The entry of the five bytes that `wide` begins with. Of installed systems' files: five bytes 800 MB/s and 0.488 of
-/// the size, lzop's being 0.495; six bytes 860 MB/s and 0.506.
+/// The entry for the five bytes that `wide` begins with. Measured on installed systems' files: five bytes give 800
+/// MB/s and 0.488 of the size (lzop 0.495), six bytes 860 MB/s and 0.506.
 fn hash(wide: u64) -> usize {
     ((wide << 24).wrapping_mul(0x9e37_79b1_85eb_ca87) >> (64 - HASH_BITS)) as usize
 }
 
-/// Compresses `data` into the front of `out`, which has room for the [`worst_case`]; gives the bytes written.
+/// Compresses `data` into the front of `out`, which must have room for the [`worst_case`]; returns the bytes
+/// written.
 pub fn compress(data: &[u8], table: &mut Table, out: &mut [u8]) -> usize {
     table.0.fill(0);
     let mut sink = Sink { out, at: 0 };
@@ -68,29 +69,29 @@ pub fn compress(data: &[u8], table: &mut Table, out: &mut [u8]) -> usize {
     sink.at
 }
 
-/// Writes all matches with the literals before them; gives where the literals after the last one begin.
+/// Writes all matches with the literals before them; returns where the literals after the last one begin.
 fn matches(data: &[u8], table: &mut Table, sink: &mut Sink) -> usize {
     let table = &mut *table.0;
     let mut literals = 0;
-    // The format cannot begin with a match, and position 0 is what an empty table points at.
+    // The format cannot begin with a match, and position 0 is what an empty entry points at.
     let mut at = 1;
     let Some(limit) = data.len().checked_sub(TAIL) else { return 0 };
     while at < limit {
         let wide = load8(data, at);
         let here = wide as u32;
         let slot = &mut table[hash(wide)];
-        // The distance modulo 64 KiB: what the entry lacks of its position cannot matter, the window is smaller.
+        // The distance modulo 64 KiB: the high bits that the entry lacks do not matter, as the window is smaller.
         let distance = usize::from((at as u16).wrapping_sub(*slot));
         *slot = at as u16;
-        // One branch for all that is wrong with a candidate: each of its own would be guessed wrong more often.
+        // One branch for every fault of a candidate: separate ones would be mispredicted more often.
         let near = distance.wrapping_sub(1) < at.min(MAX_DISTANCE);
         let candidate = load4(data, at.wrapping_sub(distance).min(at));
         if !(near & (candidate == here)) {
-            // The longer nothing matches, the larger the steps: incompressible data passes fast.
+            // Steps grow while nothing matches, so incompressible data passes fast.
             at += 1 + ((at - literals) >> 5);
             continue;
         }
-        // Backwards over what the steps jumped.
+        // Extends the match backwards over bytes that the steps skipped.
         let mut from = at;
         while from > literals && from > distance && data[from - 1] == data[from - distance - 1] {
             from -= 1;
@@ -103,7 +104,7 @@ fn matches(data: &[u8], table: &mut Table, sink: &mut Sink) -> usize {
         sink.copy(distance, end - from);
         literals = end;
         at = end;
-        // One position inside the match, so that what follows a repeated run is found again.
+        // One position inside the match, so that data after a repeated run is found again.
         if end < limit {
             let inside = end - 2;
             table[hash(load8(data, inside))] = inside as u16;
@@ -112,8 +113,8 @@ fn matches(data: &[u8], table: &mut Table, sink: &mut Sink) -> usize {
     literals
 }
 
-/// Copies `count` bytes in steps of 16 where both sides have room for the last step: musl's memcpy takes as long
-/// for 20 bytes as for 200, and most runs of literals are short.
+/// Copies `count` bytes in steps of 16 where both sides have room for the last step: musl's memcpy takes as long for
+/// 20 bytes as for 200, and most runs of literals are short.
 #[inline(always)]
 fn copy_wide(out: &mut [u8], to: usize, data: &[u8], from: usize, count: usize) {
     let wide = count.next_multiple_of(16);
@@ -127,7 +128,7 @@ fn copy_wide(out: &mut [u8], to: usize, data: &[u8], from: usize, count: usize) 
     }
 }
 
-/// How many bytes from `a` and from `b` on are the same, with `b` staying below `end`.
+/// Number of equal bytes from `a` and from `b` on, with `b` staying below `end`.
 fn common(data: &[u8], a: usize, b: usize, end: usize) -> usize {
     let mut same = 0;
     while b + same + 8 <= end {
@@ -143,7 +144,7 @@ fn common(data: &[u8], a: usize, b: usize, end: usize) -> usize {
     same
 }
 
-/// The compressed stream; `out` is long enough for the worst case from the start.
+/// The compressed stream; `out` has room for the worst case from the start.
 struct Sink<'a> {
     out: &'a mut [u8],
     at: usize,
@@ -155,7 +156,8 @@ impl Sink<'_> {
         self.at += bytes.len();
     }
 
-    /// The rest of a length that its instruction's bits could not hold: 255 for each zero byte, then the rest.
+    /// Writes the part of a length that does not fit its instruction's bits: a zero byte for each 255, then the
+    /// remainder.
     fn rest(&mut self, mut rest: usize) {
         while rest > 255 {
             self.out[self.at] = 0;
@@ -166,7 +168,7 @@ impl Sink<'_> {
         self.at += 1;
     }
 
-    /// Literals `from..end` of `data`, at least one.
+    /// Writes the literals `from..end` of `data`, at least one.
     fn literals(&mut self, data: &[u8], from: usize, end: usize) {
         let count = end - from;
         if self.at == 0 && count <= 238 {
@@ -183,7 +185,7 @@ impl Sink<'_> {
         self.at += count;
     }
 
-    /// A match of at least 4 bytes (fewer when `distance` is near).
+    /// Writes a match of at least 4 bytes (fewer if `distance` is near).
     fn copy(&mut self, distance: usize, len: usize) {
         if len <= 8 && distance <= NEAR {
             let back = distance - 1;
@@ -206,12 +208,12 @@ impl Sink<'_> {
     }
 }
 
-/// Why a block could not be expanded, and at which byte of it.
+/// A fault in a compressed block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Offset in the compressed block, bytes.
     pub at: usize,
-    /// What is wrong there.
+    /// Description of the fault.
     pub why: &'static str,
 }
 
@@ -221,15 +223,15 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Expands `data` into the first `len` bytes of `out`, which must be [`SLACK`] bytes longer than `len`; what
-/// the slack holds afterwards means nothing.
+/// Expands `data` into the first `len` bytes of `out`, which must be at least [`SLACK`] bytes longer than `len`; the
+/// contents of the slack afterwards are undefined.
 ///
 /// # Errors
-/// `data` is no LZO1X stream of exactly `len` bytes.
+/// `data` is not an LZO1X stream of exactly `len` bytes.
 pub fn expand(data: &[u8], out: &mut [u8], len: usize) -> Result<(), Fault> {
     let mut input = Input { data, at: 0 };
     let mut done = 0;
-    // What the last instruction copied: 0–3 literals after a match, or (4) a run of literals of its own.
+    // The kind of the last instruction: 0–3 literals after a match, or (4) a run of literals of its own.
     let mut state = 0;
     let first = input.byte()?;
     if first > 17 {
@@ -306,7 +308,7 @@ fn repeat(out: &mut [u8], at: usize, distance: usize, count: usize) {
         let byte = out[at - 1];
         out[at..end].fill(byte);
     } else {
-        // What repeats every 3 bytes repeats every 9 as well: from there on, 8 bytes a step.
+        // A pattern that repeats every 3 bytes repeats every 9 as well: from there on, 8 bytes a step.
         let period = distance * 8usize.div_ceil(distance);
         let first = end.min(at + period - distance);
         while to < first {
@@ -342,7 +344,7 @@ impl Input<'_> {
         Ok(usize::from(u16::from_le_bytes(*pair)))
     }
 
-    /// The rest of a long length; more than `most` is refused before it can overflow.
+    /// Reads the rest of a long length; more than `most` is refused before it can overflow.
     fn rest(&mut self, most: usize) -> Result<usize, Fault> {
         let mut rest = 0;
         loop {

@@ -1,15 +1,15 @@
-//! Finding bytes in text: sixteen are compared at a time, in whatever vectors the machine has.
+//! Finds bytes in text, comparing sixteen at a time in the machine's vectors.
 
 /// Bytes compared together.
 const LANE: usize = 16;
 
-/// Where `wanted` is first.
+/// Index of the first `wanted`.
 #[inline(never)]
 pub fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
     first(bytes, |byte| byte == wanted)
 }
 
-/// Where a control character of ASCII or one of `signs` is first.
+/// Index of the first ASCII control character or member of `signs`.
 #[inline(never)]
 pub fn find_control(bytes: &[u8], signs: [u8; 2]) -> Option<usize> {
     first(bytes, |byte| (byte < 0x20) | (byte == 0x7f) | (byte == signs[0]) | (byte == signs[1]))

@@ -40,7 +40,7 @@ impl Scene {
         std::fs::write(dir.path().join("payload"), bytes).expect("write the payload");
         let source = Source::open(&dir.path().join("payload")).expect("open the payload");
         let options = create::Options { piece_length: Some(piece_length), private, ..create::Options::default() };
-        let described = source.describe(&options, 1, &|_| {}).expect("describe the payload");
+        let described = source.describe(&options, 1, &|| false, &|_| {}).expect("describe the payload");
         Scene { metainfo: Metainfo::parse(&described).expect("understand the description"), dir }
     }
 

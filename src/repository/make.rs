@@ -43,7 +43,7 @@ pub fn is_unfinished(image: &Path) -> bool {
 ///
 /// # Errors
 /// The image cannot be read or the files not be written.
-pub fn make_sums(image: &Path, stop: &dyn Fn() -> bool) -> Result<String, String> {
+pub fn make_sums(image: &Path, stop: &(dyn Fn() -> bool + Sync)) -> Result<String, String> {
     let mut full = String::new();
     for sum in [Sum::Tail, Sum::Full] {
         full = sum.of(image, stop).map_err(|error| format!("read it: {error}"))?;
@@ -59,7 +59,7 @@ pub fn make_sums(image: &Path, stop: &dyn Fn() -> bool) -> Result<String, String
 /// # Errors
 /// The image is locked, cannot be read or changes meanwhile, or the files cannot be written. An old torrent, which
 /// did not describe the image, is gone then.
-pub fn make(image: &Path, announce: &str, stop: &dyn Fn() -> bool) -> Result<(InfoHash, Stamp), String> {
+pub fn make(image: &Path, announce: &str, stop: &(dyn Fn() -> bool + Sync)) -> Result<(InfoHash, Stamp), String> {
     let _lock = lock(image)?;
     let torrent = beside::with(image, ".torrent");
     for old in [&torrent, &beside::with(image, ".sum"), &beside::with(image, ".full.sum")] {
@@ -83,7 +83,7 @@ pub fn make(image: &Path, announce: &str, stop: &dyn Fn() -> bool) -> Result<(In
     };
     let text = |error: crate::torrent::Error| error.to_string();
     let bytes =
-        Source::open(image).and_then(|source| source.describe(&options, cpus::count(), &|_| {})).map_err(text)?;
+        Source::open(image).and_then(|source| source.describe(&options, cpus::count(), stop, &|_| {})).map_err(text)?;
     let metainfo = Metainfo::parse(&bytes).map_err(text)?;
     let mut storage = Storage::open(&metainfo, image).map_err(|error| error.to_string())?;
     storage.guard().map_err(|error| error.to_string())?;

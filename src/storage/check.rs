@@ -6,13 +6,13 @@ use super::Storage;
 use crate::base::sync::{lock, unpoisoned};
 use crate::torrent::{Bitfield, Metainfo, hash_pieces};
 
-/// Hashes every piece that is there with `threads` threads and gives those that are right. What cannot be read is
-/// not there. `progress` is told bytes hashed since the last call.
+/// Hashes every piece with `threads` threads and returns the set of those that are right; unreadable ones are not.
+/// `progress` gets the bytes hashed since its last call.
 pub fn check(storage: &Storage, metainfo: &Metainfo, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Bitfield {
     check_some(storage, metainfo, &mut (0..metainfo.geometry.pieces()), threads, progress)
 }
 
-/// The same for `pieces` alone.
+/// Like [`check`], for `pieces` alone.
 pub fn check_some(
     storage: &Storage,
     metainfo: &Metainfo,

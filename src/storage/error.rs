@@ -1,37 +1,37 @@
-//! What can go wrong with a torrent's files.
+//! Errors of a torrent's files.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a file of the torrent is of no use.
+/// Why a file of the torrent cannot be used.
 #[derive(Debug)]
 pub enum Error {
     /// An operation on a file failed.
     Io {
-        /// What was being done.
+        /// The operation: open, read …
         doing: &'static str,
-        /// To what.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         cause: io::Error,
     },
     /// Writing at an offset failed.
     At {
-        /// To what.
+        /// The file.
         path: PathBuf,
-        /// Where, bytes.
+        /// Offset in the file, bytes.
         offset: u64,
-        /// Why it failed.
+        /// The cause.
         cause: io::Error,
     },
-    /// A file is longer or shorter than the torrent says, or a device too small.
+    /// A file is longer or shorter than the torrent says, or a device is too small.
     Length {
         /// The file.
         path: PathBuf,
         /// Bytes it has.
         has: u64,
-        /// Bytes the torrent says.
+        /// Bytes it should have.
         wants: u64,
     },
 }

@@ -1,13 +1,12 @@
 //! The resume journal: which pieces were verified and have reached the medium.
 //!
-//! After a power cut, or any end that was none in order, only what the journal cannot vouch for has to be hashed
-//! again; after a clean stop nothing. It is a head that names the content and the very files that hold it, and then
-//! records that are only ever appended, each with a checksum, so that a tail that was torn off costs what it told
-//! and no more.
+//! After a power cut or any other unclean end, only pieces that the journal cannot vouch for have to be hashed
+//! again; after a clean stop, none. It is a head that names the content and the very files that hold it, followed by
+//! records that are only ever appended. Each has a checksum, so a torn tail costs its own records and no more.
 //!
-//! A record says that a run of pieces is on the medium, and when the data was changed last. The journal is believed
-//! only while the data still is as old as its last record says: exactly after a clean stop, and roughly after
-//! any other end, when what came after the last record is not known.
+//! A record says that a run of pieces is on the medium, and when the data last changed. The journal is believed only
+//! while the data is as old as its last record says: exactly after a clean stop, and roughly after any other end,
+//! when changes after the last record are unknown.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -19,19 +18,20 @@ use super::{Error, Storage};
 use crate::base::whole::Whole;
 use crate::torrent::{Bitfield, Metainfo};
 
-/// What a journal begins with; the version is part of it.
+/// The first bytes of a journal, including its version.
 const MAGIC: &[u8; 16] = b"ogbox journal 1\n";
-/// Bytes of the head: the magic and the SHA-1 of what is journaled.
+/// Bytes of the head: the magic and the SHA-1 of the journaled content.
 const HEAD: usize = MAGIC.len() + 20;
-/// Bytes of a record: first piece, number of pieces (0: closed in order), time of the data's last change in
-/// nanoseconds, CRC-32 of these; big-endian.
+/// Bytes of a record: first piece, number of pieces (0: clean stop), time of the data's last change in nanoseconds,
+/// CRC-32 of these; big-endian.
 const RECORD: usize = 20;
 /// The longest journal that is read, bytes.
 const LONGEST: u64 = 16 << 20;
-/// By how much the data's last change may differ from that of the last record after an end that was none in order:
-/// a journal is behind by seconds, and so are the times that a file system has on the medium. Nanoseconds.
+/// Tolerated difference between the data's last change and that of the last record after an unclean end,
+/// nanoseconds: a journal is behind by seconds, and so are a file system's times on the medium.
 const DRIFT: u64 = 120_000_000_000;
-/// After a change of the data this much later than the last record's, a record is due though no piece is, nanoseconds.
+/// A change of the data this much later than the last record's makes a record due even without a new piece,
+/// nanoseconds.
 const KEPT_UP: u64 = DRIFT / 4;
 
 /// The journal of one torrent's files.
@@ -39,33 +39,33 @@ const KEPT_UP: u64 = DRIFT / 4;
 pub struct Journal {
     path: PathBuf,
     head: [u8; HEAD],
-    /// What its head is if another run wrote it: files that were made since were not there.
+    /// The head that another run would have written: files made since then did not exist.
     head_before: [u8; HEAD],
-    /// Open for appending once this run has written it.
+    /// Open for appending; `None` until this run has written it.
     file: Option<File>,
     recorded: Bitfield,
     /// Time of the data's last change as of the last record, nanoseconds.
     stamp: u64,
 }
 
-/// What a journal tells of a torrent's pieces.
+/// A journal's statement about a torrent's pieces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vouched {
     /// Verified, and on the medium.
     pub pieces: Bitfield,
-    /// It was closed in order: what it does not name is not here.
+    /// Whether it was closed cleanly: pieces it does not name are not here.
     pub closed: bool,
 }
 
 impl Journal {
-    /// What follows the name of the data in a journal's: OpenGnsys' console takes files in a cache for images unless they
-    /// are named like what stands beside one.
+    /// Suffix of a journal's name, after the name of the data. OpenGnsys' console takes every file in a cache for an
+    /// image unless its suffix is that of an accompanying file.
     pub const END: &str = ".torrent.journal";
 
-    /// The journal at `path` of what `storage` holds, whether it is there or not.
+    /// Creates the journal at `path` for the data of `storage`; the file need not exist.
     ///
     /// # Errors
-    /// A file of the torrent cannot be looked at.
+    /// A file of the torrent cannot be examined.
     pub fn new(path: PathBuf, metainfo: &Metainfo, storage: &Storage) -> Result<Journal, Error> {
         let head = |before| -> Result<[u8; HEAD], Error> {
             let identity = [&metainfo.info_hash.0[..], &storage.identity(before)?].concat();
@@ -78,31 +78,32 @@ impl Journal {
         Ok(Journal { path, head: head(false)?, head_before: head(true)?, file: None, recorded, stamp: 0 })
     }
 
-    /// Whether there is a journal already, of whatever it may be.
+    /// Whether the journal's file exists, whatever it holds.
     pub fn exists(&self) -> bool {
         self.path.exists()
     }
 
-    /// What it tells of the data as it is now; none when it is of something else, unreadable, or too old.
+    /// Reads its statement about the data as it is now; `None` if it is about something else, unreadable, or too
+    /// old.
     pub fn read(&self, storage: &Storage) -> Option<Vouched> {
         fs::metadata(&self.path).ok().filter(|journal| journal.is_file() && journal.len() <= LONGEST)?;
         let modified = storage.modified(true).ok()?;
         vouched(&fs::read(&self.path).ok()?, &self.head_before, self.recorded.len(), modified)
     }
 
-    /// Brings what was written to the medium, then records those of `have` that are new. All of `have` must have
-    /// been written before the call.
+    /// Brings the data to the medium, then records the new pieces of `have`. All of `have` must have been written
+    /// before the call.
     ///
     /// # Errors
     /// The data could not be brought to the medium ([`Failed::Data`]), or the journal could not be written: then it
-    /// is of no use any more, and what it told before still stands.
+    /// must not be used any more, but its earlier records still stand.
     pub fn record(&mut self, storage: &Storage, have: &Bitfield) -> Result<(), Failed> {
         let modified = storage.modified(false).map_err(Failed::Data)?;
         let mut news = runs(have, &self.recorded);
         if !news.is_empty() {
             storage.sync().map_err(Failed::Data)?;
         } else if self.file.is_some() {
-            // Nothing new but the time, which a run that is known already can say.
+            // Only the time is new; a run that is known already can carry it.
             match (0..have.len()).find(|piece| self.recorded.get(*piece)) {
                 Some(piece) if modified.saturating_sub(self.stamp) > KEPT_UP => news.push((piece, 1)),
                 _ => return Ok(()),
@@ -118,7 +119,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Closes it in order: nothing writes to the data any more, and `have` is all that is here.
+    /// Closes it cleanly: nothing writes to the data any more, and no pieces but those of `have` are here.
     ///
     /// # Errors
     /// As [`record`](Journal::record).
@@ -161,7 +162,7 @@ fn record(first: u32, count: u32, stamp: u64) -> [u8; RECORD] {
     record
 }
 
-/// First piece, number of pieces and time of a record; none when it is torn.
+/// First piece, number of pieces and time of a record; `None` if it is torn.
 fn parse(record: &[u8; RECORD]) -> Option<(u32, u32, u64)> {
     let [a, b, c, d, e] = *record.as_chunks::<4>().0 else { return None };
     let number = u32::from_be_bytes;
@@ -169,7 +170,7 @@ fn parse(record: &[u8; RECORD]) -> Option<(u32, u32, u64)> {
     (crc32fast::hash(&record[..16]) == number(e)).then_some((number(a), number(b), stamp))
 }
 
-/// The members of `have` that `recorded` lacks, as runs: first piece and number.
+/// Runs of members of `have` that `recorded` lacks: first piece and number.
 fn runs(have: &Bitfield, recorded: &Bitfield) -> Vec<(u32, u32)> {
     let mut runs: Vec<(u32, u32)> = Vec::new();
     for piece in (0..have.len()).filter(|piece| have.get(*piece) && !recorded.get(*piece)) {
@@ -181,18 +182,18 @@ fn runs(have: &Bitfield, recorded: &Bitfield) -> Vec<(u32, u32)> {
     runs
 }
 
-/// Reads the journal `bytes` of what `head` names, whose data was changed last at `modified`.
+/// Reads the journal `bytes` of the content that `head` names and that last changed at `modified`.
 fn vouched(bytes: &[u8], head: &[u8; HEAD], pieces: u32, modified: u64) -> Option<Vouched> {
     let records = bytes.strip_prefix(head)?;
     let mut vouched = Vouched { pieces: Bitfield::new(pieces), closed: false };
     let mut last = None;
     for (first, count, stamp) in records.as_chunks::<RECORD>().0.iter().map_while(parse) {
-        // Nothing follows the end, and no piece is beyond the torrent.
+        // Nothing may follow the end, and no piece may lie beyond the torrent.
         if vouched.closed || first.checked_add(count).is_none_or(|end| end > pieces) {
             return None;
         }
         vouched.closed = count == 0;
-        // What is known is not gone through again: a journal made to cost time costs little.
+        // Stops at a known piece: a journal made to cost time costs little.
         (first..first + count).take_while(|piece| vouched.pieces.set(*piece)).for_each(drop);
         last = Some(stamp);
     }

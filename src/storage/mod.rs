@@ -1,7 +1,7 @@
 //! Where pieces live: one file, a block device, or the files of a directory, addressed as one range of bytes.
 //!
-//! Blocks are written where they belong as they come and verified by reading them back, so the page cache is the
-//! only buffer of a piece, whatever its size. Storage knows nothing of what is verified.
+//! Blocks are written in place as they arrive and verified by reading them back, so the page cache is the only
+//! buffer of a piece, whatever its size. Which pieces are verified is not known here.
 
 mod check;
 mod error;
@@ -27,7 +27,7 @@ use crate::torrent::Metainfo;
 /// A stretch of one file, as [`Storage::segments`] gives it.
 #[derive(Clone, Copy, Debug)]
 pub struct Segment<'a> {
-    /// The file; none for padding, which is zeros and lives nowhere (BEP 47), and for what is absent.
+    /// The file; `None` for padding, which is zeros and stored nowhere (BEP 47), and for an absent file.
     pub file: Option<&'a File>,
     /// Offset in the file, bytes.
     pub offset: u64,
@@ -37,17 +37,17 @@ pub struct Segment<'a> {
 
 #[derive(Debug)]
 struct Target {
-    /// None for padding and for what is absent.
+    /// `None` for padding and for an absent file.
     file: Option<File>,
-    /// It is not there, and not needed.
+    /// Whether it does not exist, and need not.
     absent: bool,
-    /// It was made just now: nothing that was known of the others is of it.
+    /// Whether this run made it: earlier knowledge of the other files does not cover it.
     fresh: bool,
     path: PathBuf,
-    /// Where it begins in the torrent, bytes.
+    /// Offset in the torrent, bytes.
     start: u64,
     length: u64,
-    /// What it must go on to be, once the storage is guarded.
+    /// The state it must stay in once the storage is guarded.
     stamp: Option<Stamp>,
 }
 
@@ -58,17 +58,17 @@ pub struct Storage {
     guarded: bool,
 }
 
-/// What [`Storage::create`] found.
+/// The state that [`Storage::create`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Something was there already and may hold pieces.
+    /// Some file existed and may hold pieces.
     Data,
-    /// Everything was made anew.
+    /// All files are new.
     Nothing,
 }
 
 impl Storage {
-    /// Opens what must be there, to be read only: `path` is the torrent's file, or its directory of files.
+    /// Opens existing data for reading only: `path` is the torrent's file, or its directory of files.
     ///
     /// # Errors
     /// A file is missing, unreadable, or not of the length that the torrent says.
@@ -76,7 +76,7 @@ impl Storage {
         Storage::open_there(metainfo, path, false)
     }
 
-    /// The same of what is there; any number of files may be missing.
+    /// Like [`open`](Self::open), but any number of files may be missing.
     ///
     /// # Errors
     /// A file is unreadable, or not of the length that the torrent says.
@@ -100,15 +100,16 @@ impl Storage {
         Ok(storage)
     }
 
-    /// Opens for download, making what is missing: files sparse and of full length.
+    /// Opens for download, creating missing files, sparse and of full length.
     ///
     /// # Errors
-    /// A file cannot be made or written or is of another length, a device is in use or too small.
+    /// A file cannot be created or written or has another length, or a device is in use or too small.
     pub fn create(metainfo: &Metainfo, path: &Path) -> Result<(Storage, Found), Error> {
         Storage::create_some(metainfo, path, |_| true)
     }
 
-    /// The same, where of what is missing only those files are made whose number, from 0, is `needed`.
+    /// Like [`create`](Self::create), but of the missing files only those are created whose number, from 0, is
+    /// `needed`.
     ///
     /// # Errors
     /// As [`create`](Self::create).
@@ -135,7 +136,7 @@ impl Storage {
             let mut options = OpenOptions::new();
             options.read(true).write(true).truncate(false);
             if there.is_some_and(|there| there.file_type().is_block_device()) {
-                // Not while it is mounted or otherwise in use.
+                // Fails if it is mounted or otherwise in use.
                 options.custom_flags(OFlags::EXCL.bits() as i32);
             } else {
                 options.create(true);
@@ -150,22 +151,21 @@ impl Storage {
                 file.set_len(target.length).map_err(|cause| Error::io("extend", &target.path, cause))?;
                 target.fresh = true;
             } else if has < target.length || (has > target.length && !device) {
-                // Another image under the same name, perhaps: not ours to cut or to extend.
+                // Perhaps another image of the same name: not ours to truncate or extend.
                 return Err(Error::Length { path: target.path.clone(), has, wants: target.length });
             }
         }
         Ok((storage, found))
     }
 
-    /// From now on the files must stay what they are now: any change to one makes what is read of it an error. Waits
-    /// until a change would show.
+    /// Guards the files: from now on any change to one makes reading it an error. Waits until a change would show.
     ///
     /// # Errors
-    /// A file cannot be looked at.
+    /// A file cannot be examined.
     pub fn guard(&mut self) -> Result<(), Error> {
         for target in &mut self.targets {
             let Some(file) = &target.file else { continue };
-            let stamp = Stamp::settled(file).map_err(|cause| Error::io("look at", &target.path, cause))?;
+            let stamp = Stamp::settled(file).map_err(|cause| Error::io("examine", &target.path, cause))?;
             target.stamp = Some(stamp);
         }
         self.guarded = true;
@@ -177,12 +177,12 @@ impl Storage {
         self.guarded
     }
 
-    /// What the files were when they were guarded.
+    /// The state of the files when they were guarded.
     pub fn stamps(&self) -> Vec<Stamp> {
         self.targets.iter().filter_map(|target| target.stamp).collect()
     }
 
-    /// Whether all files still are what they were when they were guarded.
+    /// Whether all files are still in the state in which they were guarded.
     pub fn is_unchanged(&self) -> bool {
         self.targets.iter().all(|target| target.check().is_ok())
     }
@@ -197,7 +197,7 @@ impl Storage {
         for (number, entry) in metainfo.files.iter().enumerate() {
             let path = if metainfo.multi_file { path.join(&entry.path) } else { path.to_owned() };
             let file = if entry.pad { None } else { open(number, &path)? };
-            // Nothing is ever missing of a file of no bytes.
+            // An empty file lacks nothing.
             let absent = file.is_none() && !entry.pad && entry.length > 0;
             targets.push(Target { file, absent, fresh: false, path, start, length: entry.length, stamp: None });
             start += entry.length;
@@ -205,7 +205,7 @@ impl Storage {
         Ok(Storage { targets, guarded: false })
     }
 
-    /// The stretches of files that `length` bytes from `offset` are made of, in order.
+    /// The stretches of files that make up `length` bytes from `offset`, in order.
     pub fn segments(&self, offset: u64, length: u64) -> impl Iterator<Item = Segment<'_>> {
         let end = offset + length;
         let first = self.targets.partition_point(|target| target.start + target.length <= offset);
@@ -216,11 +216,11 @@ impl Storage {
         })
     }
 
-    /// Reads the bytes from `offset` that fill `buffer`.
+    /// Fills `buffer` with the bytes from `offset`.
     ///
     /// # Errors
-    /// What the read gave; `UnexpectedEof` when the file is shorter than the torrent says; any when it is guarded and
-    /// has changed.
+    /// The error of the read; `UnexpectedEof` if the file is shorter than the torrent says; an error if it is
+    /// guarded and has changed.
     pub fn read(&self, offset: u64, mut buffer: &mut [u8]) -> io::Result<()> {
         let first = self.targets.partition_point(|target| target.start + target.length <= offset);
         let segments = self.segments(offset, buffer.len() as u64);
@@ -231,7 +231,8 @@ impl Storage {
                 None if target.absent => return Err(io::ErrorKind::NotFound.into()),
                 None => part.fill(0),
             }
-            // Afterwards: a write sets the time before it alters a byte, so what was read is right.
+            // Checked after the read: a write sets the time before it alters a byte, so unchanged means that the
+            // bytes are right.
             target.check()?;
             buffer = rest;
         }
@@ -241,7 +242,7 @@ impl Storage {
     /// Writes `parts`, one after the other, from `offset`.
     ///
     /// # Errors
-    /// What the write gave, with the file and where in it.
+    /// The error of the write, with the file and the offset in it.
     pub fn write(&self, offset: u64, parts: &mut [IoSlice]) -> Result<(), Error> {
         let length: usize = parts.iter().map(|part| part.len()).sum();
         if let [target] = self.targets.as_slice()
@@ -249,7 +250,7 @@ impl Storage {
         {
             return sys::io::write_all_at(file, parts, offset).map_err(|cause| Error::at(&target.path, offset, cause));
         }
-        // Several files: part by part, each cut where a file ends.
+        // In several files: part by part, each cut where a file ends.
         let mut at = offset;
         for part in parts.iter() {
             let mut bytes: &[u8] = part;
@@ -274,29 +275,28 @@ impl Storage {
         Ok(())
     }
 
-    /// Waits until everything written is on the medium.
+    /// Waits until all data written is on the medium.
     ///
     /// # Errors
-    /// What fsync gave, with the file.
+    /// The error of fsync, with the file.
     pub fn sync(&self) -> Result<(), Error> {
         self.files()
             .try_for_each(|(file, target)| file.sync_data().map_err(|cause| Error::io("flush", &target.path, cause)))
     }
 
-    /// The same, and the times of the files' last change as well.
+    /// Like [`sync`](Self::sync), including the files' times of change.
     ///
     /// # Errors
-    /// What fsync gave, with the file.
+    /// The error of fsync, with the file.
     pub fn sync_all(&self) -> Result<(), Error> {
         self.files()
             .try_for_each(|(file, target)| file.sync_all().map_err(|cause| Error::io("flush", &target.path, cause)))
     }
 
-    /// Takes the room that those files whose number, from 0, is `needed` take from their file systems; devices have it
-    /// already.
+    /// Reserves room in their file systems for the files whose number, from 0, is `needed`; devices have it already.
     ///
     /// # Errors
-    /// There is not room enough, or the file system cannot.
+    /// There is not enough room, or the file system cannot reserve it.
     pub fn preallocate(&self, needed: impl Fn(usize) -> bool) -> Result<(), Error> {
         for (_, target) in
             self.targets.iter().enumerate().filter(|(number, target)| target.length > 0 && needed(*number))
@@ -304,13 +304,13 @@ impl Storage {
             let Some(file) = &target.file else { continue };
             if !is_device(file, &target.path)? {
                 let done = fallocate(file, FallocateFlags::empty(), 0, target.length);
-                done.map_err(|cause| Error::io("take room for", &target.path, cause.into()))?;
+                done.map_err(|cause| Error::io("reserve room for", &target.path, cause.into()))?;
             }
         }
         Ok(())
     }
 
-    /// Nothing was ever written to these `length` bytes from `offset`, as far as the file systems know.
+    /// Whether these `length` bytes from `offset` were never written, as far as the file systems know.
     pub fn is_hole(&self, offset: u64, length: u64) -> bool {
         self.segments(offset, length).all(|segment| {
             segment.file.is_none_or(|file| match seek(file, SeekFrom::Data(segment.offset)) {
@@ -320,27 +320,27 @@ impl Storage {
         })
     }
 
-    /// All files that these `length` bytes from `offset` are in are there.
+    /// Whether all files exist that hold these `length` bytes from `offset`.
     pub fn is_there(&self, offset: u64, length: u64) -> bool {
         let first = self.targets.partition_point(|target| target.start + target.length <= offset);
         self.targets[first..].iter().take_while(|target| target.start < offset + length).all(|target| !target.absent)
     }
 
-    /// None of the files is there.
+    /// Whether none of the files exists.
     pub fn is_absent(&self) -> bool {
         self.targets.iter().all(|target| target.file.is_none())
     }
 
-    /// Some of it is a block device: the time of its last change and what it is otherwise are not to be known.
+    /// True if a target is a block device, whose mtime and identity mean nothing.
     pub fn has_device(&self) -> bool {
         self.files().any(|(file, target)| is_device(file, &target.path).unwrap_or(true))
     }
 
-    /// When the data was changed last, nanoseconds since 1970; `before`: files that were made just now do not count.
+    /// Time of the data's last change, nanoseconds since 1970; with `before`, files that this run made do not count.
     fn modified(&self, before: bool) -> Result<u64, Error> {
         let mut last = 0;
         for (file, target) in self.files().filter(|(_, target)| target.counts(before)) {
-            let metadata = file.metadata().map_err(|cause| Error::io("look at", &target.path, cause))?;
+            let metadata = file.metadata().map_err(|cause| Error::io("examine", &target.path, cause))?;
             if metadata.is_file() {
                 last = last.max(metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64);
             }
@@ -348,12 +348,12 @@ impl Storage {
         Ok(last)
     }
 
-    /// What tells these files from others of the same names: inode, time of birth, length. Not the number of their
-    /// device, which another boot may change. `before`: without the files that were made just now.
+    /// Tells these files from others of the same names: inode, time of birth, length. The device number is left out,
+    /// since it may change with the next boot. With `before`, files that this run made do not count.
     fn identity(&self, before: bool) -> Result<Vec<u8>, Error> {
         let mut identity = Vec::new();
         for (file, target) in self.files().filter(|(_, target)| target.counts(before)) {
-            let metadata = file.metadata().map_err(|cause| Error::io("look at", &target.path, cause))?;
+            let metadata = file.metadata().map_err(|cause| Error::io("examine", &target.path, cause))?;
             let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
             let born = born.map_or(0, |born| born.as_nanos() as u64);
             identity.extend([metadata.ino(), born, length_of(file, &target.path)?].map(u64::to_be_bytes).concat());
@@ -361,19 +361,20 @@ impl Storage {
         Ok(identity)
     }
 
-    /// The targets that are files or devices.
+    /// The targets with their files or devices.
     fn files(&self) -> impl Iterator<Item = (&File, &Target)> {
         self.targets.iter().filter_map(|target| Some((target.file.as_ref()?, target)))
     }
 }
 
 impl Target {
-    /// It tells what state the data is in, or was in before what is fresh was made. What has no bytes tells nothing.
+    /// Whether it shows the state of the data or, with `before`, its state before this run made new files. Empty
+    /// files show nothing.
     fn counts(&self, before: bool) -> bool {
         self.length > 0 && !(before && self.fresh)
     }
 
-    /// Fails when the file is no longer what it was when it was guarded.
+    /// Fails if the file is no longer in the state in which it was guarded.
     fn check(&self) -> io::Result<()> {
         match (&self.file, self.stamp) {
             (Some(file), Some(stamp)) if Stamp::of(file)? != stamp => Err(io::Error::other("it has changed")),
@@ -383,7 +384,7 @@ impl Target {
 }
 
 fn is_device(file: &File, path: &Path) -> Result<bool, Error> {
-    let metadata = file.metadata().map_err(|cause| Error::io("look at", path, cause))?;
+    let metadata = file.metadata().map_err(|cause| Error::io("examine", path, cause))?;
     let kind = metadata.file_type();
     if kind.is_block_device() {
         return Ok(true);
@@ -394,7 +395,7 @@ fn is_device(file: &File, path: &Path) -> Result<bool, Error> {
     Err(Error::io("use", path, io::Error::other("neither a regular file nor a block device")))
 }
 
-/// Bytes in a file or block device.
+/// Size of a file or block device, bytes.
 fn length_of(mut file: &File, path: &Path) -> Result<u64, Error> {
     io::Seek::seek(&mut file, io::SeekFrom::End(0)).map_err(|cause| Error::io("measure", path, cause))
 }

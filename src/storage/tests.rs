@@ -4,13 +4,13 @@ use std::os::unix::fs::FileExt;
 use super::*;
 use crate::torrent::create::{Options, Source};
 
-/// A file of `bytes` bytes, its torrent, and its storage, guarded.
+/// Makes a file of `bytes` bytes, its torrent, and its storage, guarded.
 fn guarded(bytes: usize) -> (tempfile::TempDir, PathBuf, Metainfo, Storage) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.img");
     fs::write(&path, vec![7; bytes]).unwrap();
     let options = Options { piece_length: Some(16384), ..Options::default() };
-    let metainfo = Source::open(&path).unwrap().describe(&options, 1, &|_| {}).unwrap();
+    let metainfo = Source::open(&path).unwrap().describe(&options, 1, &|| false, &|_| {}).unwrap();
     let metainfo = Metainfo::parse(&metainfo).unwrap();
     let mut storage = Storage::open(&metainfo, &path).unwrap();
     storage.guard().unwrap();
@@ -44,6 +44,6 @@ fn a_file_that_was_replaced_is_served_as_it_was() {
     fs::write(&new, vec![8; 50_000]).unwrap();
     fs::rename(&new, &path).unwrap();
     let mut buffer = vec![0; 50_000];
-    // Right bytes under the info-hash that was asked for; that there is another image now is for others to notice.
+    // The bytes are right for the requested info-hash; noticing that there is a new image is for others.
     assert!(storage.is_unchanged() && storage.read(0, &mut buffer).is_ok() && buffer == vec![7; 50_000]);
 }

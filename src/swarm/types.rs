@@ -135,9 +135,9 @@ impl std::fmt::Display for Offence {
             Offence::BadBitfield => "sent a bitfield that does not fit the torrent",
             Offence::RequestTooLong => "asked for a longer block than is served",
             Offence::RequestFlood => "left too many requests unanswered",
-            Offence::Unasked => "sent blocks that it was not asked for",
-            Offence::Repeated => "told again and again of pieces that it had",
-            Offence::Stalled => "sent nothing for long, though blocks were asked of it",
+            Offence::Unasked => "sent blocks that were not requested",
+            Offence::Repeated => "announced pieces again and again that it had",
+            Offence::Stalled => "sent nothing for long although blocks were requested",
             Offence::BadData => "sent data that fail the hash of their piece",
             Offence::Useless => "lacks nothing, and neither do we",
         })

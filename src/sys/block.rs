@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::ioctl::{self, Getter, NoArg, Opcode, Setter, opcode};
 
-/// BLKGETSIZE64 of <linux/fs.h>: defined with the size of a pointer-sized word, though the answer has 8 bytes.
+/// BLKGETSIZE64 of <linux/fs.h>: defined with the size of a pointer-sized word, although the answer has 8 bytes.
 const BLKGETSIZE64: Opcode = opcode::read::<usize>(0x12, 114);
 
 /// BLKRRPART, BLKFLSBUF, BLKDISCARD and BLKZEROOUT of <linux/fs.h>.
@@ -25,7 +25,7 @@ pub fn size(device: impl AsFd) -> io::Result<u64> {
     Ok(unsafe { ioctl::ioctl(device, Getter::<BLKGETSIZE64, u64>::new()) }?)
 }
 
-/// Bytes of a block device's logical sector: what its reads and writes are multiples of.
+/// Logical sector size of a block device, bytes: its reads and writes are multiples of it.
 pub fn sector_size(device: impl AsFd) -> io::Result<u32> {
     Ok(rustix::fs::ioctl_blksszget(device)?)
 }
@@ -39,13 +39,13 @@ pub fn is_partition(device: &File) -> bool {
     })
 }
 
-/// Has the kernel read a disk's partition table anew.
+/// Has the kernel reread a disk's partition table.
 pub fn reread_partitions(device: impl AsFd) -> io::Result<()> {
     // SAFETY: BLKRRPART takes no argument and touches no memory of ours.
     Ok(unsafe { ioctl::ioctl(device, NoArg::<BLKRRPART>::new()) }?)
 }
 
-/// Tells a block device that `len` bytes from `start` on, whole sectors, are needed no more.
+/// Tells a block device that `len` bytes from `start` on, whole sectors, are no longer needed.
 pub fn discard(device: impl AsFd, start: u64, len: u64) -> io::Result<()> {
     // SAFETY: BLKDISCARD reads two u64 from the address it is given, which is what this setter provides.
     Ok(unsafe { ioctl::ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([start, len])) }?)
@@ -57,7 +57,7 @@ pub fn zero(device: impl AsFd, start: u64, len: u64) -> io::Result<()> {
     Ok(unsafe { ioctl::ioctl(device, Setter::<BLKZEROOUT, [u64; 2]>::new([start, len])) }?)
 }
 
-/// Writes what is cached of a block device to it, and forgets it: what is read next comes from the device.
+/// Writes a block device's cached data to it and drops the cache: the next read comes from the device.
 pub fn flush(device: impl AsFd) -> io::Result<()> {
     // SAFETY: BLKFLSBUF takes no argument and touches no memory of ours.
     Ok(unsafe { ioctl::ioctl(device, NoArg::<BLKFLSBUF>::new()) }?)

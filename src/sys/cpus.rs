@@ -1,7 +1,7 @@
-//! How many processors there are to use.
+//! Number of usable processors.
 
 /// Processors that this process may run on, at least 1 (sched_getaffinity(2)). std's count also reads the limits of
-/// control groups, which is 9 KiB of code that a lab's PC has no use for.
+/// control groups, 9 KiB of code that a lab's PC has no use for.
 pub fn count() -> usize {
     rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1) as usize)
 }

@@ -1,7 +1,7 @@
-//! Datagrams by the batch: one recvmmsg(2) takes what waits, one sendmmsg(2) answers it.
+//! Datagrams in batches: one recvmmsg(2) takes those that wait, one sendmmsg(2) answers them.
 //!
-//! A busy tracker spends most of its time in the kernel; a system call a datagram is what can be spared there. The
-//! calls are made bare, because musl's sendmmsg sends one after the other.
+//! A busy tracker spends most of its time in the kernel; the saving is a system call a datagram. The calls are made
+//! directly, because musl's sendmmsg sends the datagrams one by one.
 
 #![allow(unsafe_code)]
 
@@ -18,11 +18,11 @@ use libc::{
     sockaddr_in6, socklen_t, syscall, timespec,
 };
 
-/// A socket that waits does so for the first datagram alone.
+/// MSG_WAITFORONE: a blocking receive waits for the first datagram only.
 const WAIT_FOR_ONE: c_long = MSG_WAITFORONE as c_long;
 const NO_FLAGS: c_long = 0;
 
-/// Datagrams of one batch.
+/// Maximum number of datagrams in a batch.
 const MOST: usize = 64;
 
 /// An address as the kernel writes and reads it; its family says which of the two it is.
@@ -74,29 +74,29 @@ impl Name {
 
 /// Room for a batch of datagrams and their answers, used again and again.
 pub struct Batch {
-    /// Bytes of the longest datagram that is seen whole.
+    /// Length up to which a datagram is received whole, bytes.
     longest: usize,
     /// [`MOST`] places of that many bytes.
     input: Vec<u8>,
     /// Bytes and sender of each datagram received.
     received: Vec<(usize, Name)>,
-    /// The answers, one after the other, for [`send`](Self::send) to find.
+    /// The answers, one after the other, to be sent by [`send`](Self::send).
     pub output: Vec<u8>,
-    /// Where in `output` an answer is, and the datagram it answers.
+    /// Range of an answer in `output`, and the datagram it answers.
     answers: Vec<(Range<usize>, usize)>,
 }
 
 impl Batch {
-    /// A batch of datagrams of at most `longest` bytes; longer ones are cut.
+    /// Creates a batch for datagrams of at most `longest` bytes; longer ones are truncated.
     pub fn new(longest: usize) -> Batch {
         let (received, answers) = (Vec::with_capacity(MOST), Vec::with_capacity(MOST));
         Batch { longest, input: vec![0; MOST * longest], received, output: Vec::new(), answers }
     }
 
-    /// Takes what waits at `socket` and gives how many datagrams that are; what was taken before is forgotten.
+    /// Receives the datagrams waiting at `socket` in place of the last ones, and returns their number.
     ///
     /// # Errors
-    /// What recvmmsg(2) gave: `WouldBlock` when nothing waits.
+    /// The error of recvmmsg(2): `WouldBlock` if none waits.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.received.clear();
         self.answers.clear();
@@ -106,8 +106,8 @@ impl Batch {
             *part = iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
         }
         let mut messages = messages(&mut names, &mut parts);
-        // SAFETY: `names`, `parts`, `messages` and the places in `input` are alive and of the lengths told until it
-        // returns, nothing else refers to them meanwhile, and the kernel keeps none of the pointers.
+        // SAFETY: `names`, `parts`, `messages` and the places in `input` live until it returns and have the given
+        // lengths, nothing else refers to them meanwhile, and the kernel keeps none of the pointers.
         let got = unsafe {
             let none: *mut timespec = null_mut();
             syscall(SYS_recvmmsg, socket.as_raw_fd(), messages.as_mut_ptr(), MOST, WAIT_FOR_ONE, none)
@@ -118,14 +118,15 @@ impl Batch {
         Ok(got)
     }
 
-    /// The datagram number `at` and who sent it.
+    /// The datagram number `at` and its sender.
     pub fn datagram(&self, at: usize) -> Option<(&[u8], SocketAddr)> {
         let (length, name) = self.received.get(at)?;
         let begin = at * self.longest;
         Some((self.input.get(begin..begin + length)?, name.address()?))
     }
 
-    /// What was appended to `output` since the last answer is the answer to the datagram number `at`; gives its bytes.
+    /// Takes the bytes appended to `output` since the last answer as the answer to the datagram number `at`; returns
+    /// their number.
     pub fn answer(&mut self, at: usize) -> usize {
         let begin = self.answers.last().map_or(0, |(range, _)| range.end);
         if self.answers.len() < MOST {
@@ -134,7 +135,7 @@ impl Batch {
         self.output.len() - begin
     }
 
-    /// Sends the answers. One that the socket does not take is left out: who misses it asks again.
+    /// Sends the answers. One that the socket refuses is skipped: its receiver will ask again.
     pub fn send(&mut self, socket: &UdpSocket) {
         let (mut names, mut parts) = ([NAMELESS; MOST], [EMPTY; MOST]);
         let mut count = 0;
@@ -150,7 +151,7 @@ impl Batch {
         while !rest.is_empty() {
             // SAFETY: as in `receive`; the answers lie in `output`, which is not touched until it returns.
             let sent = unsafe { syscall(SYS_sendmmsg, socket.as_raw_fd(), rest.as_mut_ptr(), rest.len(), NO_FLAGS) };
-            // What was refused is the first of the rest.
+            // A refused one is the first of the rest.
             let done = usize::try_from(sent).unwrap_or(1).clamp(1, rest.len());
             rest = &mut rest[done..];
         }
@@ -158,7 +159,7 @@ impl Batch {
     }
 }
 
-/// Headers for as many datagrams as there are parts. Their pointers are to `names` and `parts`.
+/// Message headers for as many datagrams as there are parts, with pointers to `names` and `parts`.
 fn messages(names: &mut [Name; MOST], parts: &mut [iovec; MOST]) -> [mmsghdr; MOST] {
     // SAFETY: `mmsghdr` is integers and pointers that are not followed here, for which zeros are values.
     let mut messages: [mmsghdr; MOST] = unsafe { zeroed() };

@@ -1,4 +1,4 @@
-//! Moving bytes between files and sockets with the calls that std has not.
+//! Moving bytes between files and sockets by calls that std lacks.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -8,13 +8,13 @@ use rustix::fs::sendfile;
 use rustix::io::{Errno, pwritev};
 use rustix::net::{SendFlags, send};
 
-/// Buffers that one `pwritev` takes (the kernel's limit is 1024).
+/// Buffers of one `pwritev` (the kernel's limit is 1024).
 const VECTOR: usize = 64;
 
-/// Writes all of `parts` one after the other at `offset`, with as few calls as it takes.
+/// Writes all of `parts` one after the other at `offset`, with as few calls as possible.
 ///
 /// # Errors
-/// What pwritev(2) gave; `WriteZero` when the file takes no more.
+/// The error of pwritev(2); `WriteZero` if the file takes no more.
 pub fn write_all_at(file: &File, mut parts: &mut [IoSlice], mut offset: u64) -> io::Result<()> {
     while !parts.is_empty() {
         let most = parts.len().min(VECTOR);
@@ -34,7 +34,7 @@ pub fn write_all_at(file: &File, mut parts: &mut [IoSlice], mut offset: u64) -> 
 /// Sends all of `bytes`, telling the kernel that more follows at once.
 ///
 /// # Errors
-/// What send(2) gave; `WriteZero` when the connection takes no more.
+/// The error of send(2); `WriteZero` if the connection takes no more.
 pub fn send_more(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match send(socket, bytes, SendFlags::MORE | SendFlags::NOSIGNAL) {
@@ -50,7 +50,7 @@ pub fn send_more(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 /// Sends `length` bytes of `file` from `offset` without copying them through user space.
 ///
 /// # Errors
-/// What sendfile(2) gave; `UnexpectedEof` when the file ends before.
+/// The error of sendfile(2); `UnexpectedEof` if the file ends before.
 pub fn send_file(socket: &TcpStream, file: &File, mut offset: u64, mut length: u64) -> io::Result<()> {
     while length > 0 {
         match sendfile(socket, file, Some(&mut offset), length as usize) {

@@ -1,4 +1,4 @@
-//! Whether somebody has a file open for writing.
+//! Whether a file is open for writing anywhere on this machine.
 
 #![allow(unsafe_code)]
 
@@ -12,14 +12,14 @@ use rustix::io::Errno;
 /// Of <linux/fcntl.h>; libc has it for other C libraries than musl.
 const F_SETSIG: c_int = 10;
 
-/// Whether a process of this machine has `file`, itself open for reading only, open for writing, as far as the file
-/// system tells: the kernel gives a read lease (fcntl(2), F_SETLEASE) on no such file.
+/// Whether a process of this machine has `file` open for writing, as far as the file system can tell; `file` itself
+/// must be open for reading only. The kernel grants no read lease (fcntl(2), F_SETLEASE) on such a file.
 pub fn is_being_written(file: &File) -> bool {
     let fd = file.as_raw_fd();
     // SAFETY: `fd` is open for the whole call; these commands take a number and no pointer.
     let set = |command: c_int, value: c_int| unsafe { fcntl(fd, command, value) };
-    // Somebody who opens it in just this moment has us told by a signal: one that does nothing unless somebody asks for
-    // it, as SIGIO would be the end of us.
+    // Opening the file at this very moment would send us a signal: one that is ignored by default, as SIGIO would end
+    // this process.
     if set(F_SETSIG, SIGURG) != 0 {
         return false;
     }
@@ -27,7 +27,7 @@ pub fn is_being_written(file: &File) -> bool {
         set(F_SETLEASE, F_UNLCK);
         return false;
     }
-    // Anything else means that nobody can tell: another user's file, a file system without leases.
+    // Other errors mean that it cannot be determined: another user's file, a file system without leases.
     std::io::Error::last_os_error().raw_os_error() == Some(Errno::AGAIN.raw_os_error())
 }
 

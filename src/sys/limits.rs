@@ -1,11 +1,11 @@
-//! What the system lets this process have.
+//! Limits of this process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// File descriptors kept for other things than those asked for.
+/// File descriptors reserved for other uses.
 const RESERVED: usize = 64;
 
-/// How many of `wanted` file descriptors this process may open, after asking for them.
+/// Raises the limit of file descriptors for `wanted` of them; returns how many of those may be opened.
 pub fn descriptors(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX).min((wanted + RESERVED) as u64);

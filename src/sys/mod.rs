@@ -1,4 +1,4 @@
-//! The room nearest to the kernel: all `unsafe` outside the piece hasher's lanes is here.
+//! System calls: all `unsafe` outside the piece hasher's lanes is here.
 
 #[cfg(test)]
 pub mod allocations;

@@ -1,4 +1,4 @@
-//! Sockets with the options that std does not set.
+//! Sockets with options that std cannot set.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -11,15 +11,15 @@ use rustix::net::{
     AddressFamily, RecvFlags, SocketFlags, SocketType, bind, connect, listen as listen_on, socket_with, sockopt,
 };
 
-/// Connections that may wait to be accepted: a room that starts in one second must fit.
+/// Connections that may wait to be accepted, enough for a room that starts within one second.
 const BACKLOG: i32 = 1024;
-/// Unanswered data for this long: the other end is switched off.
+/// Time for which sent data may stay unacknowledged before the other end is taken for switched off, milliseconds.
 const USER_TIMEOUT: u32 = 20_000;
 
-/// A listening socket that a restart can take over at once; IPv6 ones take IPv4 as well.
+/// Opens a listening socket whose port a restarted process can reuse at once; IPv6 ones accept IPv4 as well.
 ///
 /// # Errors
-/// What socket(2), bind(2) or listen(2) gave.
+/// The error of socket(2), bind(2) or listen(2).
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = new_socket(&address, SocketType::STREAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -31,10 +31,10 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Connects to `address` from the local address `from` (unspecified: any), giving up after `timeout`.
+/// Connects to `address` from the local address `from` (unspecified: any), with a time limit.
 ///
 /// # Errors
-/// What connect(2) gave; `TimedOut`.
+/// The error of connect(2); `TimedOut`.
 pub fn dial(from: IpAddr, address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     if from.is_unspecified() || from.is_ipv4() != address.is_ipv4() {
         return TcpStream::connect_timeout(&address, timeout);
@@ -57,8 +57,8 @@ pub fn dial(from: IpAddr, address: SocketAddr, timeout: Duration) -> io::Result<
     Ok(socket.into())
 }
 
-/// The local address that connections to `address` come from, given that they are made from `from` (unspecified: any);
-/// none when no route leads there. Nothing is sent.
+/// The local address of connections from `from` (unspecified: any) to `address`; `None` if no route leads there.
+/// Nothing is sent.
 pub fn local_ip(from: IpAddr, address: SocketAddr) -> Option<IpAddr> {
     if !from.is_unspecified() && from.is_ipv4() == address.is_ipv4() {
         return Some(from);
@@ -69,10 +69,10 @@ pub fn local_ip(from: IpAddr, address: SocketAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|local| local.ip())
 }
 
-/// The connection is up and nothing has come that was not read.
+/// Whether the connection is up with no unread data.
 ///
 /// # Errors
-/// What recv(2) gave.
+/// The error of recv(2).
 pub fn waits(stream: &TcpStream) -> io::Result<bool> {
     match rustix::net::recv(stream, &mut [0u8; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Err(Errno::AGAIN) => Ok(true),
@@ -81,10 +81,10 @@ pub fn waits(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Sets up a peer's connection: small messages leave at once, and a peer that was switched off is noticed.
+/// Sets up a peer's connection: small messages leave at once, and a switched-off peer is noticed.
 ///
 /// # Errors
-/// What setsockopt(2) gave.
+/// The error of setsockopt(2).
 pub fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(silence))?;
@@ -96,19 +96,20 @@ pub fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket that never waits and gets what is sent to the multicast `group` on the interface of the local address
-/// `interface` (unspecified: the one that the routes name), and sends to it from there, no further than one network.
+/// Opens a non-blocking socket that receives the multicast `group` on the interface of the local address `interface`
+/// (unspecified: the one that the routes name), and sends to the group from there, no further than one network.
 /// Others may share the port.
 ///
 /// # Errors
-/// What setsockopt(2) or bind(2) gave: the interface has no multicast, the port is taken by one who does not share.
+/// The error of setsockopt(2) or bind(2): the interface has no multicast, or the port is taken by a process that
+/// does not share it.
 pub fn multicast(group: SocketAddr, interface: IpAddr) -> io::Result<UdpSocket> {
     let socket = new_socket(&group, SocketType::DGRAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if group.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    // Bound to the group, it does not get what is sent to the port of a local address.
+    // Bound to the group, it does not receive what is sent to the port of a local address.
     bind(&socket, &group)?;
     match (group.ip(), interface) {
         (IpAddr::V4(group), IpAddr::V4(interface)) => {
@@ -128,9 +129,9 @@ pub fn multicast(group: SocketAddr, interface: IpAddr) -> io::Result<UdpSocket> 
     Ok(socket.into())
 }
 
-/// The number of the interface that has the local address `address`.
+/// Index of the interface that has the local address `address`.
 fn interface_of(address: Ipv6Addr) -> io::Result<u32> {
-    // A line each: the address and the number of its interface in hexadecimal digits, and more.
+    // Each line begins with an address and the index of its interface, in hexadecimal digits.
     let list = std::fs::read_to_string("/proc/net/if_inet6")?;
     let number = list.lines().find_map(|line| {
         let mut words = line.split_whitespace();

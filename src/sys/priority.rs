@@ -1,4 +1,4 @@
-//! Working without being in anybody's way.
+//! Running in the background.
 
 #![allow(unsafe_code)]
 
@@ -10,10 +10,10 @@ use libc::{SYS_ioprio_set, syscall};
 const WHO_PROCESS: c_int = 1;
 const IDLE: c_int = 3 << 13;
 
-/// From now on this thread, and those that it starts, get what processor and disk time nobody else wants (nice 19,
-/// I/O class idle). Where the system refuses that, they run as before.
+/// Gives this thread, and those that it starts, only spare processor and disk time (nice 19, I/O class idle). Where
+/// the system refuses, they run as before.
 pub fn be_idle() {
-    // On Linux, of the calling thread alone.
+    // On Linux this affects the calling thread alone.
     let _ = rustix::process::setpriority_process(None, 19);
     let this_thread: c_int = 0;
     // SAFETY: ioprio_set takes three numbers and no pointer.

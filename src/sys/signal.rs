@@ -1,4 +1,4 @@
-//! Signals as flags that loops look at; nothing is done inside a handler.
+//! Signals as flags that loops poll; handlers only set them.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-/// Requests to end (SIGINT, SIGTERM), to reopen logs (SIGHUP) and to dump state (SIGUSR1).
+/// Flags for requests to end (SIGINT, SIGTERM), to reopen logs (SIGHUP) and to print state (SIGUSR1).
 #[derive(Clone, Default)]
 pub struct Signals {
     ends: Arc<AtomicBool>,
@@ -16,26 +16,27 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the first SIGINT or SIGTERM as a request to end in order; a second one kills as usual.
+    /// Takes the first SIGINT or SIGTERM as a request for an orderly end; a second one kills as usual.
     pub fn catch_ends() -> io::Result<Signals> {
         let signals = Signals::default();
         for signal in [SIGINT, SIGTERM] {
-            // Registered first, so it runs first: once an end was asked for, a second one kills.
+            // Registered first, so it runs first: once an end was requested, a second signal kills.
             signal_hook::flag::register_conditional_default(signal, signals.ends.clone())?;
             signal_hook::flag::register(signal, signals.ends.clone())?;
         }
         Ok(signals)
     }
 
-    /// Takes SIGHUP as a request to reopen logs instead of as an end.
+    /// Takes SIGHUP as a request to reopen logs.
     pub fn catch_hangup(&self) -> io::Result<()> {
         signal_hook::flag::register(SIGHUP, self.hangup.clone()).map(drop)
     }
 
-    /// Takes SIGHUP, the end of a terminal, as a request to end, unless whoever started us had it ignored (nohup).
+    /// Takes SIGHUP, the end of a terminal, as a request to end, unless this process was started with it ignored
+    /// (nohup).
     ///
     /// # Errors
-    /// The system takes no handler.
+    /// The handler cannot be installed.
     pub fn catch_hangup_as_end(&self) -> io::Result<()> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -51,22 +52,22 @@ impl Signals {
         signal_hook::flag::register(SIGUSR1, self.usr1.clone()).map(drop)
     }
 
-    /// An end was asked for.
+    /// Whether an end was requested.
     pub fn ending(&self) -> bool {
         self.ends.load(Ordering::Relaxed)
     }
 
-    /// A hang-up came since the last call.
+    /// Whether SIGHUP came since the last call.
     pub fn take_hangup(&self) -> bool {
         self.hangup.swap(false, Ordering::Relaxed)
     }
 
-    /// SIGUSR1 came since the last call.
+    /// Whether SIGUSR1 came since the last call.
     pub fn take_usr1(&self) -> bool {
         self.usr1.swap(false, Ordering::Relaxed)
     }
 
-    /// Sleeps for `time`, less if an end is asked for; false when one was.
+    /// Sleeps for `time`, or less if an end is requested; false if one was.
     pub fn sleep(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         while !self.ending() {

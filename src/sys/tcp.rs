@@ -1,4 +1,4 @@
-//! Socket options that neither std nor rustix sets.
+//! Socket options that neither std nor rustix can set.
 
 #![allow(unsafe_code)]
 
@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use libc::{IPPROTO_TCP, TCP_DEFER_ACCEPT, setsockopt, socklen_t};
 
-/// A listener hands over a connection when its first bytes are there, or after about `seconds` without any:
+/// Has a listener hand over a connection only once its first bytes are there, or after about `seconds` without any:
 /// accepting and reading become one step (tcp(7), TCP_DEFER_ACCEPT).
 ///
 /// # Errors
-/// What setsockopt(2) gave.
+/// The error of setsockopt(2).
 pub fn defer_accept(listener: impl AsFd, seconds: c_int) -> io::Result<()> {
     let (fd, length) = (listener.as_fd().as_raw_fd(), size_of::<c_int>() as socklen_t);
     // SAFETY: `fd` is open for the whole call, and the kernel reads `length` bytes of `seconds`, which has as many.

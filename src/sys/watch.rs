@@ -1,5 +1,5 @@
-//! Waits for changes in directories (inotify(7)), and for the time when there is nothing to be told of them:
-//! on a network file system other machines' changes come without a word.
+//! Waits for changes in directories (inotify(7)) with a time limit: on a network file system, changes by other
+//! machines cause no event.
 
 use std::collections::HashSet;
 use std::io;
@@ -21,30 +21,30 @@ const FLAGS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
 
-/// Directories that are watched.
+/// The watched directories.
 #[derive(Debug)]
 pub struct Watch {
     inotify: OwnedFd,
     flags: WatchFlags,
     watched: HashSet<PathBuf>,
-    /// Those of the last list that are not there.
+    /// Directories of the last list that do not exist.
     missing: HashSet<PathBuf>,
 }
 
 impl Watch {
-    /// Nothing is watched yet. `writes`: files that are being written to count as changes, not only those that have
-    /// been.
+    /// Creates a watch of nothing. With `writes`, files that are being written to count as changes, not only
+    /// finished ones.
     ///
     /// # Errors
-    /// The kernel has no inotify, or no more of it for this user.
+    /// The kernel has no inotify, or this user has used up its share.
     pub fn new(writes: bool) -> io::Result<Watch> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let flags = if writes { FLAGS | WatchFlags::MODIFY } else { FLAGS };
         Ok(Watch { inotify, flags, watched: HashSet::new(), missing: HashSet::new() })
     }
 
-    /// Watches exactly `directories`; true when there was a new one, in which something may have changed between
-    /// the last look and now, or one that is gone by now.
+    /// Watches exactly `directories`; true if one was added, which may have changed between the last look and now,
+    /// or if one has vanished.
     pub fn only(&mut self, directories: &[PathBuf]) -> bool {
         let (before, missing) = (std::mem::take(&mut self.watched), std::mem::take(&mut self.missing));
         for directory in directories {
@@ -54,11 +54,11 @@ impl Watch {
                 Err(_) => {}
             }
         }
-        // One that stays away is no news.
+        // One that stays missing is not new.
         self.watched.difference(&before).next().or_else(|| self.missing.difference(&missing).next()).is_some()
     }
 
-    /// Waits for a change, at most for `time`; true when there was one.
+    /// Waits for a change, at most for `time`; true if there was one.
     pub fn wait(&mut self, time: Duration) -> bool {
         let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
         if poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], Some(&time)).unwrap_or(0) == 0 {
@@ -68,7 +68,7 @@ impl Watch {
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
             match reader.next() {
-                // A directory that went away must be watched anew should it come back.
+                // A directory that vanished must be watched anew if it comes back.
                 Ok(event) if event.events().intersects(ReadFlags::IGNORED | ReadFlags::MOVE_SELF) => {
                     self.watched.clear()
                 }

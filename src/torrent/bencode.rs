@@ -36,8 +36,8 @@ pub fn decode(bytes: &[u8]) -> Result<Value<'_>, Error> {
     }
 }
 
-/// Decodes the value at the front of `bytes` and says how many bytes it took; what follows is the caller's
-/// (a metadata message of BEP 9 carries its payload there).
+/// Decodes the value at the front of `bytes` and returns it with the number of bytes it took; the rest is the
+/// caller's (a metadata message of BEP 9 carries its payload there).
 ///
 /// # Errors
 /// [`Error::Bencode`] with the offset of the first fault.
@@ -182,7 +182,7 @@ struct Open {
     unsorted: bool,
 }
 
-/// Walks the value at the front of `bytes`; gives the offset after it.
+/// Walks the value at the front of `bytes`; returns the offset after it.
 fn check(bytes: &[u8]) -> Checked<usize> {
     let mut stack = [Open::default(); MAX_DEPTH];
     let (mut depth, mut at) = (0usize, 0usize);
@@ -239,7 +239,7 @@ fn check(bytes: &[u8]) -> Checked<usize> {
     }
 }
 
-/// Offset after the well-formed value at `at`; none at the `e` that closes its container.
+/// Offset after the well-formed value at `at`; `None` at the `e` that closes its container.
 fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut depth = 0usize;
     loop {
@@ -255,8 +255,8 @@ fn skip(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Keys in ascending order show a repetition as they pass; others are sorted here, once, when their
-/// dictionary closes.
+/// Whether a key occurs twice. Ascending keys show a repetition as they pass; others are sorted here, once, when
+/// their dictionary closes.
 fn has_key_twice(dict: &[u8]) -> bool {
     let mut keys: Vec<&[u8]> = Value { raw: dict, at: 0 }.dict().into_iter().flatten().map(|(key, _)| key).collect();
     sort(&mut keys);
@@ -270,17 +270,17 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder with nothing in it.
+    /// Creates an empty encoder.
     pub fn new() -> Encoder {
         Encoder::default()
     }
 
-    /// Goes on after what `out` holds, whose capacity is so used again.
+    /// Creates an encoder that appends to `out`, whose capacity is reused.
     pub fn onto(out: Vec<u8>) -> Encoder {
         Encoder { out }
     }
 
-    /// What was written.
+    /// The bytes written.
     pub fn finish(self) -> Vec<u8> {
         self.out
     }
@@ -307,24 +307,24 @@ impl Encoder {
         self.out.push(b':');
         let begin = self.out.len();
         self.out.resize(begin + length, 0);
-        // Each part is one assignment: appended, it would be a call of memcpy.
+        // Each part is one assignment; appending it would be a call of memcpy.
         let (places, _) = self.out[begin..].as_chunks_mut();
         places.iter_mut().zip(parts).for_each(|(place, part)| *place = part);
     }
 
-    /// Writes what is bencode already.
+    /// Writes a value that is bencoded already.
     pub fn raw(&mut self, bencoded: &[u8]) {
         self.out.extend_from_slice(bencoded);
     }
 
-    /// Writes a list of what `fill` writes.
+    /// Writes a list of the values that `fill` writes.
     pub fn list(&mut self, fill: impl FnOnce(&mut Encoder)) {
         self.out.push(b'l');
         fill(self);
         self.out.push(b'e');
     }
 
-    /// Writes a dictionary of what `fill` puts into it.
+    /// Writes a dictionary of the entries that `fill` writes.
     pub fn dict(&mut self, fill: impl FnOnce(&mut Dict)) {
         let begin = self.out.len();
         self.out.push(b'd');
@@ -337,7 +337,7 @@ impl Encoder {
         }
     }
 
-    /// Puts the dictionary that begins at `begin` in order; of a key given twice the last value stays.
+    /// Sorts the dictionary that begins at `begin`; of a repeated key the last value stays.
     fn sort(&mut self, begin: usize) {
         let dict = self.out.split_off(begin);
         let value = Value { raw: &dict, at: 0 };
@@ -390,27 +390,27 @@ impl Dict<'_> {
         self.encoder
     }
 
-    /// An integer under `key`.
+    /// Writes an integer under `key`.
     pub fn int(&mut self, key: impl AsRef<[u8]>, value: i64) {
         self.key(key).int(value);
     }
 
-    /// A string under `key`.
+    /// Writes a string under `key`.
     pub fn bytes(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.key(key).bytes(value);
     }
 
-    /// A string of equally long parts under `key`.
+    /// Writes a string of equally long parts under `key`.
     pub fn packed<const N: usize>(&mut self, key: impl AsRef<[u8]>, parts: impl Iterator<Item = [u8; N]> + Clone) {
         self.key(key).packed(parts);
     }
 
-    /// A list under `key`.
+    /// Writes a list under `key`.
     pub fn list(&mut self, key: impl AsRef<[u8]>, fill: impl FnOnce(&mut Encoder)) {
         self.key(key).list(fill);
     }
 
-    /// A dictionary under `key`.
+    /// Writes a dictionary under `key`.
     pub fn dict(&mut self, key: impl AsRef<[u8]>, fill: impl FnOnce(&mut Dict)) {
         self.key(key).dict(fill);
     }

@@ -1,10 +1,10 @@
-//! The set of pieces somebody has, in the byte order of the wire (BEP 3: bit 7 of byte 0 is piece 0).
+//! A peer's set of pieces, in the byte order of the wire (BEP 3: bit 7 of byte 0 is piece 0).
 
 use std::fmt;
 
 use super::Error;
 
-/// A set of piece indices below a fixed length, which counts its members as they come and go.
+/// A set of piece indices below a fixed length, with a running count of its members.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bitfield {
     /// Padded with zero bytes to whole 64-bit words; spare bits are zero.
@@ -33,7 +33,7 @@ impl Bitfield {
     /// Reads the payload of a bitfield message.
     ///
     /// # Errors
-    /// A length other than the one that `bits` takes, or a spare bit that is set.
+    /// A length other than that of `bits` bits, or a spare bit that is set.
     pub fn from_bytes(bits: u32, bytes: &[u8]) -> Result<Bitfield, Error> {
         if bytes.len() != bits.div_ceil(8) as usize {
             return Err(Error::BitfieldLength { bits, found: bytes.len() });
@@ -53,8 +53,8 @@ impl Bitfield {
         &self.bytes[..self.bits.div_ceil(8) as usize]
     }
 
-    /// Number of pieces that the set ranges over, in it or not.
-    #[allow(clippy::len_without_is_empty)] // is_empty asks about the members, as for any set
+    /// Number of pieces that the set ranges over.
+    #[allow(clippy::len_without_is_empty)] // is_empty is about the members, as for any set
     pub fn len(&self) -> u32 {
         self.bits
     }
@@ -64,7 +64,7 @@ impl Bitfield {
         i < self.bits && self.bytes[i as usize / 8] & mask(i) != 0
     }
 
-    /// Adds piece `i`; true when it was not there before. Beyond the range nothing happens.
+    /// Adds piece `i`; true if it was not there before. Indices beyond the range are ignored.
     pub fn set(&mut self, i: u32) -> bool {
         let new = i < self.bits && !self.get(i);
         if new {
@@ -74,7 +74,7 @@ impl Bitfield {
         new
     }
 
-    /// Takes piece `i` out; true when it was there.
+    /// Removes piece `i`; true if it was there.
     pub fn clear(&mut self, i: u32) -> bool {
         let old = self.get(i);
         if old {
@@ -89,12 +89,12 @@ impl Bitfield {
         self.combine(other, |ours, theirs| ours | theirs);
     }
 
-    /// Takes the members of `other` out, which has the same range.
+    /// Removes the members of `other`, which has the same range.
     pub fn remove(&mut self, other: &Bitfield) {
         self.combine(other, |ours, theirs| ours & !theirs);
     }
 
-    /// The members that `other`, which has the same range, has not.
+    /// The members that `other`, which has the same range, lacks.
     pub fn without(&self, other: &Bitfield) -> Bitfield {
         let mut rest = self.clone();
         rest.remove(other);
@@ -108,7 +108,7 @@ impl Bitfield {
         self.count = self.words().map(u64::count_ones).sum();
     }
 
-    /// Number of members, known without counting.
+    /// Number of members, in constant time.
     pub fn count(&self) -> u32 {
         self.count
     }
@@ -123,12 +123,12 @@ impl Bitfield {
         self.count == 0
     }
 
-    /// The members, ascending; words of 64 that have none cost one step.
+    /// The members, ascending; a word of 64 without any costs one step.
     pub fn iter_ones(&self) -> impl Iterator<Item = u32> + '_ {
         self.iter(0)
     }
 
-    /// The pieces that are missing, ascending; words of 64 that miss none cost one step.
+    /// The missing pieces, ascending; a word of 64 without any costs one step.
     pub fn iter_zeros(&self) -> impl Iterator<Item = u32> + '_ {
         self.iter(u64::MAX)
     }

@@ -7,13 +7,13 @@ pub const V4: usize = 6;
 /// Bytes of an IPv6 peer.
 pub const V6: usize = 18;
 
-/// Reads IPv4 peers; a cut last one and port 0 are left out.
+/// Reads IPv4 peers; a truncated last one and port 0 are left out.
 pub fn read_v4(list: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     let (peers, _) = list.as_chunks::<V4>();
     peers.iter().filter_map(|&[a, b, c, d, high, low]| peer(Ipv4Addr::new(a, b, c, d).into(), [high, low]))
 }
 
-/// Reads IPv6 peers; a cut last one and port 0 are left out.
+/// Reads IPv6 peers; a truncated last one and port 0 are left out.
 pub fn read_v6(list: &[u8]) -> impl Iterator<Item = SocketAddr> + '_ {
     let (peers, _) = list.as_chunks::<V6>();
     peers.iter().filter_map(|&[ip @ .., high, low]| peer(Ipv6Addr::from(ip).to_canonical(), [high, low]))

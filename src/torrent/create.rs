@@ -1,12 +1,12 @@
 //! Describing a file, a directory or a block device: making its metainfo file (BEP 3, 12, 19, 27).
 //!
-//! [`Source::open`] finds the files and their lengths, [`Source::describe`] reads and hashes them with
-//! several threads and gives the metainfo's bytes, [`write`] puts them where scanners of a directory see
-//! either nothing or all of it.
+//! [`Source::open`] finds the files and their lengths, [`Source::describe`] reads and hashes them with several
+//! threads and returns the metainfo's bytes, and [`write`](write()) stores these so that scanners of a directory see
+//! either nothing or all of them.
 //!
-//! A directory's regular files are taken in the order of their paths, component by component, those behind
-//! symbolic links too; directories behind symbolic links, sockets and the like are left out. A file that
-//! changes while it is read is an error, because nobody could ever seed it.
+//! A directory's regular files are taken in the order of their paths, component by component, including those behind
+//! symbolic links; directories behind symbolic links, sockets and the like are left out. A file that changes while
+//! it is read is an error, because nobody could ever seed it.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, IoSliceMut, Seek, SeekFrom};
@@ -25,34 +25,34 @@ use super::{Error, Geometry, MAX_METAINFO, MAX_PIECE_LENGTH, Metainfo, hash_piec
 use crate::base::sync::{lock, unpoisoned};
 use crate::base::whole;
 
-/// Bytes of one piece of advice. The kernel reads no more for one than a request to the disk may have, which
-/// is 512 KiB or more for all but old disks; what it leaves out it reads when it is asked.
+/// Bytes of one piece of advice. The kernel reads no more for one than the maximum of a request to the disk, which
+/// is 512 KiB or more for all but old disks; the rest it reads on demand.
 const ADVICE: u64 = 512 << 10;
 
-/// What a metainfo file says besides the data.
+/// Contents of a metainfo file besides the data.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Tiers of tracker URLs (BEP 12).
     pub announce: Vec<Vec<String>>,
-    /// Bytes of a piece; chosen by the length of the data when absent (see [`piece_length_for`]).
+    /// Bytes of a piece; `None`: by the length of the data (see [`piece_length_for`]).
     pub piece_length: Option<u32>,
     /// Free text.
     pub comment: Option<String>,
-    /// The program that makes it.
+    /// The program that made it.
     pub created_by: Option<String>,
     /// Seconds since 1970.
     pub creation_date: Option<i64>,
-    /// Peers may come from the tracker only (BEP 27).
+    /// Whether peers may come from the tracker only (BEP 27).
     pub private: bool,
     /// Web seed URLs (BEP 19).
     pub web_seeds: Vec<String>,
-    /// The name inside the torrent, where it is not the base name of what is described.
+    /// The name inside the torrent; `None`: the base name of the source.
     pub name: Option<String>,
 }
 
-/// The piece length for `length` bytes: from 256 KiB for small files up to 4 MiB from 4 GiB on. With 4 MiB
-/// a piece is passed on after 36 ms at 1 Gbit/s, 20 GiB take 100 KiB of metainfo, and ctorrent, which knows
-/// no longer pieces, can join. Longer ones only where the hashes would not fit a metainfo file.
+/// The piece length for `length` bytes: from 256 KiB for small files up to 4 MiB from 4 GiB on. With 4 MiB a piece
+/// is passed on after 36 ms at 1 Gbit/s, 20 GiB take 100 KiB of metainfo, and ctorrent, which accepts no longer
+/// pieces, can join. Longer ones only where the hashes would not fit a metainfo file.
 pub fn piece_length_for(length: u64) -> u32 {
     let pieces = |piece_length: u32| length / u64::from(piece_length);
     let mut piece_length = 256 << 10;
@@ -64,10 +64,10 @@ pub fn piece_length_for(length: u64) -> u32 {
     piece_length
 }
 
-/// What is to be described: files that were found and measured.
+/// Files to describe, found and measured.
 #[derive(Debug)]
 pub struct Source {
-    /// What was asked for.
+    /// The path that was asked for.
     path: PathBuf,
     /// The base name as bytes.
     name: Vec<u8>,
@@ -78,11 +78,11 @@ pub struct Source {
 
 #[derive(Debug)]
 struct Part {
-    /// Where to open it.
+    /// The path to open it by.
     path: PathBuf,
     /// Its path below the directory; empty when it is the only file.
     below: PathBuf,
-    /// Where it begins in the torrent.
+    /// Offset in the torrent, bytes.
     begin: u64,
     length: u64,
     changed: Option<SystemTime>,
@@ -92,10 +92,10 @@ impl Source {
     /// Finds the files of `path` and measures them.
     ///
     /// # Errors
-    /// What cannot be read, and what holds no data.
+    /// A file that cannot be read, or a path without data.
     pub fn open(path: &Path) -> Result<Source, Error> {
         let metadata = fs::metadata(path).map_err(failed("measure", path))?;
-        // Of `.`, `..` and `/` too the name must be one that can be saved under.
+        // `.`, `..` and `/` too need a name that can be saved under.
         let named = if path.file_name().is_some() { Ok(path.to_owned()) } else { path.canonicalize() };
         let named = named.map_err(failed("find the name of", path))?;
         let name = named.file_name().ok_or_else(|| failed("name", path)(io::ErrorKind::InvalidInput.into()))?;
@@ -128,48 +128,49 @@ impl Source {
             let metadata = file.metadata()?;
             match metadata.file_type() {
                 kind if kind.is_file() => Ok((metadata.len(), metadata)),
-                // Only its end tells how long a device is.
+                // The size of a device is known only from its end.
                 kind if kind.is_block_device() => Ok((file.seek(SeekFrom::End(0))?, metadata)),
-                _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file, directory or block device")),
+                _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file, directory or block device")),
             }
         };
         let (length, metadata) = measure().map_err(failed("measure", &path))?;
         let changed = metadata.is_file().then(|| metadata.modified().ok()).flatten();
         self.parts.push(Part { path, below, begin: self.length, length, changed });
-        // Of what the kernel can address, 2^63 bytes, no two fit a u64; beyond that nobody gets.
+        // The kernel addresses 2^63 bytes of a file, and two of those overflow a u64; no real torrent is that long.
         self.length = self.length.saturating_add(length);
         Ok(())
     }
 
-    /// Bytes of all files.
+    /// Total bytes of all files.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The geometry that `options` give.
+    /// The geometry that results from `options`.
     pub fn geometry(&self, options: &Options) -> Geometry {
         Geometry::new(self.length, options.piece_length.unwrap_or_else(|| piece_length_for(self.length)))
     }
 
-    /// Reads and hashes everything with `threads` threads, and gives the bytes of the metainfo file.
-    /// `progress` is told the bytes of each piece that is done, from any thread.
+    /// Reads and hashes everything with `threads` threads, and returns the bytes of the metainfo file. `stop` is asked
+    /// before each piece, `progress` takes the bytes of each that is done; both from any thread.
     ///
     /// # Errors
     /// The first piece of data that could not be read; data that changed meanwhile; a name that is none, or
-    /// a piece length with which the hashes do not fit a metainfo file.
+    /// a piece length with which the hashes do not fit a metainfo file; a stop.
     pub fn describe(
         &self,
         options: &Options,
         threads: usize,
+        stop: &(dyn Fn() -> bool + Sync),
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Vec<u8>, Error> {
         let geometry = self.geometry(options);
         let refused = |error| Error::File { path: self.path.clone(), error: Box::new(error) };
-        // Found again when the whole is read; here, before an hour of hashing.
+        // Parsing would find this too; here it is found before an hour of hashing.
         if u64::from(geometry.pieces()) * 20 > MAX_METAINFO {
             return Err(refused(Error::TooLarge { limit: MAX_METAINFO }));
         }
-        let hashes = self.hash(&geometry, threads, progress)?;
+        let hashes = self.hash(&geometry, threads, stop, progress)?;
         self.parts.iter().try_for_each(Part::unchanged)?;
 
         let mut out = Encoder::new();
@@ -196,7 +197,7 @@ impl Source {
             }
         });
         let bytes = out.finish();
-        // What is made here can be read here: whatever name or piece length was asked for.
+        // Makes sure that the result can be read here, whatever name or piece length was asked for.
         Metainfo::parse(&bytes).map_err(refused)?;
         Ok(bytes)
     }
@@ -223,7 +224,13 @@ impl Source {
     }
 
     /// The SHA-1s of all pieces, one after the other.
-    fn hash(&self, geometry: &Geometry, threads: usize, progress: &(dyn Fn(u64) + Sync)) -> Result<Vec<u8>, Error> {
+    fn hash(
+        &self,
+        geometry: &Geometry,
+        threads: usize,
+        stop: &(dyn Fn() -> bool + Sync),
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Vec<u8>, Error> {
         let only = match self.parts.as_slice() {
             [part] => Some(part.open()?),
             _ => None,
@@ -233,12 +240,12 @@ impl Source {
 
         let hashes = Mutex::new(vec![[0; 20]; geometry.pieces() as usize]);
         let failure = Mutex::new(None);
-        let stop = AtomicBool::new(false);
+        let broken = AtomicBool::new(false);
         let done = |piece: u32, hash: io::Result<[u8; 20]>| {
             match hash {
                 Ok(hash) => lock(&hashes)[piece as usize] = hash,
                 Err(error) => {
-                    stop.store(true, Ordering::Relaxed);
+                    broken.store(true, Ordering::Relaxed);
                     lock(&failure).get_or_insert(error);
                 }
             }
@@ -247,19 +254,20 @@ impl Source {
             }
             progress(geometry.piece_size(piece).into());
         };
-        // Pieces are read side by side, which looks like no order at all to the kernel: it is told what
-        // comes, in the order of the file, as the threads take their pieces.
+        // The kernel sees the pieces' interleaved reads as random, so it is advised, in the order of the file, as
+        // the threads take their pieces.
         let mut pieces = (0..geometry.pieces())
-            .take_while(|_| !stop.load(Ordering::Relaxed))
+            .take_while(|_| !broken.load(Ordering::Relaxed) && !stop())
             .inspect(|piece| only.iter().for_each(|file| read_ahead(file, geometry, *piece)));
         hash_pieces(geometry, &mut pieces, threads, &read, &done);
         match unpoisoned(failure.into_inner()) {
             Some(error) => Err(failed("read", &self.path)(error)),
+            None if stop() => Err(failed("read", &self.path)(io::Error::other("stopped before its end"))),
             None => Ok(unpoisoned(hashes.into_inner()).concat()),
         }
     }
 
-    /// Fills `into` from the files that have the bytes from `offset` on. `only` is the only one, open.
+    /// Fills `into` with the bytes from `offset`. `only` is the torrent's single file, if it has one, open.
     fn read(&self, only: Option<&File>, offset: u64, into: &mut [u8]) -> io::Result<()> {
         if let Some(file) = only {
             return file.read_exact_at(into, offset).map_err(shorter);
@@ -292,7 +300,7 @@ impl Part {
         File::open(&self.path).map_err(failed("open", &self.path))
     }
 
-    /// Whether the file is still the one that was measured.
+    /// Fails if the file is no longer the one that was measured.
     fn unchanged(&self) -> Result<(), Error> {
         let Some(changed) = self.changed else { return Ok(()) };
         let now = fs::metadata(&self.path).map_err(failed("measure", &self.path))?;
@@ -303,7 +311,7 @@ impl Part {
     }
 }
 
-/// Says what the end of a file means that was measured before.
+/// Explains the early end of a file that was measured before.
 fn shorter(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it became shorter"),
@@ -321,7 +329,7 @@ fn optional(top: &mut Dict, key: &str, value: Option<&str>) {
     }
 }
 
-/// The regular files below `top`/`below`, as paths below `top`.
+/// Collects the regular files below `top`/`below`, as paths below `top`.
 fn walk(top: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), Error> {
     let here = top.join(below);
     for entry in fs::read_dir(&here).map_err(failed("list", &here))? {
@@ -337,8 +345,8 @@ fn walk(top: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), Error>
     Ok(())
 }
 
-/// Has the kernel read a piece in one go, in the background, unless it is in memory: looking for what is
-/// there already would cost a third of the time that hashing it takes.
+/// Has the kernel read a piece in the background unless it is in memory: asking for cached data would cost a third
+/// of the time that hashing takes.
 fn read_ahead(file: &File, geometry: &Geometry, piece: u32) {
     let begin = geometry.piece_offset(piece);
     let end = begin + u64::from(geometry.piece_size(piece));
@@ -352,21 +360,21 @@ fn read_ahead(file: &File, geometry: &Geometry, piece: u32) {
 }
 
 fn advise(file: &File, offset: u64, length: u64, advice: Advice) {
-    // Advice is no promise: whatever the kernel makes of it, reading works.
+    // Advice only: reading works whether or not the kernel follows it.
     let _ = rustix::fs::fadvise(file, offset, length.try_into().ok(), advice);
 }
 
-/// Bytes of memory of this machine.
+/// Memory of this machine, bytes.
 fn memory() -> u64 {
     let info = rustix::system::sysinfo();
     (info.totalram as u64).saturating_mul(info.mem_unit.into())
 }
 
-/// Writes a metainfo file under a name that no scanner of the directory takes for one, and gives it its own
-/// name when it is complete and on the disk.
+/// Writes a metainfo file under a name that scanners of the directory ignore, and renames it once it is complete and
+/// on the disk.
 ///
 /// # Errors
-/// Without `replace`, a file of that name that is there already; whatever fails in writing.
+/// Without `replace`, a file of that name exists; or a write failed.
 pub fn write(path: &Path, bytes: &[u8], replace: bool) -> Result<(), Error> {
     let written = if replace { whole::write(path, bytes) } else { whole::write_new(path, bytes) };
     written.map_err(failed("write", path))

@@ -1,4 +1,4 @@
-//! What can be wrong with a torrent, told as sentences.
+//! Errors of torrents, as sentences.
 
 use std::fmt;
 use std::io;
@@ -11,71 +11,71 @@ pub enum Error {
     Bencode {
         /// Offset of the offending byte.
         at: usize,
-        /// What is wrong there.
+        /// The fault.
         fault: Fault,
     },
-    /// A key of the metainfo that must be there is not.
+    /// A required key of the metainfo is missing.
     Missing {
-        /// The key, with the dictionary it belongs into.
+        /// The key, with its dictionary.
         key: &'static str,
     },
-    /// A value of the metainfo that cannot be.
+    /// An invalid value in the metainfo.
     Value {
-        /// The key, with the dictionary it belongs into.
+        /// The key, with its dictionary.
         key: &'static str,
         /// Offset of the value in the metainfo.
         at: usize,
-        /// What it is, as against what it should be.
+        /// What it is, and what it should be.
         why: String,
     },
     /// A 20-byte name of another length.
     Length {
-        /// Which name.
+        /// The kind of name.
         what: &'static str,
         /// Bytes found.
         found: usize,
     },
-    /// Not the 40 hex digits of an info-hash.
+    /// A text that is not the 40 hex digits of an info-hash.
     Hex {
-        /// What was found.
+        /// The text found.
         text: String,
     },
-    /// A bitfield of the wrong length.
+    /// A bitfield has the wrong length.
     BitfieldLength {
         /// Number of pieces.
         bits: u32,
         /// Bytes found.
         found: usize,
     },
-    /// A bitfield that names a piece beyond the last.
+    /// A bitfield names a piece beyond the last.
     BitfieldSpare {
         /// Number of pieces.
         bits: u32,
     },
     /// A file could not be read or written.
     Io {
-        /// What was being done: read, write …
+        /// The operation: read, write …
         doing: &'static str,
-        /// To what.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         error: io::Error,
     },
-    /// A file was read, and is wrong.
+    /// A file was read, but is invalid.
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         error: Box<Error>,
     },
-    /// More bytes than any torrent has.
+    /// More bytes than any torrent's metainfo has.
     TooLarge {
         /// The limit in bytes.
         limit: u64,
     },
 }
 
-/// What is wrong with bencoded bytes.
+/// A fault in bencoded bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The bytes end before the value does.
@@ -88,11 +88,11 @@ pub enum Fault {
     Range,
     /// A string's length that is not digits and a colon, or has a leading zero.
     StringLength,
-    /// A string that says it is longer than what is left.
+    /// A string's length exceeds the bytes that are left.
     Short {
-        /// The bytes it says it has.
+        /// The length it claims, bytes.
         says: u64,
-        /// The bytes there are.
+        /// Bytes left.
         left: usize,
     },
     /// A dictionary's key that is not a string.

@@ -2,12 +2,12 @@
 
 use super::Bitfield;
 
-/// Bytes of a block: what one request asks for.
+/// Bytes of a block, the usual unit of a request.
 pub const BLOCK: u32 = 16384;
 
 /// The lengths of a torrent's data and of its pieces. All arithmetic on them is here.
 ///
-/// Indices out of range are no panic: a piece or block that does not exist has size 0.
+/// Indices out of range do not panic: a piece or block that does not exist has size 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     length: u64,
@@ -15,7 +15,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// `length` bytes in pieces of `piece_length` bytes. A piece length of 0 is taken as 1 (metainfo
+    /// The geometry of `length` bytes in pieces of `piece_length` bytes. A piece length of 0 is taken as 1 (metainfo
     /// refuses it).
     pub fn new(length: u64, piece_length: u32) -> Geometry {
         Geometry { length, piece_length: piece_length.max(1) }
@@ -36,21 +36,21 @@ impl Geometry {
         u32::try_from(self.length.div_ceil(u64::from(self.piece_length))).unwrap_or(u32::MAX)
     }
 
-    /// Bytes of a piece: the last one may be short.
+    /// Bytes of a piece; the last one may be short.
     pub fn piece_size(&self, piece: u32) -> u32 {
         let left = self.length.saturating_sub(self.piece_offset(piece));
-        // The smaller of the two fits, because piece_length does.
+        // The smaller of the two fits, as piece_length does.
         left.min(u64::from(self.piece_length)) as u32
     }
 
-    /// Bytes of the pieces of a set, which ranges over all of them.
+    /// Bytes of the pieces in a set that ranges over all of them.
     pub fn bytes_of(&self, set: &Bitfield) -> u64 {
         let last = self.pieces().saturating_sub(1);
         let short = if set.get(last) { self.piece_length - self.piece_size(last) } else { 0 };
         u64::from(set.count()) * u64::from(self.piece_length) - u64::from(short)
     }
 
-    /// Where a piece begins, in bytes from the torrent's beginning.
+    /// Offset of a piece in the torrent, bytes.
     pub fn piece_offset(&self, piece: u32) -> u64 {
         u64::from(piece) * u64::from(self.piece_length)
     }
@@ -60,7 +60,7 @@ impl Geometry {
         self.piece_size(piece).div_ceil(BLOCK)
     }
 
-    /// Bytes of a block: the last one of a piece may be short.
+    /// Bytes of a block; the last one of a piece may be short.
     pub fn block_size(&self, piece: u32, block: u32) -> u32 {
         let begin = u64::from(block) * u64::from(BLOCK);
         u64::from(self.piece_size(piece)).saturating_sub(begin).min(u64::from(BLOCK)) as u32

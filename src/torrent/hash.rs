@@ -1,8 +1,8 @@
-//! Hashing pieces that are somewhere else: read in small chunks, as many pieces at a time as there are lanes, by as many
-//! threads as are wanted.
+//! Hashing stored pieces: read in small chunks, as many pieces at a time as there are lanes, by any number of
+//! threads.
 //!
-//! Serves describing an image, checking what a disk already holds, and a download's finished pieces. The
-//! pieces themselves are never in memory as wholes: a thread has one buffer of [`BUFFER`] bytes.
+//! Serves describing an image, checking the contents of a disk, and verifying a download's finished pieces. Whole
+//! pieces are never in memory: a thread has one buffer of [`BUFFER`] bytes.
 
 use std::io;
 use std::sync::Mutex;
@@ -12,27 +12,28 @@ use kernels::lanes::{self, Lanes};
 use super::Geometry;
 use crate::base::sync::lock;
 
-/// Bytes of each piece that are read at a time. With all lanes that fills a second-level cache of 1 MiB; half of it costs
-/// 5 % more CPU time for system calls, a quarter 12 %, and the double saves nothing.
+/// Bytes of each piece that are read at a time. With all lanes this fills a second-level cache of 1 MiB; half of it
+/// costs 5 % more CPU time for system calls, a quarter 12 %, and twice as much saves nothing.
 const CHUNK: usize = 64 << 10;
 
-/// A line of the cache. Chunks begin at one, or each load would touch two; and each a line further than the one before, or
-/// the lanes would push each other out of the few places that the first-level cache has for lines of one distance.
+/// Bytes of a cache line. Each chunk begins at one, or its loads would touch two each; and each is shifted by one
+/// line against the chunk before, or the lanes would evict each other from the few places that the first-level cache
+/// has for lines at a power-of-two distance.
 const LINE: usize = 64;
 
-/// From one lane's chunk to the next one's.
+/// Distance from one lane's chunk to the next one's, bytes.
 const STRIDE: usize = CHUNK + LINE;
 
 /// Bytes of memory that a [`PieceHasher`] keeps.
 pub const BUFFER: usize = lanes::WIDTH * STRIDE + LINE;
 
-/// Reads the bytes from an offset in the torrent on, all of them or not at all.
+/// Reads the bytes at an offset in the torrent, all of them or fails.
 pub type Read<'a> = dyn Fn(u64, &mut [u8]) -> io::Result<()> + Sync + 'a;
 
-/// What became of a piece: its SHA-1, or why it could not be read.
+/// A piece and its SHA-1, or why it could not be read.
 pub type Hashed = (u32, io::Result<[u8; 20]>);
 
-/// One thread's worth of hashing; its buffer is allocated once.
+/// The state of one hashing thread; its buffer is allocated once.
 pub struct PieceHasher {
     buffer: Vec<u8>,
 }
@@ -44,15 +45,15 @@ impl Default for PieceHasher {
 }
 
 impl PieceHasher {
-    /// Allocates the buffer.
+    /// Creates a hasher and allocates its buffer.
     pub fn new() -> PieceHasher {
         PieceHasher { buffer: vec![0; BUFFER] }
     }
 
-    /// Hashes `pieces` and puts what came of each into `out`, which is not cleared first. Fastest with
-    /// [`lanes::WIDTH`] pieces or a multiple of it; a piece that cannot be read concerns only itself.
+    /// Hashes `pieces` and appends the results to `out`. Fastest with [`lanes::WIDTH`] pieces or a multiple of it;
+    /// an unreadable piece does not affect the others.
     pub fn hash(&mut self, geometry: &Geometry, pieces: &[u32], read: &Read, out: &mut Vec<Hashed>) {
-        // Lanes advance together, so the short last piece goes alone.
+        // Lanes advance together, so a short last piece goes alone.
         let alike = pieces.chunk_by(|a, b| geometry.piece_size(*a) == geometry.piece_size(*b));
         for group in alike.flat_map(|pieces| pieces.chunks(lanes::WIDTH)) {
             self.group(geometry, group, read, out);
@@ -83,7 +84,7 @@ impl PieceHasher {
             if failed[..pieces.len()].iter().all(Option::is_some) {
                 break;
             }
-            // A lane that failed goes on with what its buffer holds; nobody looks at its digest.
+            // A lane whose read failed hashes stale bytes; its digest is ignored.
             let chunks: [&[u8]; lanes::WIDTH] = std::array::from_fn(|lane| &buffer[lane * STRIDE..][..length]);
             if at + length < size {
                 lanes.update(&chunks[..pieces.len()]);
@@ -97,11 +98,11 @@ impl PieceHasher {
     }
 }
 
-/// Hashes pieces on `threads` threads, the caller's among them, and tells `done` of each as it is ready, in
+/// Hashes pieces on `threads` threads, including the caller's, and passes each result to `done` as it is ready, in
 /// no particular order and from any thread.
 ///
-/// The threads take the next pieces from `pieces` in its order whenever they are free, so an iterator that
-/// ends early stops the whole, and one that looks at what it yields knows what will be read next.
+/// Free threads take the next pieces from `pieces` in its order, so an iterator that ends early stops everything,
+/// and one that watches the items it yields knows which will be read next.
 pub fn hash_pieces(
     geometry: &Geometry,
     pieces: &mut (dyn Iterator<Item = u32> + Send),
@@ -134,7 +135,7 @@ pub fn hash_pieces(
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // Without a further thread the others do its work.
+            // If no thread can be started, the others do its work.
             let spawned =
                 std::thread::Builder::new().name("hash".into()).stack_size(256 << 10).spawn_scoped(scope, work);
             if spawned.is_err() {

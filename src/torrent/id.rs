@@ -1,4 +1,4 @@
-//! The two 20-byte names of the protocol (BEP 3), as types that cannot be taken for each other.
+//! The two 20-byte identifiers of the protocol (BEP 3), as types that cannot be confused.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -6,15 +6,15 @@ use std::str::FromStr;
 
 use super::Error;
 
-/// SHA-1 over the info dictionary's bytes as found: the name of a torrent.
+/// The info-hash: SHA-1 over the info dictionary's bytes as found, the identifier of a torrent.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct InfoHash(pub [u8; 20]);
 
-/// The name a peer chose for itself; any 20 bytes.
+/// The identifier that a peer chose for itself; any 20 bytes.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord)]
 pub struct PeerId(pub [u8; 20]);
 
-/// The bytes as numbers.
+/// The bytes as two numbers.
 fn numbers(bytes: &[u8; 20]) -> (u128, u32) {
     let (&[a, b, c, d], front) = bytes.split_last_chunk().map_or((&[0; 4], &[][..]), |(front, last)| (last, front));
     let front = front.try_into().map_or(0, u128::from_ne_bytes);
@@ -40,7 +40,7 @@ macro_rules! hex_text {
             }
         }
 
-        // Compared and hashed as numbers: what is derived for arrays calls memcmp, which musl has a slow one of.
+        // Compared and hashed as numbers: the derived code for arrays calls memcmp, which is slow in musl.
         impl PartialEq for $name {
             fn eq(&self, other: &$name) -> bool {
                 numbers(&self.0) == numbers(&other.0)

@@ -1,10 +1,10 @@
 //! The metainfo file, `.torrent` (BEP 3; 12 tiers of trackers, 19 web seeds, 27 private, 47 pad files).
 //!
-//! What is read here can be trusted by every other room: the piece count agrees with the lengths, lengths
-//! do not overflow, and no path leaves its directory, names the same file twice or goes through a file.
-//! Unknown keys are ignored. A torrent without any data is refused: an image of 0 bytes is a mistake that
-//! should show at once, and nothing else needs to think of a torrent without pieces. Symbolic links
-//! (attribute `l` of BEP 47) are never made: such an entry is the empty file it says it is.
+//! Every other room can rely on what is parsed here: the piece count agrees with the lengths, lengths do not
+//! overflow, and no path leaves its directory, names the same file twice or goes through a file. Unknown keys are
+//! ignored. A torrent without any data is refused: an image of 0 bytes is a mistake that should show at once, and no
+//! other code needs to consider a torrent without pieces. Symbolic links (attribute `l` of BEP 47) are never made:
+//! such an entry is read as the empty file it claims to be.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -28,43 +28,43 @@ pub const MAX_PIECE_LENGTH: u32 = 256 << 20;
 /// One file of a torrent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEntry {
-    /// Relative and safe to join to a directory. In a torrent of several files it is below the torrent's
-    /// own name; the only file of a single-file torrent is called by that name.
+    /// Path of the file, relative and safe to join to a directory. In a torrent of several files it is below the
+    /// torrent's own name; a single-file torrent's only path is that name.
     pub path: PathBuf,
     /// Length in bytes.
     pub length: u64,
-    /// Zeroes that only fill up a piece, never to be written (BEP 47).
+    /// Whether it is zeros that only fill up a piece, never to be written (BEP 47).
     pub pad: bool,
 }
 
-/// A torrent's description, checked.
+/// A torrent's description, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metainfo {
     /// SHA-1 over the info dictionary as found.
     pub info_hash: InfoHash,
-    /// The suggested name of the file or directory, safe as a name; bytes that are not UTF-8 are U+FFFD.
+    /// The suggested name of the file or directory, safe as a file name; bytes that are not UTF-8 become U+FFFD.
     pub name: String,
     /// Lengths of the data and of the pieces.
     pub geometry: Geometry,
     /// The files in the order of their data.
     pub files: Vec<FileEntry>,
-    /// Whether the files are inside a directory called `name`, be it only one.
+    /// Whether the files are inside a directory called `name`, even if there is only one.
     pub multi_file: bool,
     /// Tiers of tracker URLs (BEP 12); a lone `announce` is one tier of one.
     pub announce: Vec<Vec<String>>,
     /// Web seed URLs (BEP 19).
     pub web_seeds: Vec<String>,
-    /// Peers may come from the tracker only (BEP 27).
+    /// Whether peers may come from the tracker only (BEP 27).
     pub private: bool,
     /// Free text; OpenGnsys keeps the image's MD5 here.
     pub comment: Option<String>,
     /// The program that made it.
     pub created_by: Option<String>,
-    /// When it was made, in seconds since 1970.
+    /// Creation time, seconds since 1970.
     pub creation_date: Option<i64>,
     /// The info dictionary as found.
     info: Vec<u8>,
-    /// Where in `info` the piece hashes are.
+    /// Span of the piece hashes in `info`.
     hashes: Range<usize>,
 }
 
@@ -103,7 +103,7 @@ impl Metainfo {
     /// Reads a metainfo file.
     ///
     /// # Errors
-    /// The file's name and what is wrong: reading it, or what it says.
+    /// The file's name, and the error of reading it or the fault in its contents.
     pub fn read(path: &Path) -> Result<Metainfo, Error> {
         let io = |error| Error::Io { doing: "read", path: path.to_owned(), error };
         let mut bytes = Vec::new();
@@ -111,7 +111,7 @@ impl Metainfo {
         Metainfo::parse(&bytes).map_err(|error| Error::File { path: path.to_owned(), error: Box::new(error) })
     }
 
-    /// The SHA-1 that `piece` must have; all zeroes for a piece that does not exist.
+    /// The SHA-1 that `piece` must have; all zeros for a piece that does not exist.
     pub fn piece_hash(&self, piece: u32) -> [u8; 20] {
         self.info[self.hashes.clone()].as_chunks().0.get(piece as usize).copied().unwrap_or_default()
     }
@@ -134,14 +134,14 @@ impl Metainfo {
                 let length = size("info.length", &length)?;
                 (vec![FileEntry { path, length, pad: is_pad(info) }], false)
             }
-            (Some(list), Some(_)) => return Err(wrong("info.files", &list, "is there beside info.length")),
+            (Some(list), Some(_)) => return Err(wrong("info.files", &list, "is present together with info.length")),
             (None, None) => return Err(Error::Missing { key: "info.length" }),
         };
         let length = files
             .iter()
             .try_fold(0u64, |sum, file| sum.checked_add(file.length))
             .filter(|sum| i64::try_from(*sum).is_ok())
-            .ok_or_else(|| wrong("info.files", info, "has lengths whose sum is beyond 64 bits"))?;
+            .ok_or_else(|| wrong("info.files", info, "has lengths whose sum exceeds 64 bits"))?;
         if length == 0 {
             return Err(wrong("info", info, "describes no data: 0 bytes"));
         }
@@ -162,6 +162,19 @@ impl Metainfo {
             info: info.raw().to_vec(),
             hashes,
         })
+    }
+
+    /// Returns for each file the pieces that it has bytes in.
+    pub fn spans(&self) -> Vec<Range<u32>> {
+        let piece_length = u64::from(self.geometry.piece_length());
+        let mut start = 0;
+        let span = |length: u64| {
+            let first = start / piece_length;
+            start += length;
+            let end = if length == 0 { first } else { start.div_ceil(piece_length) };
+            first as u32..end as u32
+        };
+        self.files.iter().map(|file| file.length).map(span).collect()
     }
 }
 
@@ -196,7 +209,7 @@ fn hashes(info: &Value, pieces: u64) -> Result<Range<usize>, Error> {
         return Err(wrong(
             "info.pieces",
             &value,
-            format!("has {} hashes, the lengths make {pieces} pieces", bytes.len() / 20),
+            format!("has {} hashes, but the lengths make {pieces} pieces", bytes.len() / 20),
         ));
     }
     let end = value.at() - info.at() + value.raw().len();
@@ -208,7 +221,7 @@ fn size(key: &'static str, value: &Value) -> Result<u64, Error> {
     u64::try_from(length).map_err(|_| wrong(key, value, format!("is {length}, below 0")))
 }
 
-/// A name that is one component of a path and nothing else.
+/// Validates a name that must be exactly one component of a path.
 fn component<'a>(key: &'static str, value: &Value<'a>) -> Result<&'a [u8], Error> {
     let bytes = value.bytes().ok_or_else(|| wrong(key, value, "is not a string"))?;
     if matches!(bytes, b"" | b"." | b"..") || bytes.iter().any(|byte| matches!(byte, b'/' | 0)) {
@@ -230,7 +243,7 @@ fn is_pad(entry: &Value) -> bool {
 fn files(list: &Value) -> Result<Vec<FileEntry>, Error> {
     let entries = list.list().ok_or_else(|| wrong("info.files", list, "is not a list"))?;
     let files: Vec<FileEntry> = entries.map(|entry| file(&entry)).collect::<Result<_, Error>>()?;
-    // Sorted by component, a path stands right before the paths that go through it. Pad files share names.
+    // Sorted by component, a path stands right before the paths below it. Pad files may share names.
     let mut paths: Vec<&Path> = files.iter().filter(|file| !file.pad).map(|file| file.path.as_path()).collect();
     sort(&mut paths);
     match paths.windows(2).find(|pair| pair[1].starts_with(pair[0])) {
@@ -257,7 +270,8 @@ fn file(entry: &Value) -> Result<FileEntry, Error> {
     Ok(FileEntry { path: joined, length: size("info.files.length", &length)?, pad: is_pad(entry) })
 }
 
-/// Trackers, BEP 12's list before BEP 3's single one. What is no text is left out: other trackers may do.
+/// Tiers of trackers: BEP 12's list, else BEP 3's single one. Values that are not text are skipped: other trackers
+/// may work.
 fn tiers(top: &Value) -> Vec<Vec<String>> {
     let list = top.get(b"announce-list").and_then(|list| list.list()).into_iter().flatten();
     let mut tiers: Vec<Vec<String>> = list.map(|tier| urls(&tier)).filter(|tier| !tier.is_empty()).collect();

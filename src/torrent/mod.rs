@@ -1,8 +1,8 @@
-//! What a torrent is: bencode, metainfo, piece geometry, bitfield, piece hashing.
+//! Torrents: bencode, metainfo, piece geometry, bitfield, piece hashing.
 //!
-//! Values and their checks; nothing here opens a socket. BEP 3 (the protocol), 12 (tiers of trackers),
-//! 19 (web seeds), 23 (compact peers), 27 (private), 47 (pad files). Version 2 torrents (BEP 52) are read by their version 1
-//! half when they have one, and refused otherwise.
+//! Values and their validation; no sockets. BEP 3 (the protocol), 12 (tiers of trackers), 19 (web seeds), 23
+//! (compact peers), 27 (private), 47 (pad files). Version 2 torrents (BEP 52) are read by their version 1 half if
+//! they have one, and refused otherwise.
 
 pub mod bencode;
 mod bitfield;

@@ -1,4 +1,4 @@
-//! btlaunchmany as servers start it: what it seeds, what it stops seeding, what it makes and remembers.
+//! btlaunchmany as servers start it: what it seeds, stops seeding, makes and remembers.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -31,7 +31,7 @@ fn start(lab: &Lab, args: &[&str]) -> Server {
     Server { program: lab.start("btlaunchmany", &mut command), at }
 }
 
-/// Makes an image of a MiB or more and its torrent, in place of those of this name.
+/// Makes an image of a MiB or more and its torrent, replacing those of this name.
 fn put(lab: &Lab, name: &str, mib: usize, seed: u64) -> (PathBuf, Metainfo) {
     let image = lab.make_dir("images").join(name);
     fs::create_dir_all(image.parent().expect("a parent")).expect("make its directory");
@@ -53,11 +53,11 @@ fn describe(image: &Path) -> Metainfo {
 struct Peer(TcpStream);
 
 impl Peer {
-    /// Connects and waits to be served; none when nobody wants to.
+    /// Connects and waits to be unchoked; `None` if nobody unchokes it.
     fn connect(at: SocketAddrV4, metainfo: &Metainfo) -> Option<Peer> {
         let mut stream = TcpStream::connect(at).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
-        // Each a stranger: the end of the last connection may not have been noticed yet.
+        // Each is a stranger: the end of the last connection may not have been noticed yet.
         let id = format!("-XX0000-{:012}", stream.local_addr().ok()?.port());
         let hello = [b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0", &metainfo.info_hash.0[..], id.as_bytes()];
         stream.write_all(&hello.concat()).ok()?;
@@ -76,7 +76,7 @@ impl Peer {
         Some(message)
     }
 
-    /// Fetches a piece; none when cut off.
+    /// Fetches a piece; `None` when cut off.
     fn piece(&mut self, metainfo: &Metainfo, piece: u32) -> Option<Vec<u8>> {
         let size = metainfo.geometry.piece_size(piece) as usize;
         let mut data = vec![0; size];
@@ -97,7 +97,7 @@ impl Peer {
         Some(data)
     }
 
-    /// Takes pieces, checking each, until cut off or until `enough`; how many it got.
+    /// Takes pieces, checking each, until cut off or until `enough`; returns their number.
     fn take(&mut self, metainfo: &Metainfo, enough: u32) -> u32 {
         let pieces = metainfo.geometry.pieces();
         for count in 0..enough {
@@ -199,7 +199,7 @@ fn a_torrent_with_many_leechers_does_not_starve_one_with_a_single_leecher() {
     for (options, leechers, pieces) in [
         // 2 MiB/s: in 3 s 6 MiB, of which half are the single leecher's.
         (&["--max_upload_rate", "2048"][..], 16, 10..14),
-        // Slots are a torrent's own: whoever waits for one waits for its own torrent's.
+        // Slots belong to a torrent: a peer that waits for one waits for its own torrent's.
         (&["--max_upload_rate", "2048", "--max_uploads", "2"], 16, 10..14),
     ] {
         let server = start(&lab, options);
@@ -254,7 +254,7 @@ fn what_was_verified_is_remembered_over_restarts() {
     let mut server = start(&lab, &args);
     server.program.wait_for_line("added", 20);
     assert!(server.program.interrupt().success());
-    // Wrong bytes under the old stamp: only one who remembers believes them.
+    // Wrong bytes under the old stamp: only a seeder that remembers believes them.
     let changed = fs::metadata(&image).and_then(|metadata| metadata.modified()).expect("its time");
     let file = File::options().write(true).open(&image).expect("open");
     file.write_all_at(&[0; PIECE], 0).and_then(|()| file.set_modified(changed)).expect("forge");
@@ -296,7 +296,7 @@ fn images_get_their_torrents_and_checksums_and_new_ones_when_they_change() {
         assert!(!images.join(format!("{name}.lock")).exists());
     }
     assert!(metainfo("ou/deep/c.img").is_err() && metainfo("d.iso").is_err());
-    // Another content of the same size.
+    // Other content of the same size.
     let old = metainfo("a.dsk").expect("a torrent").info_hash;
     write_payload(&images.join("a.dsk"), 1, 4);
     eventually("the torrent is made anew", 20, || {

@@ -50,7 +50,7 @@ fn start(lab: &Lab, args: &[&str]) -> Tracker {
     Tracker { program, at }
 }
 
-/// Announces peer `n`, who lacks something, to the tracker at `at`; gives how many peers it is told of.
+/// Announces peer `n`, which lacks something, to the tracker at `at`; returns the number of peers in the answer.
 pub fn announce(at: SocketAddrV4, info_hash: InfoHash, n: u8) -> Result<usize, Error> {
     let request = AnnounceRequest {
         info_hash,

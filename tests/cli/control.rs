@@ -1,4 +1,5 @@
-//! `ctorrent -S`: what it tells a CTorrent Control Server, what it does for one, and what no such server can do to it.
+//! `ctorrent -S`: what it reports to a CTorrent Control Server, what it does for one, and what no such server can do
+//! to it.
 
 use std::fs;
 use std::io::Write;
@@ -24,7 +25,7 @@ fn numbers(line: &str) -> Vec<u64> {
     words.map(|word| word.parse().expect("a number")).collect()
 }
 
-/// The numbers of its next status.
+/// The numbers of the client's next status.
 fn status(client: &mut Client) -> Vec<u64> {
     numbers(&client.ask("SENDSTATUS", "CTSTATUS", "CTSTATUS")[0])
 }
@@ -153,7 +154,7 @@ fn a_server_has_the_tracker_asked_and_the_seeding_ended_and_sends_a_client_to_an
     assert_eq!(events("event=stopped"), 1);
 }
 
-/// Does harm to a client for as long as it takes; gives how often it connected.
+/// Harms a client for as long as it takes; returns how often the client connected.
 type Harm = fn(&Server, Instant) -> usize;
 
 const HARMS: [(&str, Harm); 4] = [
@@ -187,7 +188,7 @@ const HARMS: [(&str, Harm); 4] = [
 
 fn flood(client: &mut Client, bytes: &[u8], until: Instant) {
     while Instant::now() < until {
-        // One that takes no more for half a second is not asked to end the test either.
+        // A client that takes no more for half a second is not asked to end the test either.
         if client.stream.get_mut().write_all(bytes).is_err() {
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -198,7 +199,7 @@ fn flood(client: &mut Client, bytes: &[u8], until: Instant) {
 fn no_server_harms_a_download_and_each_is_told_of_once() {
     let scene = Scene::new(33);
     let seeder = scene.seeder();
-    // Long enough for the harm to be done while it goes on.
+    // Long enough for the harm to be done meanwhile.
     let until = Instant::now() + Duration::from_secs(3);
     std::thread::scope(|threads| {
         for (host, (what, harm)) in (3..).zip(HARMS) {
@@ -234,7 +235,7 @@ fn a_server_that_is_not_there_delays_nothing_and_is_found_when_it_comes() {
     let server = Server::on(at.parse().expect("an address"));
     let mut client = server.accept(PATIENCE);
     client.wait_for("its status", |line| line.starts_with("CTSTATUS "));
-    // A name that nobody has is no reason to wait either.
+    // A name without an address is no reason to wait either.
     let mut other =
         scene.start_with(4, &scene.lab.path("other.img"), applet("ctorrent"), &["-e", "0", "-S", "no.such.invalid:1"]);
     assert!(other.program.wait(PATIENCE).success());
@@ -252,7 +253,7 @@ fn a_password_is_told_to_the_server_alone_and_the_terminal_is_what_it_was() {
     let place = scene.place(scene.address(3)).join(" ");
     let client = format!("{} ctorrent {place} -S {}:", binary().display(), server.at);
     let client = format!("{client} {} -s {}", scene.torrent.display(), scene.whole.display());
-    // Typed; then each signal, and the keys that would end it, while it asks.
+    // Typed at the prompt; then each signal, and the keys that would end it, during the prompt.
     let signals = ["INT", "TERM", "HUP"].map(|signal| (format!("sleep 0.5; kill -{signal} $(cat pid)"), "sleep 1"));
     let keys = [("true".to_owned(), "sleep 0.5; printf 'a\\034\\032b\\003'; sleep 0.5")];
     let typed = [("true".to_owned(), "sleep 0.5; printf 'open sesame\\n'; sleep 0.5")];
@@ -278,7 +279,7 @@ fn a_password_is_told_to_the_server_alone_and_the_terminal_is_what_it_was() {
         assert_eq!(read("after"), read("before"), "{at}: {said}");
         assert!(said.contains("Enter CTCS password: ") && !said.contains("sesame"), "{at}: {said}");
     }
-    // In the background it is told by a pipe.
+    // In the background it reads the password from a pipe.
     let mut command = Command::new("sh");
     command.args(["-c", &format!("echo hush | {client} -d")]);
     run(&mut command);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::scene::PATIENCE;
 use crate::support::{Lab, Program, applet, assert_same_file, eventually, run, write_payload};
 
-/// The files, by their numbers, and their sizes; of pieces of 64 KiB.
+/// The files in the order of their numbers, and their sizes; the pieces have 64 KiB.
 const FILES: [(&str, u64); 6] =
     [("a", 1_000_000), ("b", 300_000), ("c", 900_000), ("d/e", 0), ("d/f", 700_000), ("g", 1_500_000)];
 const PIECES: u32 = 4_400_000u32.div_ceil(65536);
@@ -47,7 +47,7 @@ impl Scene {
         Scene { lab, whole, torrent, tracker, info_hash: metainfo.info_hash.0, _bttrack: bttrack }
     }
 
-    /// A `ctorrent` on host `n` with what is below `dir`, and further `options`.
+    /// Starts a `ctorrent` on host `n` with the data below `dir`, and further `options`.
     fn start(&self, n: u8, dir: &Path, options: &[&str]) -> Program {
         let mut command = applet("ctorrent");
         let (ip, port) = (self.lab.host(n).to_string(), self.lab.free_port(n).to_string());
@@ -65,7 +65,8 @@ impl Scene {
         seeder
     }
 
-    /// These files, by number, are below `dir` as they should be; of the others none is, but `touched`.
+    /// Asserts that the `chosen` files, by number, are whole below `dir`, and that of the others only `touched`
+    /// exist.
     fn assert_files(&self, dir: &Path, chosen: &[usize], touched: &[usize]) {
         for (number, (name, _)) in (1..).zip(FILES) {
             if chosen.contains(&number) {
@@ -76,7 +77,7 @@ impl Scene {
         }
     }
 
-    /// What the tracker says of the torrent: a number that its scrape names.
+    /// A number from the tracker's scrape of the torrent.
     fn scrape(&self, key: &str) -> u32 {
         let mut stream = TcpStream::connect(self.tracker).expect("connect to the tracker");
         let hash: String = self.info_hash.iter().map(|byte| format!("%{byte:02x}")).collect();
@@ -89,7 +90,7 @@ impl Scene {
     }
 }
 
-/// The lines that tell of groups and of the end, without what stands between.
+/// The lines about groups and the end, without those between.
 fn told(said: &str) -> Vec<&str> {
     let beginnings = ["Found journal", "Downloading", "Pieces:", "End of", "Download complete"];
     said.lines().filter(|line| beginnings.iter().any(|beginning| line.starts_with(beginning))).collect()
@@ -125,12 +126,12 @@ fn groups_come_one_after_the_other_and_another_run_may_choose_otherwise() {
     assert_eq!(scene.scrape("downloaded"), 0, "it has not got everything");
     assert!(some.interrupt().success() && scene.bitfield(3).exists());
 
-    // The seeder gives what it gave once, though nobody else has it and there is more that nobody has.
+    // The seeder gives again what it gave before, although nobody else has it and there are pieces that nobody has.
     let late = scene.lab.path("late");
     assert!(scene.start(4, &late, &["-n", "1", "--leave", "0"]).wait(PATIENCE).success());
     scene.assert_files(&late, &[1], &[2]);
 
-    // Nothing that is here is fetched or hashed again, whatever is chosen.
+    // Pieces that are here are neither fetched nor hashed again, whatever is chosen.
     let mut again = scene.start(3, &dir, &["-n", "1,5", "-e", "1"]);
     again.wait_for_line("Seed for others", PATIENCE);
     let known = format!("Found journal; 28 of {PIECES} pieces are vouched for, 0 to be hashed.");
@@ -166,23 +167,23 @@ fn who_has_all_that_it_wants_gives_it_to_others_and_leaves_when_nobody_needs_it(
     let mut some = scene.start(3, &first, &["-a", "-n", "2,6", "--leave", "unneeded=2"]);
     some.wait_for_line("Download complete.", PATIENCE);
     drop(seeder);
-    // `a` and `c` have a part of a piece, and the room for that; nothing touches the others.
+    // `a` and `c` have a part of a piece, and the room for that; the other files are untouched.
     scene.assert_files(&first, &[2, 6], &[1, 3, 5]);
     let room = |name: &str| fs::metadata(first.join(name)).expect("a file").blocks() * 512;
     assert!(room("a") < 200_000 && room("d/f") < 200_000 && room("g") >= 1_500_000);
 
-    // What is there already is found, chosen or not.
+    // Existing data is found, chosen or not.
     fs::create_dir(&second).expect("make a directory");
     fs::copy(scene.whole.join("b"), second.join("b")).expect("copy a file");
     let mut others = scene.start(4, &second, &["-n", "6", "--leave", "0"]);
     assert!(others.wait(PATIENCE).success());
     scene.assert_files(&second, &[2, 6], &[5]);
-    // Two that the tracker says lack something do not wait for one another.
+    // Two peers that lack something, according to the tracker, do not wait for one another.
     let mut twin = scene.start(5, &scene.lab.path("twin"), &["-n", "6,2", "--leave", "unneeded=2"]);
     assert!(twin.wait(PATIENCE).success() && some.wait(PATIENCE).success());
     assert!(twin.said().contains("Download complete."), "{}", twin.said());
 
-    // What was not chosen and is not there is not claimed, and what is there is found.
+    // Files that were not chosen and do not exist are not claimed, and existing ones are found.
     let checked = applet("ctorrent")
         .arg("-c")
         .arg("-b")

@@ -10,7 +10,7 @@ fn ctorrent(lab: &Lab, args: &str) -> Output {
     applet("ctorrent").args(args.split(' ')).current_dir(lab.path("")).output().expect("run ctorrent")
 }
 
-/// What it says on standard output and standard error, and its exit code.
+/// Its standard output, its standard error and its exit code.
 fn said(lab: &Lab, args: &str) -> (String, String, i32) {
     let output = ctorrent(lab, args);
     (text(&output.stdout), text(&output.stderr), output.status.code().expect("an exit code"))
@@ -111,4 +111,24 @@ fn help_is_a_failure_as_the_namesake_has_it_unless_it_is_asked_for_in_words() {
         );
     }
     assert!(text(&run(applet("ctorrent").args(["-t", "--help"])).stdout).contains("--next-tracker"));
+}
+
+#[test]
+fn a_torrents_name_is_never_run_by_the_command_at_the_end() {
+    let lab = Lab::new();
+    let name = "x$(touch ran); touch ran #.img";
+    fs::write(lab.path(name), "data").expect("write the data");
+    let make = ["-t", name, "-u", "http://10.0.0.1:6969/announce", "-s", "x.torrent"];
+    run(applet("ctorrent").args(make).current_dir(lab.path("")));
+    let check = |hook: &str| {
+        let mut command = applet("ctorrent");
+        command.args(["-c", "-X", hook, "x.torrent"]).current_dir(lab.path("")).output().expect("run ctorrent")
+    };
+    let done = check("printf '%s|%s' \"&d\" &t > seen");
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert_eq!(fs::read_to_string(lab.path("seen")).expect("the hook ran"), format!("{name}|x.torrent"));
+    let refused = check("sh -c 'echo &d'");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("&d stands in single quotes"), "{}", text(&refused.stderr));
+    assert!(!lab.path("ran").exists());
 }

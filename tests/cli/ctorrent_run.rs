@@ -1,5 +1,5 @@
-//! `ctorrent` downloading and seeding as labs' scripts have it: how it ends, what it leaves, how it goes on after it
-//! was killed, and that the terminal is what it was.
+//! `ctorrent` downloading and seeding as labs' scripts have it: how it ends, what it leaves, how it resumes after it
+//! was killed, and that the terminal is restored.
 //!
 //! Needs root for loop devices and mounts.
 
@@ -25,7 +25,8 @@ fn found_journal(said: &str) -> (u32, u32) {
     (numbers[0], numbers[2])
 }
 
-/// A shell that runs `script` with `ctorrent` in its PATH, in a process namespace of its own: `pidof` sees nobody else's.
+/// A shell that runs `script` with `ctorrent` in its PATH, in a process namespace of its own, so that `pidof` sees
+/// only its own.
 fn shell(lab: &Lab, script: &str) -> Command {
     let bin = lab.make_dir("bin");
     if !bin.join("ctorrent").exists() {
@@ -47,7 +48,7 @@ fn a_labs_script_fetches_an_image_and_its_hook_ends_the_seeding_also_when_nothin
     let _seeder = scene.seeder();
     let (place, at) = (scene.place(scene.address(3)).join(" "), scene.lab.make_dir("cache"));
     fs::copy(&scene.torrent, at.join("x.img.torrent")).expect("copy the torrent");
-    // As OpenGnsys' ogTorrentStart and updateCache have it.
+    // As in OpenGnsys' ogTorrentStart and updateCache.
     let script = format!(
         "cd {}; OGIMG=x.img; touch $OGIMG.torrent.bf
          ctorrent -f -c -X \"sleep 1; kill -2 \\$(pidof ctorrent)\" -C 100 $OGIMG.torrent -s $OGIMG {place} > log 2>&1
@@ -100,7 +101,7 @@ fn what_a_journal_vouches_for_is_not_hashed_again_after_kill_9_and_nothing_after
     assert!(again.program.wait(PATIENCE).success());
     assert_eq!(found_journal(&again.program.said()), (PIECES, 0));
 
-    // Somebody writes to the data: nothing that was known of it counts.
+    // Another process writes to the data: nothing known of it counts any more.
     let mut data = File::options().write(true).open(&file).expect("open the data");
     data.write_all(&[0; 100]).expect("damage it");
     let mut damaged = fetch(&["-e", "1"]);
@@ -166,7 +167,7 @@ fn progress_for_machines_is_one_json_object_a_line() {
     assert!(texts.contains("Download complete.\n"), "{texts}");
 }
 
-/// A tracker that knows nobody and remembers what it was asked.
+/// A tracker that knows no peers and records its requests.
 pub fn listening_tracker(at: SocketAddrV4) -> Arc<Mutex<String>> {
     let listener = TcpListener::bind(at).expect("listen");
     let heard = Arc::new(Mutex::new(String::new()));
@@ -200,7 +201,7 @@ fn each_signal_that_ends_in_order_tells_the_tracker() {
         assert!(peer.program.wait(PATIENCE).success(), "{signal:?}");
         assert_eq!(event("stopped"), 1, "{signal:?}");
     }
-    // Whoever says nohup means it.
+    // With nohup it survives SIGHUP.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(binary()).arg("ctorrent");
     let mut peer = scene.start_with(4, &scene.whole, command, &["-e", "1"]);
@@ -285,7 +286,7 @@ fn after_a_power_cut_the_journal_vouches_only_for_what_reached_the_medium() {
     let (disk, mounted) = (scene.lab.path("disk"), scene.lab.make_dir("mounted"));
     File::create(&disk).and_then(|disk| disk.set_len(40 << 20)).expect("make a disk");
     run(Command::new("mkfs.ext4").arg("-q").arg(&disk));
-    // What the file system writes by itself must not come between: it has time enough.
+    // The file system's own writes must not come between: it has time enough.
     let mount = |device: &Loop| run(Command::new("mount").args(["-o", "commit=300", &device.0]).arg(&mounted));
     let fetch = |options: &[&str]| scene.start_with(3, &mounted.join("x.img"), applet("ctorrent"), options);
     let device = Loop::over(&disk);
@@ -295,7 +296,7 @@ fn after_a_power_cut_the_journal_vouches_only_for_what_reached_the_medium() {
     eventually("the journal has a record", PATIENCE, || fs::metadata(&journal).is_ok_and(|file| file.len() >= 56));
     cut.program.signal(Signal::STOP);
     std::thread::sleep(Duration::from_millis(100));
-    // What is below the file system now is what a disk would have kept.
+    // The data below the file system at this moment is what a disk would have kept.
     let kept = scene.lab.path("kept");
     fs::copy(&disk, &kept).expect("copy the disk");
     cut.program.signal(Signal::KILL);

@@ -1,29 +1,30 @@
-//! What `ctorrent` says to each option, right or wrong, and its exit code, as a table. Most of it is what Enhanced
-//! CTorrent dnh3.3.2 says: `CTORRENT=/usr/bin/ctorrent cargo test --test cli ctorrent_words` runs the table against that.
+//! The output of `ctorrent` for each option, right or wrong, and its exit code, as a table. Most of it is that of
+//! Enhanced CTorrent dnh3.3.2: `CTORRENT=/usr/bin/ctorrent cargo test --test cli ctorrent_words` runs the table
+//! against it.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::support::{Lab, applet, run, text, write_payload};
 
-/// Whose words a case has.
+/// The program whose output a case has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Words {
     /// The namesake's.
     Theirs,
-    /// Ours: an option that it has not, or an error that it passes over.
+    /// Ours: an option that the namesake lacks, or an error that it ignores.
     Ours,
 }
 use Words::{Ours, Theirs};
 
-/// The list of files as it is shown before anything is done.
+/// The list of files as it is shown first of all.
 const META: &str = "FILES INFO\n<1> x.img [3000000]\nTotal: 2 MB\n";
 const TRUSTED: &str = "Skipping hash checks and forcing seed mode.\n\
                        -----> STOP NOW if you have not downloaded the whole torrent! <-----\n";
 const FAILED: &str = "error, initial meta info failed.\n";
 
-/// Whose words, the arguments (`+`: a space inside of one), the exit code, what standard output and standard error
-/// must hold.
+/// The program, the arguments (`+`: a space inside of one), the exit code, and the strings that standard output and
+/// standard error must contain.
 type Case = (Words, &'static str, i32, &'static [&'static str], &'static [&'static str]);
 
 const CASES: &[Case] = &[
@@ -100,7 +101,7 @@ const CASES: &[Case] = &[
         &[],
     ),
     (Theirs, "-c x.torrent -s new.img", 0, &["Already/Total: 0/12 (0%)\n"], &[]),
-    // Seeding at once. What is trusted is not checked.
+    // Seeding at once. Trusted data is not checked.
     (
         Theirs,
         "-e 0 x.torrent",

@@ -1,4 +1,4 @@
-//! The demo, small: it shows what it promises, and an end at any moment leaves nothing behind.
+//! The demo, small: it keeps its promises, and interrupting it at any moment leaves nothing behind.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::support::{Lab, Program, binary, eventually, tools};
 
-/// Bytes of files that take the way; a tenth of what `make demo` takes.
+/// Bytes of the files that take part; a tenth of those of `make demo`.
 const CONTENT: &str = "30000000";
 
-/// Starts the demo in a lab, as the leader of a process group as a shell would; gives where it works as well.
+/// Starts the demo in a lab, as the leader of a process group as a shell would; also returns its working directory.
 fn start(lab: &Lab, name: &str) -> (Program, PathBuf) {
     let work = lab.make_dir(&format!("{name}.work"));
     let mut demo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/demo"));
@@ -22,7 +22,7 @@ fn start(lab: &Lab, name: &str) -> (Program, PathBuf) {
     (lab.start(name, &mut demo), work)
 }
 
-/// Processes that were started to work in `work`: all that inherited the demo's TMPDIR.
+/// Processes that work in `work`: all that inherited the demo's TMPDIR.
 fn processes_in(work: &Path) -> HashSet<String> {
     let mark = format!("TMPDIR={}", work.display());
     let inherited = |pid: &String| {
@@ -68,7 +68,7 @@ fn ctrl_c_at_any_moment_leaves_no_process_and_no_file() {
     if !tools(&["mkfs.ext4", "debugfs"]) {
         return;
     }
-    // What the demo has said last, and how many milliseconds later it is interrupted.
+    // The demo's last line, and how many milliseconds after it the demo is interrupted.
     let moments = [
         ("", 0),
         ("", 20),

@@ -1,4 +1,4 @@
-//! Peers that find one another without a tracker.
+//! Peers that find each other without a tracker.
 
 use std::path::Path;
 

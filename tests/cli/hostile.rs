@@ -1,5 +1,5 @@
-//! `ctorrent` among peers that mean harm, and on disks that fail: whatever they do, it says what happened, its
-//! memory stays bounded, and the download that goes on beside them is right to its last byte.
+//! `ctorrent` among hostile peers and on failing disks: it says what happened, its memory stays bounded, and the
+//! download that goes on meanwhile is right to its last byte.
 //!
 //! The hostile peers are bare sockets that dial from 127.0.0.1; the honest ones have addresses of their own.
 
@@ -14,7 +14,7 @@ use ogbox::torrent::BLOCK;
 use crate::scene::{PATIENCE, PIECE, PIECES, Peer, Scene};
 use crate::support::{applet, assert_same_file, binary, eventually, tool};
 
-/// Resident memory that no deed may bring a peer over, KiB.
+/// Resident memory that no peer's act may drive it over, KiB.
 const MEMORY: u64 = 32 << 10;
 
 const UNCHOKE: u8 = 1;
@@ -33,7 +33,7 @@ impl Scene {
         hostile
     }
 
-    /// The download of `leecher` from an honest seeder goes on as if nothing had been.
+    /// Asserts that the download of `leecher` from an honest seeder goes on undisturbed.
     fn assert_unharmed(&self, mut leecher: Peer, mut seeder: Peer) {
         leecher.program.wait_for_line("Download complete.", PATIENCE);
         assert_same_file(&self.whole, &leecher.file);
@@ -57,7 +57,7 @@ impl Peer {
     }
 }
 
-/// A connection of somebody who keeps to no rule.
+/// The connection of a peer that keeps to no rule.
 struct Hostile(TcpStream);
 
 impl Hostile {
@@ -68,7 +68,7 @@ impl Hostile {
         Hostile(stream)
     }
 
-    /// Sends; gives false when that is no longer possible, which is what some are waiting for.
+    /// Sends; false when that is no longer possible, which some tests wait for.
     fn put(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).is_ok()
     }
@@ -87,7 +87,7 @@ impl Hostile {
         self.put(&message(id, parts))
     }
 
-    /// The next message: its id and what follows; none when the connection is over.
+    /// Receives the next message: its id and its payload; `None` when the connection is closed.
     fn hear(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             let mut length = [0; 4];
@@ -143,7 +143,7 @@ fn who_breaks_the_protocol_is_dropped_for_a_reason_and_the_download_goes_on() {
         ("named a piece or a range that the torrent does not have", request(PIECES, 0, BLOCK)),
         ("named a piece or a range that the torrent does not have", request(0, u32::MAX, BLOCK)),
         ("asked for a longer block than is served", request(0, 0, PIECE)),
-        ("sent blocks that it was not asked for", unasked.repeat(1025)),
+        ("sent blocks that were not requested", unasked.repeat(1025)),
     ];
     for (reason, deed) in deeds {
         let before = leecher.program.said().matches(reason).count();
@@ -163,7 +163,7 @@ fn what_is_no_handshake_or_of_another_torrent_ends_a_connection_and_so_does_sile
     let mut leecher = scene.leecher();
     let silent = Hostile::connect(leecher.at);
     let quiet = silent.0.local_addr().expect("an address");
-    // One byte now and then is no better.
+    // A byte now and then does not help.
     let mut slow = Hostile::connect(leecher.at);
     let dripping = slow.0.local_addr().expect("an address");
     let drip = std::thread::spawn(move || {
@@ -198,7 +198,7 @@ fn a_flood_of_requests_is_dropped_and_costs_no_memory() {
     let mut hostile = scene.dial(&seeder);
     hostile.send(INTERESTED, &[]);
     hostile.hear_until(UNCHOKE);
-    // It asks and asks and reads nothing.
+    // It requests again and again and reads nothing.
     let accepted = (0..4000).take_while(|at| hostile.put(&request(at % PIECES, *at, 8 * BLOCK))).count();
     assert!(accepted > 512, "it is dropped after {accepted} requests, and said to take 512");
     seeder.program.wait_for_line("dropped: left too many requests unanswered", PATIENCE);
@@ -214,7 +214,7 @@ fn a_flood_of_haves_is_dropped_and_who_promises_everything_and_gives_nothing_doe
     let haves: Vec<u8> = (0..PIECES).flat_map(|piece| message(HAVE, &[&piece.to_be_bytes()])).collect();
     let accepted = (0..5_000).take_while(|_| talker.put(&haves)).count();
     assert!(accepted > 1, "each piece may be told of, and more than once");
-    leecher.program.wait_for_line(&format!("{from}: dropped: told again and again of pieces that it had"), PATIENCE);
+    leecher.program.wait_for_line(&format!("{from}: dropped: announced pieces again and again that it had"), PATIENCE);
     let mut stalled = scene.dial(&leecher);
     stalled.send(BITFIELD, &[&EVERYTHING]);
     stalled.send(UNCHOKE, &[]);
@@ -244,7 +244,7 @@ fn who_gives_data_that_fail_the_hash_is_banned() {
     scene.assert_unharmed(leecher, scene.seeder());
 }
 
-/// How many of `crowd` are still connected.
+/// Number of peers in `crowd` that are still connected.
 fn open(crowd: &mut [Hostile]) -> u32 {
     crowd.iter_mut().filter(|hostile| hostile.0.set_nonblocking(true).is_ok()).fold(0, |open, hostile| {
         let ended = match hostile.0.read(&mut [0; 4096]) {
@@ -324,7 +324,7 @@ fn a_disk_that_fills_up_ends_the_download_with_an_error() {
     }
     let scene = Scene::new(8);
     let disk = scene.lab.make_dir("disk");
-    // A mount namespace of its own, so that the disk goes with the process.
+    // A mount namespace of its own, so that the file system goes with the process.
     let mount = format!("mount -t tmpfs -o size=4m none {}", disk.display());
     let at = scene.address(3);
     let mut command = Command::new("unshare");

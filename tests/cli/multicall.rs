@@ -1,4 +1,4 @@
-//! One binary, many names: how a name picks the applet, and what is said when none fits.
+//! One binary, many names: how a name selects the applet, and the message if none fits.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,7 +14,7 @@ fn ogbox(args: &[&str]) -> Output {
     Command::new(binary()).args(args).stdin(Stdio::null()).output().expect("run ogbox")
 }
 
-/// The applets' names, as `ogbox --list` gives them.
+/// The applets' names, as `ogbox --list` prints them.
 fn names() -> Vec<String> {
     let names: Vec<String> =
         text(&run(Command::new(binary()).arg("--list")).stdout).lines().map(str::to_owned).collect();
@@ -75,7 +75,7 @@ fn a_link_of_another_name_runs_nothing() {
     assert_eq!(text(&stray.stderr), "ogbox: stray: applet not found (`ogbox` lists them)\n");
 }
 
-/// Installs into a fresh directory and gives the lab that holds it.
+/// Installs into a fresh directory and returns the lab that holds it.
 fn install(flags: &[&str]) -> Lab {
     let lab = Lab::new();
     let dir = lab.make_dir("bin");
@@ -123,7 +123,7 @@ fn install_names_the_link_it_could_not_make() {
 
 #[test]
 fn a_reader_that_went_away_is_no_error_worth_a_line() {
-    // What `ogbox | head -1` does, without the chance that head lives long enough to read it all.
+    // The same as `ogbox | head -1`, without the chance that head lives long enough to read it all.
     let (reader, writer) = std::io::pipe().expect("make a pipe");
     drop(reader);
     let mut child = Command::new(binary()).stdout(writer).stderr(Stdio::piped()).spawn().expect("run ogbox");

@@ -1,4 +1,4 @@
-//! The functions of OpenGnsys' engine as commands, in a tree of files that stands for a lab PC's (OGBOX_ROOT).
+//! The functions of OpenGnsys' engine as commands, in a tree of files that stands for that of a lab PC (OGBOX_ROOT).
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::pc::{Pc, error, refusal, sh};
 use crate::support::{run, text, tools};
 
-/// All functions: those of the applets whose names begin as theirs do.
+/// All functions: the applets with the engine's prefix.
 fn functions() -> Vec<String> {
     let list = Command::new(crate::support::binary()).arg("--list").output().expect("list the applets");
     let names: Vec<String> = text(&list.stdout).lines().filter(|n| n.starts_with("og")).map(str::to_owned).collect();
@@ -164,7 +164,7 @@ fn an_image_is_locked_until_it_is_unlocked() {
     pc.told("ogUnlockImage /opt/opengnsys/images/aula1/x.img");
     assert_eq!(locked("ogIsImageLocked REPO /aula1/x.img"), Some(1));
     pc.told("ogUnlockImage REPO /aula1/x.img");
-    // A word too many or too few is a no.
+    // A wrong number of arguments means no.
     assert_eq!([locked("ogIsImageLocked"), locked("ogIsImageLocked a b c d")], [Some(1), Some(1)]);
     assert_eq!(pc.refused("ogLockImage REPO /none/x.img").0, Some(2));
     assert_eq!(pc.refused("ogLockImage").0, Some(1));
@@ -325,7 +325,7 @@ fn the_caches_image_is_brought_anew_when_it_is_another() {
     assert_eq!(ask("UNICAST"), (Some(0), "TRUE (0), Si es necesario actualizar.".to_owned()));
     assert_eq!(fs::read_dir(pc.cached("")).expect("list the cache").count(), 0, "the old one is gone");
     assert_eq!(Pc::new().refused("ogUpdateCacheIsNecesary REPO /x.img").0, Some(15));
-    // A renewed image that ends as the older one did.
+    // A new image that ends like the old one.
     let image = |first: u8| [vec![first], vec![0; 1 << 20]].concat();
     fs::write(pc.images("x.img"), image(1)).expect("make an image");
     assert_eq!(pc.run("updateCache REPO /x.img UNICAST").status.code(), Some(0));
@@ -362,7 +362,7 @@ fn command_lines_are_those_that_opengnsys_prints() {
         told("ogRestoreImageSyntax /opt/opengnsys/images/x.img /dev/sda1 PARTCLONE GZIP"),
         "gzip -dc /opt/opengnsys/images/x.img | mbuffer -q -m 40M  | partclone.restore -d0 -C -I -o /dev/sda1\n"
     );
-    // A name with blanks stays one word of the line.
+    // A name with blanks stays one word of the command line.
     fs::write(pc.images("x y.img"), "").expect("make an image");
     let name = "/opt/opengnsys/images/x y.img";
     for (applet, words, end) in [
@@ -385,7 +385,7 @@ fn the_overlay_replaces_the_functions_that_a_lab_exports() {
     fs::write(pc.images("Win.img"), "").expect("make an image");
     let bin = pc.lab.make_dir("bin");
     std::os::unix::fs::symlink(crate::support::binary(), bin.join("ogbox")).expect("link ogbox");
-    // As loadenviron.sh does it: libraries, export, overlay; then a script that inherits the functions.
+    // As in loadenviron.sh: libraries, export, overlay; then a script that inherits the functions.
     let script = pc.lab.path("script");
     fs::write(&script, "ogGetPath REPO '/win.img'\nogFormat 1 1\nogGetFsType 1 || echo code $?\n")
         .expect("write a script");

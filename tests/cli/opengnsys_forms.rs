@@ -1,5 +1,5 @@
-//! Every command of the wiki and of released OpenGnsys on a PC of disks, with each form of its arguments: what it prints,
-//! its exit code, and what it leaves. Needs root for loop devices and mounts.
+//! Every command of the wiki and of released OpenGnsys on a PC with disks, with each form of its arguments: its
+//! output, its exit code, and the files it leaves. Needs root for loop devices and mounts.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::opengnsys_scripts::{Background, assert_holds, install};
 use crate::pc::{Pc, sh};
 use crate::support::{applet, assert_same_file, binary, eventually, run, text, tools, write_payload};
 
-/// A line, its exit code, and what standard output or standard error must hold.
+/// A command line, its exit code, and a part of its standard output or standard error.
 type Case = (&'static str, i32, &'static str);
 
 fn check(pc: &Pc, cases: &[Case]) {
@@ -73,14 +73,14 @@ fn torrents_are_made_shared_and_received_by_each_form_of_address() {
         let said = done(&pc, "", &format!("ogShareTorrent {form}"));
         assert!(said.starts_with("ctorrent ") && said.ends_with(".torrent -d\n"), "{said}");
     }
-    // It seeds for 20 seconds, which one need not wait for.
+    // It seeds for 20 seconds, which the test need not wait for.
     let mut receive = pc.lab.start("ogReceiveTorrent", &mut pc.command("ogReceiveTorrent 1 2 /x"));
     receive.wait_for_line("Download complete.", 20);
     eventually("the image is in the cache", 10, || pc.cached("x.img").is_file());
     receive.interrupt();
     assert_same_file(&second.join("x.img"), &pc.cached("x.img"));
     assert!(pc.cached("x.img.torrent").is_file() && !pc.cached("x.img.part").exists());
-    // Of another image that has the name the new one takes its place, and not before it is whole; what is the same is seen.
+    // It replaces another image of the same name, and only once it is whole; pieces they share are found.
     write_payload(&pc.cached("x.img"), 2, 3);
     let mut receive = pc.lab.start("ogReceiveTorrent", &mut pc.command("ogReceiveTorrent REPO /aula1/x"));
     receive.wait_for_line("Download complete.", 20);
@@ -95,11 +95,11 @@ fn torrents_are_made_shared_and_received_by_each_form_of_address() {
         })
     });
     receive.interrupt();
-    // What is there already is not seeded.
+    // An image that exists already is not seeded.
     let begun = Instant::now();
     assert_eq!(done(&pc, "", "ogReceiveTorrent 1 2 /x"), "");
     assert!(begun.elapsed() < Duration::from_secs(10));
-    // What was begun of an older image of that name is not in the way.
+    // A partial download of an older image of that name does not interfere.
     fs::write(pc.cached("x.img"), "older").expect("begin another image");
     fs::write(pc.cached("x.img.torrent.bf"), "").expect("say that it was begun");
     done(&pc, "", "ogTorrentStart CACHE /x.img.torrent peer:0");
@@ -140,13 +140,13 @@ fn images_are_made_and_restored_by_each_form_of_the_scripts() {
             said.lines().filter_map(|line| line.strip_prefix('[')?.split_once(']')?.0.parse().ok()).collect();
         assert_eq!(steps, [1, 16, 20, 30, 40, 90, 95, 100], "{said}");
         assert!(said.contains("Total Time: 00:00:") && said.contains("PARTCLONE:LZOP:EXTFS:"), "{said}");
-        // Each step is in the session's log and in the one that the server keeps.
+        // Each step is in the session's log and in the server's.
         let session = pc.log("tmp/session.log");
         assert!(said.lines().filter(|line| line.starts_with('[')).all(|line| session.contains(line)), "{session}");
         assert!(pc.log("opt/opengnsys/log/10.0.0.7.log").contains(&session));
         assert!(pc.log("tmp/command.log").contains("resize2fs "));
     }
-    // Its own address is its cache.
+    // A PC's own address means its cache.
     let mut own = pc.command(&format!("createImage 1 1 {address} own"));
     assert!(
         own.env("IPV4ADDR", &address).status().expect("run createImage").success() && pc.cached("own.img").is_file()
@@ -187,7 +187,7 @@ fn images_are_made_and_restored_by_each_form_of_the_scripts() {
         }
     }
     assert_eq!(pc.told("ogGetImageProgram CACHE /x"), "PARTCLONE");
-    // What the lab's own script does behind a deployment.
+    // The lab's own script runs after a deployment.
     let bin = pc.lab.make_dir("bin");
     fs::write(bin.join("configureOs"), "#!/bin/sh\necho \"configure $*\"\n").expect("write a script");
     sh(&format!("chmod 755 {}", bin.join("configureOs").display()));
@@ -277,7 +277,7 @@ fn multicast_is_udpcasts_where_it_is_installed() {
     assert_eq!(lonely.status.code(), Some(7));
     assert!(text(&lonely.stderr).contains("udp-receiver is not installed: "), "{}", text(&lonely.stderr));
 
-    // A repository that hears START_MULTICAST as OpenGnsys' does, in a network of its own.
+    // A repository that accepts START_MULTICAST as OpenGnsys' does, in a network of its own.
     let bin = pc.lab.make_dir("bin");
     run(Command::new(binary()).args(["--install", "-s"]).arg(&bin));
     let served = "read -r word file session; echo \"$word $file $session\" >> asked; \
@@ -325,7 +325,7 @@ fn every_applet_begins_its_work_within_10_ms_of_true() {
     done(&pc, "", "ogCreateTorrent REPO /x 127.0.0.1");
     let least = fastest(|| Command::new("true"));
     let torrent = pc.images("x.img.torrent");
-    // What each prints first: a path, a line, a torrent, a help.
+    // The first output of each: a path, a line, a torrent, a help text.
     for line in ["ogGetPath REPO /x.img", "ogDiskToDev", "ogEcho log session x"] {
         let took = fastest(|| pc.command(line)).saturating_sub(least);
         assert!(took < Duration::from_millis(10), "{line}: {took:?} more than true");

@@ -1,5 +1,5 @@
-//! The story of a lab on disks: a repository, and four PCs whose disks have partition tables and a CACHE partition each,
-//! which is known by another sign on each of them. Needs root for loop devices and mounts.
+//! A lab on disks: a repository, and four PCs whose disks have a partition table and a CACHE partition each, which
+//! is marked in a different way on each of them. Needs root for loop devices and mounts.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use crate::opengnsys_scripts::{Background, Repo, assert_holds, install};
 use crate::pc::{Pc, sh};
 use crate::support::{Program, assert_same_file, text, tools};
 
-/// A PC whose first partition has 24 MiB, with a cache of 64 MiB that is found by `sign`.
+/// A PC whose first partition has 24 MiB, with a cache of 64 MiB that is marked by `sign`.
 pub fn pc(sign: &str) -> Pc {
     let (table, label) = match sign {
         "label" => ("label: dos\nsize=24M, type=83\nsize=16M, type=83\nsize=4M, type=83\nsize=64M, type=83\n", "CACHE"),
@@ -20,7 +20,7 @@ pub fn pc(sign: &str) -> Pc {
     pc
 }
 
-/// Runs what must succeed, with `ogrepo` as the kernel's command line would say it.
+/// Runs a command that must succeed, with `ogrepo` as on the kernel's command line; returns its output.
 pub fn done(pc: &Pc, ogrepo: &str, line: &str) -> String {
     let output = pc.command(line).env("ogrepo", ogrepo).output().expect("run an applet");
     assert_eq!(output.status.code(), Some(0), "{line}\n{}{}", text(&output.stdout), text(&output.stderr));
@@ -36,7 +36,7 @@ fn a_lab_of_disks_restores_renews_and_goes_on_without_its_server() {
     repo.create(41);
     let pcs: Vec<Pc> = ["label", "type", "name", "label of gpt"].map(pc).into();
     for pc in &pcs {
-        // They have the cache and nothing of the server's.
+        // They have the cache but not the repository's share.
         fs::remove_dir_all(pc.images("")).expect("remove the share");
         assert_eq!(pc.told("ogFindCache"), "1 4");
     }
@@ -73,11 +73,11 @@ fn a_lab_of_disks_restores_renews_and_goes_on_without_its_server() {
     }
     let told = teacher.command("StartTracker").env("IPV4ADDR", &address).output().expect("run StartTracker");
     assert_eq!(text(&told.stdout), "bttrack iniciado\n");
-    // Every address of loopback is one's own; that it is the repository's tells them apart here.
+    // Every address of loopback is one's own; here they are told apart by whether they are the repository's.
     done(&pcs[2], &address, &format!("restoreImage {address} Ubuntu 1 1 TORRENT peer:0"));
     assert_holds(&pcs[2], &repo.pc.lab.path("tree"));
 
-    // The teacher makes another one of its own partition, and is asked for that as well.
+    // The teacher's PC makes another image of its own partition, and is asked for that as well.
     install(teacher, 43);
     let output = teacher.command("createImage 1 1 CACHE aula1/Mint").env("IPV4ADDR", &address).output();
     let output = output.expect("run createImage");
@@ -85,7 +85,7 @@ fn a_lab_of_disks_restores_renews_and_goes_on_without_its_server() {
     done(&pcs[3], &address, &format!("restoreImage {address} aula1/Mint 1 1 TORRENT leecher:0"));
     assert_holds(&pcs[3], &teacher.lab.path("tree"));
 
-    // Or its cache is mounted as a repository would be.
+    // Or its cache is mounted in place of a repository.
     std::os::unix::fs::symlink(teacher.cached(""), pcs[1].images("").parent().expect("a parent").join("images"))
         .expect("mount the teacher's cache");
     done(&pcs[1], &address, "updateCache REPO /aula1/Mint.img UNICAST");

@@ -1,5 +1,6 @@
-//! What goes wrong in a lab: two commands at once, full and missing caches, locks, partitions that are too small, a
-//! repository that goes away. Nothing is lost, nothing half-written has its final name, and the message says what to do.
+//! Failures in a lab: two commands at once, full and missing caches, locks, partitions that are too small, a
+//! repository that goes away. Nothing is lost, nothing half-written has its final name, and the message says what to
+//! do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,12 @@ fn names(dir: &Path) -> Vec<String> {
     text(&list.stdout).lines().map(str::to_owned).collect()
 }
 
-/// Whether a shell says so.
+/// Whether a shell's test succeeds.
 fn sh_holds(script: &str) -> bool {
     Command::new("sh").args(["-c", script]).status().expect("run a shell").success()
 }
 
-/// Asserts that it was refused with `code`, and that the message has `why` in it.
+/// Asserts that it was refused with `code`, and that the message contains `why`.
 fn assert_refused(output: &Output, code: i32, why: &str) {
     let said = text(&output.stderr);
     let line = said.lines().last().unwrap_or_default();
@@ -38,12 +39,12 @@ fn image(pc: &Pc, name: &str, mib: usize, tracker: &str) -> PathBuf {
     image
 }
 
-/// Directories whose programs are found before all others.
+/// A PATH of the lab's own programs before all others.
 fn path(lab: &Lab) -> String {
     format!("{}:/usr/sbin:/sbin:/usr/bin:/bin", lab.path("bin").display())
 }
 
-/// Puts a script in the way of the program `name`, which it can call as `$real`.
+/// Puts a script in place of the program `name`, which it can call as `$real`.
 fn wrap(lab: &Lab, name: &str, script: &str) {
     let bin = lab.make_dir("bin");
     let real = text(&sh(&format!("command -v {name}")).stdout);
@@ -59,7 +60,7 @@ fn of_two_commands_at_once_the_second_is_told_and_changes_nothing() {
     let pc = pc("label");
     let tracker = pc.lab.host(1).to_string();
     image(&pc, "x", 2, &tracker);
-    // Nobody shares it: it waits until it is killed.
+    // It has no peers, so it waits until it is killed.
     let start = || {
         let mut first = pc.command("restoreImage REPO x 1 1 TORRENT peer:0");
         let mut first = pc.lab.start("restoreImage", first.env("ogrepo", &tracker));
@@ -78,7 +79,7 @@ fn of_two_commands_at_once_the_second_is_told_and_changes_nothing() {
         "updateCache REPO /x.img TORRENT peer:0",
         "updateCache REPO /x.img UNICAST",
     ] {
-        // Our images are none; who had the partition would say so.
+        // x.img is not a real image: a command that gets past the locks reports that.
         let output = ask(line);
         let code = if line == "ogRestoreImage REPO /x 1 1" { 5 } else { 4 };
         assert_eq!(output.status.code(), Some(code), "{line}: {}", text(&output.stderr));
@@ -86,7 +87,7 @@ fn of_two_commands_at_once_the_second_is_told_and_changes_nothing() {
     }
     assert!(first.runs() && pc.cached("x.img.part").is_file() && !pc.cached("x.img").exists());
     assert_eq!(names(&pc.images("")), ["x.img", "x.img.torrent"]);
-    // Killed, it locks nobody out.
+    // After it was killed, it locks out no other command.
     first.signal(Signal::KILL);
     first.wait(10);
     let part = pc.cached("x.img.part");
@@ -126,7 +127,7 @@ fn a_full_cache_is_emptied_only_as_engine_cfg_says_and_never_in_vain() {
     for action in ["", "DELETE", "FORMAT"] {
         assert_refused(&update("large", action), 16, "make its partition larger");
     }
-    // What has fewer blocks than bytes.
+    // A sparse file has fewer blocks than bytes.
     fs::File::create(pc.images("sparse.img")).and_then(|file| file.set_len(60 << 20)).expect("make an image");
     assert_refused(&update("sparse", ""), 16, "delete images that nobody needs");
     assert_eq!(names(&pc.cached("")), ["aula1/a.img", "b.img"]);
@@ -142,7 +143,7 @@ fn a_full_cache_is_emptied_only_as_engine_cfg_says_and_never_in_vain() {
     assert_eq!(names(&pc.lab.path("opt/opengnsys/cache")).len(), 3);
     assert_eq!(pc.told("ogFindCache"), "1 4");
     sh(&format!("blkid {} | grep -q 'LABEL=\"CACHE\"'", pc.partition(4).display()));
-    // The image of the same name goes before it when there is no room for both.
+    // The old image of the same name is removed first if there is no room for both.
     sh(&format!("head -c 31M {} > {}", pc.images("large.img").display(), pc.images("new.img").display()));
     assert_eq!(update("new", "").status.code(), Some(0));
     assert_same_file(&pc.images("new.img"), &pc.cached("new.img"));
@@ -159,7 +160,7 @@ fn a_cache_that_is_missing_or_cannot_be_mounted_is_told() {
     for line in ["updateCache REPO /x.img UNICAST", "restoreImage CACHE x 1 1", "createImage 1 1 CACHE x"] {
         assert_refused(&none.run(line), 15, "No client cache partition");
     }
-    // Without a cache it is restored from the repository, if the lab wants that.
+    // Without a cache it is restored from the repository, if the lab is set up for that.
     assert_refused(&none.run("deployImage REPO x 1 1 UNICAST"), 15, "No client cache partition");
     sh(&format!("wipefs -qa {}", none.partition(1).display()));
     let mut deploy = none.command("deployImage REPO x 1 1 UNICAST");
@@ -213,7 +214,7 @@ fn an_image_that_is_locked_too_large_or_on_the_partition_itself_is_left_alone_an
     assert_eq!(fs::read(pc.images("x.img")).expect("read the image"), before);
     let files = ["x.img", "x.img.full.sum", "x.img.info", "x.img.sum", "x.img.torrent"];
     assert_eq!(names(&pc.images("")), files);
-    // By another file system and mounted in use.
+    // Another file system, mounted and in use.
     let mounted = pc.lab.make_dir("mounted");
     let busy = format!("mount {} {}", pc.partition(1).display(), mounted.display());
     sh(&busy);
@@ -350,14 +351,14 @@ fn a_repository_that_goes_away_in_the_middle_leaves_no_image_and_is_gone_on_from
     assert!(broken.said().contains("called again, it goes on from "), "{}", broken.said());
     assert!(!pc.cached("Ubuntu.img").exists() && pc.cached("Ubuntu.img.part").exists());
     assert!(!pc.cached("Ubuntu.img.lock").exists());
-    // DELETE in a full cache does not take it either.
+    // A full cache does not take it with DELETE either.
     let _seeder = seed(&[]);
     let mut again = update("60");
     assert_eq!(again.wait(30).code(), Some(0), "{}", again.said());
     assert!(again.said().contains("Found journal; "), "{}", again.said());
     assert_same_file(&repo.pc.images("Ubuntu.img"), &pc.cached("Ubuntu.img"));
 
-    // A tracker that is gone is named, and what the cache has stays.
+    // A tracker that is gone is named, and the contents of the cache stay.
     repo.daemons[0].interrupt();
     let mut gone = pc.command("updateCache REPO /Ubuntu.img TORRENT peer:0");
     let output = gone.env("ogrepo", &repo.address).output().expect("run updateCache");
@@ -376,7 +377,7 @@ fn a_copy_that_is_not_what_the_repository_says_replaces_nothing() {
     assert_refused(&pc.run("updateCache REPO /x.img UNICAST"), 31, "not what its checksum says, or changed meanwhile");
     assert_eq!(fs::read(pc.cached("x.img")).expect("read the copy"), before);
     assert_eq!(names(&pc.cached("")), ["x.img", "x.img.full.sum", "x.img.sum"]);
-    // A directory in the way, and one that nobody may write to.
+    // A directory in place of the file, and one that is not writable.
     let output = pc.run("updateCache REPO /../x.img UNICAST");
     assert_refused(&output, 2, "REPO /../x.img");
 }
@@ -414,7 +415,7 @@ fn a_torrent_of_another_file_is_not_taken() {
         fs::copy(pc.images(name), pc.cached(name)).expect("bring it by hand");
     }
     assert!(done(&pc, "", "updateCache REPO /X.IMG TORRENT peer:0").contains("FALSE (1)"));
-    // A tracker that gives none.
+    // A tracker that hands out no torrents.
     let host = pc.lab.host(1);
     let mut tracker = applet("bttrack");
     tracker.args(["--port", "6969", "--bind", &host.to_string(), "--dfile"]).arg(pc.lab.path("dstate"));

@@ -31,7 +31,7 @@ impl Repo {
         Repo { pc, address: host.to_string(), daemons: [tracker, seeder] }
     }
 
-    /// Makes `Ubuntu` of a file system that holds a file of `seed`.
+    /// Makes the image `Ubuntu` from a file system with a file that depends on `seed`.
     pub fn create(&self, seed: u64) {
         install(&self.pc, seed);
         let mut command = self.pc.command("createImage 1 1 REPO Ubuntu");
@@ -45,7 +45,7 @@ impl Repo {
     }
 }
 
-/// Puts a file system on partition 1 1 that holds a file of `seed`.
+/// Puts a file system with a file that depends on `seed` on partition 1 1.
 pub fn install(pc: &Pc, seed: u64) {
     let (tree, part) = (pc.lab.make_dir("tree"), pc.lab.path("dev/sda1"));
     crate::support::write_payload(&tree.join("payload"), 6, seed);
@@ -55,7 +55,7 @@ pub fn install(pc: &Pc, seed: u64) {
     crate::pc::sh(&format!("mkfs.ext4 -q -F -d {} {}", tree.display(), part.display()));
 }
 
-/// Ends what a PC's scripts left running in the background.
+/// Ends the background processes of a PC's scripts.
 pub struct Background<'a>(pub &'a Pc);
 
 impl Background<'_> {
@@ -114,12 +114,12 @@ fn restore(repo: &Repo, pc: &Pc) -> Program {
     pc.lab.start("restoreImage", command.env("ogrepo", &repo.address))
 }
 
-/// The files of the partition are those that the repository's PC installed, and its file system has all of the partition.
+/// Asserts that the partition has the files that the repository's PC installed, and that its file system fills it.
 fn assert_restored(repo: &Repo, pc: &Pc) {
     assert_holds(pc, &repo.pc.lab.path("tree"));
 }
 
-/// The same of the tree that it is told.
+/// Like [`assert_restored`], for any tree.
 pub fn assert_holds(pc: &Pc, tree: &Path) {
     let part = pc.lab.path("dev/sda1");
     crate::pc::sh(&format!(

@@ -1,5 +1,5 @@
-//! Shell scripts of the shape that labs have, run unchanged: the applets are links in PATH. And what a terminal is like
-//! after each way in which a command may end.
+//! Shell scripts like those of labs, run unchanged: the applets are links in PATH. And the state of a terminal after
+//! each way in which a command may end.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use crate::opengnsys_scripts::{Background, Repo, install};
 use crate::pc::Pc;
 use crate::support::{Lab, applet, assert_same_file, binary, eventually, listens, run, text, tools, write_payload};
 
-/// PATH with a link for each applet first.
+/// A PATH that begins with links to all applets.
 fn path(lab: &Lab) -> String {
     let bin = lab.make_dir("links");
     if !bin.join("ctorrent").exists() {
@@ -18,7 +18,7 @@ fn path(lab: &Lab) -> String {
     format!("{}:/usr/sbin:/sbin:/usr/bin:/bin", bin.display())
 }
 
-/// A script of the PC, as bash runs it in a process namespace of its own: `pidof` sees nobody else's.
+/// A script of the PC, run by bash in a process namespace of its own, so that `pidof` sees only its own.
 fn script(pc: &Pc, name: &str, text: &str) -> Command {
     let file = pc.lab.path(name);
     fs::write(&file, text).expect("write a script");
@@ -30,7 +30,7 @@ fn script(pc: &Pc, name: &str, text: &str) -> Command {
     command
 }
 
-/// What cron runs each minute on a repository: describes one image that has no torrent, or another one's.
+/// A minutely cron job of a repository: describes one image that has no torrent, or a stale one.
 const CREATOR: &str = r#"
 cd $OPENGNSYS/images || exit 1
 LOG=$OPENGNSYS/log/torrent-creator.log
@@ -56,7 +56,7 @@ for IMG in *.img */*.img; do
 done
 "#;
 
-/// An updateCache of the released kind: copies the torrent, downloads, reads the log.
+/// An updateCache like that of a release: copies the torrent, downloads, reads the log.
 const UPDATE: &str = r#"
 OGIMG=$OPENGNSYS/images
 OGCAC=$OPENGNSYS/cache/opt/opengnsys/images
@@ -80,7 +80,7 @@ ogUpdateCacheIsNecesary REPO /$IMG TORRENT
 [ $? == 1 ]
 "#;
 
-/// The wiki's: a hook ends the client some time after it has all, and nothing else of its name runs.
+/// The wiki's: a hook ends the client some time after the download, and no other process of its name runs.
 const RECEIVE: &str = r#"
 cd $OPENGNSYS/cache/opt/opengnsys/images || exit 1
 if ctorrent -s $1.img -c $OPENGNSYS/images/$1.img.torrent | tail -n 1 | grep -q '(100%)'; then exit 0; fi
@@ -136,14 +136,14 @@ fn a_torrent_creator_an_update_and_the_wikis_receiver_run_unchanged() {
         run(script(&pc, "receive", RECEIVE).arg("aula1/b").env("IMG", "aula1/b"));
         assert_same_file(&repo.images("aula1/b.img"), &pc.cached("aula1/b.img"));
     }
-    // The functions that the wiki knew, in a shell's words.
+    // The functions of the wiki, in shell syntax.
     let wiki = "ogCreateTorrent CACHE /x $1 && test -f opt/opengnsys/cache/opt/opengnsys/images/x.img.torrent.ant
                 ogReceiveTorrent help | grep -q 'ogReceiveTorrent'
                 ogShareTorrent CACHE /none; test $? = 2";
     run(script(&pc, "wiki", wiki).arg(host.to_string()));
 }
 
-/// The lines of a block of the guide, which is for a server's /opt/opengnsys.
+/// The lines of a block of the guide, which is written for a server's /opt/opengnsys.
 fn recipe(beginning: &str) -> String {
     const GUIDE: &str = include_str!("../../scripts/opengnsys/README.md");
     let lines = GUIDE.lines().skip_while(|line| line.trim_start() != beginning);
@@ -175,7 +175,8 @@ fn the_scripts_of_a_lab_give_way_to_links_as_the_guide_says() {
     assert_eq!(said("configureOs"), "the old one\n");
 }
 
-/// What stty says before, during and after `ending` on a terminal of its own; `keys` are typed a second after.
+/// Compares the output of stty before, during and after `ending` on a terminal of its own; `keys` are typed after a
+/// second.
 fn on_a_terminal(pc: &Pc, ending: &str, keys: &str) {
     let script = format!("trap : INT; stty -a > before; {ending}; stty -a > after; echo ended");
     let typed = if keys.is_empty() { "true".to_owned() } else { format!("sleep 1; printf '{keys}'; sleep 1") };
@@ -199,7 +200,7 @@ fn the_terminal_is_what_it_was_however_a_script_ends() {
     let pc = Pc::new().with_cache();
     fs::File::create(pc.lab.path("dev/sda1")).and_then(|file| file.set_len(24 << 20)).expect("make a partition");
     let restore = format!("ogrepo={} restoreImage CACHE Ubuntu 1 1 TORRENT", repo.address);
-    // Done; then Ctrl-C while it seeds; then each signal while nobody shares what it wants.
+    // Done; then Ctrl-C while it seeds; then each signal while it has no peers.
     on_a_terminal(&pc, &format!("{restore} peer:0"), "");
     on_a_terminal(&pc, &format!("{restore} peer:30"), "\\003");
     repo.daemons[1].interrupt();
@@ -211,7 +212,7 @@ fn the_terminal_is_what_it_was_however_a_script_ends() {
     for signal in ["INT", "TERM", "HUP", "KILL"] {
         on_a_terminal(&pc, &format!("{restore}; kill -{signal} $pid; wait $pid"), "");
     }
-    // Its ctorrent is killed, and the script tells of it.
+    // Its ctorrent is killed, and the script reports that.
     let ending = format!("{restore}; kill -9 $(cat /proc/$pid/task/$pid/children); wait $pid; test $? = 31");
     on_a_terminal(&pc, &ending, "");
     let background = Background(&pc);

@@ -1,4 +1,4 @@
-//! A payload, its torrent, a tracker that knows it, and `ctorrent`s of ours that share it.
+//! A payload, its torrent, a tracker that knows it, and our own `ctorrent`s that share it.
 
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub const MIB: usize = 15;
 /// Pieces of the payload, and bytes of each.
 pub const PIECES: u32 = 60;
 pub const PIECE: u32 = 256 << 10;
-/// The longest that one deed, or the download after it, may take, seconds.
+/// Time limit of one act, or of the download after it, seconds.
 pub const PATIENCE: u64 = 20;
 
 /// A payload with its torrent and a tracker.
@@ -25,7 +25,7 @@ pub struct Scene {
     _tracker: Program,
 }
 
-/// A `ctorrent` of ours, and where it listens.
+/// One of our `ctorrent`s, and the address it listens on.
 pub struct Peer {
     pub program: Program,
     pub at: SocketAddrV4,
@@ -33,7 +33,7 @@ pub struct Peer {
 }
 
 impl Scene {
-    /// The payload is the same for the same `seed`.
+    /// Makes a scene; the same `seed` gives the same payload.
     pub fn new(seed: u64) -> Scene {
         let lab = Lab::new();
         let images = lab.make_dir("images");
@@ -63,7 +63,7 @@ impl Scene {
         options.into_iter().chain([bitfield.display().to_string()]).collect()
     }
 
-    /// An address of host `n` that is free.
+    /// A free address of host `n`.
     pub fn address(&self, n: u8) -> SocketAddrV4 {
         SocketAddrV4::new(self.lab.host(n), self.lab.free_port(n))
     }

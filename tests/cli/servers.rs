@@ -1,5 +1,5 @@
-//! bttrack and btlaunchmany where a server is not what it should be: hostile torrents, a directory that vanishes, a
-//! full disk, a file system that tells of no changes; and as OpenGnsys' init script starts and stops them.
+//! bttrack and btlaunchmany on a server in a bad state: hostile torrents, a directory that vanishes, a full disk, a
+//! file system without change events; and as OpenGnsys' init script starts and stops them.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -30,7 +30,7 @@ struct Servers {
     at: SocketAddrV4,
 }
 
-/// Starts both of them on the lab's images, each as what `wrap` makes of its command line.
+/// Starts both of them on the lab's images, with their command lines passed through `wrap`.
 fn start(lab: &Lab, wrap: impl Fn(Command) -> Command, tracking: &[&str], seeding: &[&str]) -> Servers {
     let (host, seeding_host, images) = (lab.host(1), lab.host(2), lab.make_dir("images"));
     let at = SocketAddrV4::new(host, free_port(host));
@@ -77,7 +77,7 @@ fn unshared(namespaces: &str, script: &str, command: &Command) -> Command {
     whole
 }
 
-/// The most memory that was ever resident, KiB.
+/// Peak resident memory, KiB.
 fn peak(program: &Program) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", program.id())).expect("its status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
@@ -92,7 +92,7 @@ fn ten_thousand_hostile_torrents_keep_nobody_from_the_good_one_nor_does_a_direct
     let whole = fs::read(images.join("zz-good.img.torrent")).expect("its torrent");
     for n in 0..10_000usize {
         let hostile = match n % 5 {
-            // Half-written, damaged, nested without end, larger than what there is, leading out of the directory.
+            // Truncated, damaged, nested without end, larger than the data, leading out of the directory.
             0 => whole[..n * 7 % whole.len()].to_vec(),
             1 => whole.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == n % whole.len()) << 7).collect(),
             2 => [b"d4:info".as_slice(), &b"l".repeat(20_000)].concat(),
@@ -163,7 +163,7 @@ fn changes_that_nobody_tells_of_are_found_by_looking() {
     if !root() {
         return;
     }
-    // As on a network file system, where others' changes make no event.
+    // As on a network file system, where changes by others cause no event.
     let script = "echo 0 > /proc/sys/user/max_inotify_instances; exec \"$@\"";
     let look = ["--parse_dir_interval", "1"];
     let mut servers = start(&lab, |command| unshared("-Ur", script, &command), &look, &look);
@@ -183,7 +183,7 @@ struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
-    /// Starts what `link` leads to as OpenGnsys' init script does.
+    /// Starts the program behind `link` as OpenGnsys' init script does.
     fn start<'a>(link: &Path, pid: &'a Path, args: &[&str]) -> Daemon<'a> {
         let mut command = Command::new("start-stop-daemon");
         command.args(["--start", "--quiet", "--background", "--make-pidfile", "--pidfile"]).arg(pid);
@@ -202,7 +202,7 @@ impl Daemon<'_> {
     }
 }
 
-/// Leaves none behind when the test fails.
+/// Kills the daemon also when the test fails.
 impl Drop for Daemon<'_> {
     fn drop(&mut self) {
         if self.pid.exists() {
@@ -275,7 +275,7 @@ fn the_seeder_tells_who_started_it_when_it_is_ready_and_gives_up_root() {
     assert!(!status.contains("Uid:\t0"), "{status}");
     fs::rename(&log, lab.path("log.1")).expect("rotate the log");
     program.signal(Signal::HUP);
-    // It may not make a file where root could: it goes on all the same, and ends in order.
+    // Unlike root, it may not create the file: it goes on all the same, and ends in order.
     program.signal(Signal::TERM);
     assert!(program.wait(10).success());
 }

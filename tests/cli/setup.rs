@@ -1,4 +1,4 @@
-//! `scripts/setup` on a machine that lacks something, with stand-ins for what would change this one.
+//! `scripts/setup` on a machine that lacks a package, with stand-ins for the commands that would change this one.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use crate::support::{Lab, text};
 
-/// A PATH of this machine's commands without lzop, whose apt-get notes what it is asked for and brings lzop.
+/// A PATH of this machine's commands without lzop, with an apt-get that records its arguments and installs lzop.
 fn machine_without_lzop(lab: &Lab) -> std::path::PathBuf {
     let bin = lab.make_dir("bin");
     for entry in fs::read_dir("/usr/bin").expect("list /usr/bin").flatten() {
@@ -35,7 +35,7 @@ fn script(path: &Path, body: &str) {
 
 fn setup(bin: &Path, what: &str) -> Output {
     let mut setup = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/setup"));
-    // cargo gives its children a toolchain of its own; setup is to find what a user's shell has.
+    // cargo gives its children a toolchain of its own, but setup should find the one of a user's shell.
     setup.arg(what).env("PATH", bin).env_remove("RUSTUP_TOOLCHAIN").output().expect("run scripts/setup")
 }
 

@@ -1,4 +1,5 @@
-//! Some files of a torrent (`ctorrent -n`), chosen by ours and by Debian's ctorrent, each of which seeds to the other.
+//! Some files of a torrent (`ctorrent -n`), fetched by our and by Debian's ctorrent, each of which seeds to the
+//! other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,13 +8,13 @@ use std::process::Command;
 use crate::clients::{Tracker, our_ctorrent, settle};
 use crate::support::{Lab, Program, applet, assert_same_file, run, tools, write_payload};
 
-/// The longest that one download may take, seconds: Debian's ctorrent thinks about whom to unchoke every 10 seconds.
+/// Time limit of one download, seconds: Debian's ctorrent reviews its unchokes every 10 seconds.
 const PATIENCE: u64 = 60;
-/// What is chosen, by number: `c` before `a`.
+/// The chosen files, by number: `c` before `a`.
 const LIST: &str = "3,1";
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Starts `program` on host `n`, to fetch what is chosen into a directory of its own or to seed `whole`.
+/// Starts `program` on host `n`, to fetch the chosen files into a directory of its own or to seed `whole`.
 fn start(lab: &Lab, n: u8, mut program: Command, torrent: &Path, whole: Option<&Path>) -> (Program, PathBuf) {
     let own = settle(lab, n, &mut program, torrent);
     let dir = whole.map_or(own.join("files"), Path::to_owned);

@@ -1,13 +1,12 @@
 //! The programs of a swarm and the command lines with which they share one machine: each on a loopback
 //! address of its own, no discovery but the tracker, no limits.
 //!
-//! What it takes, found by trying: Debian's ctorrent keeps its bitfield beside the torrent, so each one gets
-//! a copy of its own; it tells the tracker the address of `-i`, and it cuts a connection on which more is
-//! asked than it expects, as aria2 does on a fast link: these two fetch from one another only a little, and
-//! need ours to become whole. aria2 talks to the tracker from the address of `--interface`.
-//! opentracker reads its whitelist after a chroot to the working directory, as nobody when it was root.
-//! transmission takes no address of 127.0.0.0/8 for a peer's and wants a lab in a room; as a seeder it gives one peer
-//! no more than 3 MB/s, whoever asks.
+//! Requirements, found by trying: Debian's ctorrent keeps its bitfield beside the torrent, so each one gets a copy
+//! of its own; it reports the address of `-i` to the tracker, and it closes a connection on which it gets more
+//! requests than it expects, as from aria2 on a fast link: these two fetch only little from one another, and need
+//! ours to become whole. aria2 talks to the tracker from the address of `--interface`. opentracker reads its
+//! whitelist after a chroot to the working directory, as nobody if it was root. transmission accepts no peer address
+//! in 127.0.0.0/8 and needs a lab in a room; as a seeder it gives each peer at most 3 MB/s.
 
 use std::fs;
 use std::net::SocketAddrV4;
@@ -22,21 +21,21 @@ use crate::support::{Lab, Program, applet, eventually};
 /// The file that is shared has the same name everywhere.
 pub const NAME: &str = "payload.img";
 
-/// The place of a tracker: a torrent names it before it runs, and it has to know the torrent.
+/// The place of a tracker, fixed before it runs: the torrent names it, and it has to know the torrent.
 pub struct Tracker {
-    /// What a torrent names.
+    /// The URL in the torrent.
     pub url: String,
     address: SocketAddrV4,
 }
 
 impl Tracker {
-    /// A place on host 1 of the lab.
+    /// Reserves a place on host 1 of the lab.
     pub fn planned(lab: &Lab) -> Tracker {
         let address = SocketAddrV4::new(lab.host(1), lab.free_port(1));
         Tracker { url: format!("http://{address}/announce"), address }
     }
 
-    /// Starts our bttrack, which allows what is in the directory `allowed`.
+    /// Starts our bttrack, which allows the torrents in the directory `allowed`.
     pub fn bttrack(&self, lab: &Lab, allowed: &Path) -> Program {
         let mut command = applet("bttrack");
         command.args(["--port", &self.address.port().to_string(), "--bind", &self.address.ip().to_string()]);
@@ -45,10 +44,10 @@ impl Tracker {
         self.start(lab, "bttrack", &mut command)
     }
 
-    /// Starts Debian's opentracker, which allows `info_hash` (40 hex digits) and nothing else; gives the
-    /// directory of its whitelist as well.
+    /// Starts Debian's opentracker, which allows only `info_hash` (40 hex digits); also returns the directory of its
+    /// whitelist.
     pub fn opentracker(&self, lab: &Lab, info_hash: &str) -> (Program, TempDir) {
-        // Not in the lab: nobody may not look into the home of whoever runs the tests.
+        // Not in the lab: nobody has no access to the home directory of the user who runs the tests.
         let whitelist = tempfile::tempdir().expect("make a directory for the whitelist");
         fs::set_permissions(whitelist.path(), fs::Permissions::from_mode(0o755)).expect("open it to nobody");
         let list = whitelist.path().join("whitelist");
@@ -66,7 +65,7 @@ impl Tracker {
     }
 }
 
-/// Whose program a peer runs.
+/// The program that a peer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
     /// `ogbox ctorrent`.
@@ -91,7 +90,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts `client` on host `n` of the lab; it seeds when `whole` (a file) is given, else it fetches.
+    /// Starts `client` on host `n` of the lab; it seeds `whole` (a file) if that is given, else it fetches.
     pub fn start(lab: &Lab, n: u8, client: Client, torrent: &Path, whole: Option<&Path>) -> Peer {
         let name = format!("{client:?}-{n}");
         let dir = lab.make_dir(&name);
@@ -123,8 +122,8 @@ impl Peer {
         Peer { program, client, dir }
     }
 
-    /// Ends it and gives the file that it leaves. Ours ends in order, within 10 seconds; Debian's ctorrent
-    /// has taken minutes to take its leave and is spared that.
+    /// Ends the peer and returns its file. Ours must end in order within 10 seconds; Debian's ctorrent has taken
+    /// minutes to say goodbye and is spared that.
     pub fn leave(mut self) -> PathBuf {
         if self.client == Client::Ours {
             let status = self.program.interrupt();
@@ -133,7 +132,7 @@ impl Peer {
         self.dir.join(NAME)
     }
 
-    /// Waits until it says that it has the whole file.
+    /// Waits until the peer says that it has the whole file.
     pub fn wait_until_whole(&mut self, seconds: u64) {
         match self.client {
             Client::Ours | Client::Ctorrent => self.program.wait_for_line("Download complete.", seconds),
@@ -156,7 +155,7 @@ pub fn our_ctorrent() -> Command {
     program
 }
 
-/// Has `program`, somebody's ctorrent, run on host `n` in a directory of its own, which has the torrent as `torrent`.
+/// Makes `program`, some ctorrent, run on host `n` in a directory of its own, which has the torrent as `torrent`.
 pub fn settle(lab: &Lab, n: u8, program: &mut Command, torrent: &Path) -> PathBuf {
     let own = lab.make_dir(&format!("peer-{n}"));
     fs::hard_link(torrent, own.join("torrent")).expect("give a peer the torrent");
@@ -164,7 +163,7 @@ pub fn settle(lab: &Lab, n: u8, program: &mut Command, torrent: &Path) -> PathBu
     own
 }
 
-/// `program` is somebody's ctorrent.
+/// Gives `program`, some ctorrent, the address `at`.
 fn ctorrent(mut program: Command, at: SocketAddrV4) -> Command {
     program.args(["-e", "1", "-s", NAME, "-i", &at.ip().to_string(), "-p", &at.port().to_string()]);
     program
@@ -197,7 +196,7 @@ fn transmission(at: SocketAddrV4, dir: &Path) -> Command {
     program
 }
 
-/// Its torrent is named by its settings.
+/// rtorrent, whose settings name the torrent.
 fn rtorrent(at: SocketAddrV4, dir: &Path) -> Command {
     let (ip, port, dir) = (at.ip(), at.port(), dir.display());
     let settings = format!(
@@ -212,7 +211,7 @@ fn rtorrent(at: SocketAddrV4, dir: &Path) -> Command {
     program
 }
 
-/// Debian's own Python has its library; it listens on a port of its own choice.
+/// libtorrent under Debian's own Python; it listens on a port of its own choice.
 fn libtorrent(_: SocketAddrV4) -> Command {
     let mut program = Command::new("/usr/bin/python3");
     program.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/bench")).arg("libtorrent");

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::imaging::{assert_holds, fails, make, path, sh, works};
 use crate::support::tools;
 
-/// Codec, what its tool is called by to compress and to expand, from standard input to standard output.
+/// Codec, and its tool's commands to compress and to expand, from standard input to standard output.
 const TOOLS: &[(&str, &str, &str)] = &[
     ("gzip", "gzip -c", "gzip -dc"),
     ("lzop", "lzop -c", "lzop -dc"),
@@ -49,8 +49,8 @@ fn compressed_images_are_read_by_their_tools_and_theirs_by_ogbox() {
     }
 }
 
-/// How a file may come about that is not the usual one: of several members, of blocks that look back, with a large window,
-/// without checksums. `P` is the image, `H` its first part and `T` the rest.
+/// Unusual ways to make a file: of several members, of dependent blocks, with a large window, without checksums. `P`
+/// is the image, `H` its first part and `T` the rest.
 const ODD: &[&str] = &[
     "gzip -c H; gzip -9 -c T",
     "lzop -c H; lzop -9 -c T",

@@ -1,4 +1,4 @@
-//! CTCS (`ctorrent -S`): ours and Debian's ctorrent before the same server.
+//! CTCS (`ctorrent -S`): ours and Debian's ctorrent with the same server.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use crate::clients::{our_ctorrent, settle};
 use crate::ctcs::{Client, Server};
 use crate::support::{Lab, Program, applet, run, tools, write_payload};
 
-/// The longest that a client may take for anything, seconds.
+/// Time limit of any act of a client, seconds.
 const PATIENCE: u64 = 20;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -18,7 +18,7 @@ fn start(lab: &Lab, n: u8, mut program: Command, server: &Server) -> (Program, C
     (lab.start(&format!("peer-{n}"), &mut program), server.accept(PATIENCE))
 }
 
-/// All that a client says, with `#` for what is its own: its id, the time, its memory.
+/// The client's whole output, with `#` for its own values: its id, the time, its memory.
 fn conversation(mut client: Client) -> Vec<String> {
     let mut said = vec![client.line().expect("its protocol")];
     let hello = client.line().expect("who it is");
@@ -50,7 +50,7 @@ fn a_server_hears_the_same_of_ours_as_of_debian_s() {
     let lab = Lab::new();
     let whole = lab.make_dir("whole");
     NAMES.iter().zip(90..).for_each(|(name, seed)| write_payload(&whole.join(name), 1, seed));
-    // Nobody is there: each is alone.
+    // No tracker listens there: each is alone.
     let url = format!("http://{}:{}/announce", lab.host(1), lab.free_port(1));
     let mut create = applet("ctorrent");
     run(create.arg("-t").arg(&whole).args(["-l", "65536", "-u", &url, "-s"]).arg(lab.path("x.torrent")));

@@ -23,7 +23,7 @@ fn an_image_becomes_one_of_any_format_that_partclone_takes() {
         ("often", "--blocks-per-checksum 1 -c lzop"),
         ("usual", "-c none"),
     ] {
-        // From partclone's image and from the last one of ours; through pipes too.
+        // From partclone's image and from our last one, also through pipes.
         for from in [at("theirs"), at("one")] {
             println!("{name} from {}", from.display());
             let (image, back) = (path(&at(name)).to_owned(), at("back"));
@@ -42,7 +42,7 @@ fn an_image_becomes_one_of_any_format_that_partclone_takes() {
             fs::remove_file(&back).unwrap();
         }
     }
-    // What was saved so at once is the same.
+    // Saving in that format directly gives the same.
     works(&["save", path(&fs), "--format", "1", "-c", "none", "-o", path(&at("saved"))]);
     assert!(fs::read(at("saved")).unwrap() == fs::read(at("one")).unwrap());
     works(&["save", path(&fs), "-c", "none", "-o", path(&at("saved"))]);

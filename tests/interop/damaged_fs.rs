@@ -1,7 +1,7 @@
-//! File systems with bytes changed anywhere in what describes them: an error or a map, never a panic, never a read
-//! past the device, never an endless loop.
+//! File systems with bytes changed anywhere in their structures: an error or a map, never a panic, never a read past
+//! the device, never an endless loop.
 //!
-//! A read past the device is an error of the source, and a map of more blocks than the device has is told here.
+//! A read past the device is an error of the source; a map of more blocks than the device has is detected here.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::imaging::{path, sh};
 use crate::support::tools;
 
-/// Name, size, what makes it (FS: its file).
+/// Name, size, and the command that makes it (FS: its file).
 const KINDS: &[(&str, &str, &str)] = &[
     ("ext4", "4M", "mkfs.ext4 -q -F FS"),
     ("ext4 with clusters", "64M", "mkfs.ext4 -q -F -b 1024 -O bigalloc,meta_bg,^resize_inode FS"),
@@ -35,11 +35,11 @@ const KINDS: &[(&str, &str, &str)] = &[
     ("swap", "1M", "mkswap FS"),
 ];
 
-/// What makes them.
+/// The tools of these commands.
 const TOOLS: &[&str] =
     &["mkfs.ext4", "mkfs.ntfs", "mkfs.fat", "mkfs.exfat", "mkfs.btrfs", "mkfs.xfs", "mkfs.f2fs", "sfdisk", "mkswap"];
 
-/// The used blocks of a file system, or of a whole disk: there by force, so that each partition is looked into.
+/// The used blocks of a file system, or of a whole disk. By force, so that each partition is examined.
 fn read(source: &Source) -> Result<Used, Error> {
     match Table::read(source)? {
         Some(table) => disk::used(source, &table, true, &mut Vec::new()),
@@ -47,7 +47,7 @@ fn read(source: &Source) -> Result<Used, Error> {
     }
 }
 
-/// How often each is damaged.
+/// Number of times that each is damaged.
 const ROUNDS: usize = 3000;
 
 #[test]
@@ -61,7 +61,7 @@ fn damaged_file_systems_give_an_error_or_a_map_that_fits() {
         let fs = dir.path().join("fs");
         sh(&format!("truncate -s {size} {0}; {1}", fs.display(), make.replace("FS", path(&fs))));
         let whole = fs::read(&fs).unwrap();
-        // Bytes that say something: those that are not zero, and the neighbours of those.
+        // Significant bytes: those that are not zero, and their neighbours.
         let meant: Vec<usize> =
             (0..whole.len()).filter(|at| whole[at.saturating_sub(3)..=*at].iter().any(|b| *b != 0)).collect();
         let file = OpenOptions::new().write(true).open(&fs).unwrap();
@@ -74,7 +74,7 @@ fn damaged_file_systems_give_an_error_or_a_map_that_fits() {
         // The log of XFS is read whole each time.
         let rounds = if name.starts_with("xfs") { ROUNDS / 6 } else { ROUNDS };
         for round in 0..rounds {
-            // Most of what is read is at the front.
+            // Most of the bytes that are read are at the front.
             let spread = if round % 2 == 0 { meant.len().min(1500) } else { meant.len() };
             let changes: Vec<(usize, u8)> = (0..1 + random(4))
                 .map(|_| (meant[random(spread)], [0, 1, 0x7f, 0x80, 0xff, random(256) as u8][random(6)]))

@@ -1,4 +1,4 @@
-//! Saving from and restoring to block devices: loop devices over files of the test's own.
+//! Saving from and restoring to block devices: loop devices over the test's own files.
 //!
 //! Needs root, for losetup and mount.
 
@@ -42,7 +42,7 @@ impl Drop for Mount<'_> {
     }
 }
 
-/// An ext4 file system of blocks of this size in a file.
+/// Makes an ext4 file system with blocks of `block` bytes in a file.
 fn ext4(file: &Path, block: u32) {
     let file = file.display();
     sh(&format!("truncate -s 64M {file}; mkfs.ext4 -q -F -b {block} -d /etc/default {file}"));

@@ -1,4 +1,4 @@
-//! Peers of ours and of libtorrent that find one another without being told by a tracker, or over IPv6.
+//! Our peers and libtorrent's finding each other without a tracker's help, or over IPv6.
 
 use std::fs;
 use std::net::SocketAddrV4;
@@ -9,7 +9,7 @@ use crate::clients::{NAME, Tracker};
 use crate::support::{Lab, Program, applet, assert_same_file, eventually, run, tools, write_payload};
 
 const PATIENCE: u64 = 60;
-/// MiB of the payload, and the KiB/s of who is too slow to give it in time.
+/// MiB of the payload, and the KiB/s of a peer that is too slow to give it in time.
 const MIB: usize = 16;
 const SLOW: &str = "32";
 
@@ -20,7 +20,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Its torrent names `tracker`.
+    /// A scene whose torrent names `tracker`.
     fn new(lab: Lab, tracker: &str, seed: u64) -> Scene {
         let dir = lab.make_dir("images");
         let (whole, torrent) = (dir.join(NAME), dir.join(format!("{NAME}.torrent")));
@@ -29,7 +29,7 @@ impl Scene {
         Scene { lab, whole, torrent }
     }
 
-    /// A directory of host `n`'s own, with the payload in it if it seeds.
+    /// A directory of host `n`, with the payload in it if it seeds.
     fn home(&self, n: u8, seeds: bool) -> PathBuf {
         let home = self.lab.make_dir(&format!("host-{n}"));
         if seeds {
@@ -70,7 +70,7 @@ impl Scene {
     }
 }
 
-/// Where nobody listens.
+/// A tracker's URL at which nobody listens.
 const NO_TRACKER: &str = "http://10.77.0.9:1/announce";
 
 fn room() -> Option<Lab> {
@@ -102,11 +102,11 @@ fn libtorrent_hears_of_a_seeder_from_ours() {
     let _tracker = tracker.bttrack(&scene.lab, &scene.lab.path("images"));
     let (_seeder, _) = scene.ours(2, &scene.lab.host(2).to_string(), true, &["--no-lsd"]);
     let (middle_peer, _) = scene.ours(3, &scene.lab.host(3).to_string(), false, &["--no-lsd", "-U", SLOW, "-D", SLOW]);
-    // Peers are told of once a minute.
+    // Peer exchange happens once a minute.
     eventually("it is connected to the seeder", PATIENCE, || middle_peer.said().contains(" 1/0/"));
     let middle = scene.address(3);
     let peer = format!("peer={},{}", middle.ip(), middle.port());
-    // It asks no tracker.
+    // Without a tracker.
     let scene = Scene { torrent: without_tracker(&scene), ..scene };
     let (mut leecher, file) = scene.theirs(4, &format!("{}:20001", scene.lab.host(4)), false, &[&peer]);
     leecher.wait_for_line("whole", PATIENCE);
@@ -152,7 +152,7 @@ fn libtorrent_and_ours_meet_over_ipv6_by_our_tracker() {
     }
 }
 
-/// The scene's torrent without an announce URL: its info dictionary alone.
+/// The scene's torrent without an announce URL: only its info dictionary.
 fn without_tracker(scene: &Scene) -> PathBuf {
     let bytes = fs::read(&scene.torrent).expect("read a torrent");
     let info = bytes.windows(7).position(|window| window == b"4:infod").expect("an info dictionary");

@@ -1,5 +1,5 @@
-//! Whole disks and what no reader knows: partition tables, boot loaders and every partition come back, by ogbox and by
-//! partclone; targets are full of other bytes before.
+//! Whole disks, including areas without a reader of their own: partition tables, boot loaders and every partition
+//! are restored by ogbox and by partclone; targets are full of other bytes before.
 //!
 //! Needs root where a partition must be a device of its own.
 
@@ -14,7 +14,7 @@ use crate::support::{binary, text, tools};
 
 const MIB: usize = 1 << 20;
 
-/// A disk in a file, what its partitions hold in files of their own, and the tree of the one of ext4.
+/// A disk in a file, its partitions' contents in files of their own, and the tree of the ext4 one.
 struct Disk {
     dir: TempDir,
     /// Start (MiB) and name of each partition's file.
@@ -25,7 +25,7 @@ const TOOLS: &[&str] =
     &["partclone.restore", "lzop", "mkfs.ext4", "debugfs", "mkfs.fat", "mcopy", "mkswap", "sfdisk", "sgdisk"];
 
 impl Disk {
-    /// A disk of `mib` MiB by sfdisk's script, with these partitions (start in MiB, name).
+    /// Makes a disk of `mib` MiB by sfdisk's script, with these partitions (start in MiB, name).
     fn new(mib: usize, script: &str, parts: &[(usize, &'static str)]) -> Disk {
         let dir = TempDir::new().unwrap();
         let disk = Disk { dir, parts: parts.to_vec() };
@@ -44,7 +44,7 @@ impl Disk {
         fs::write(at("script"), script).unwrap();
         sh(&format!("truncate -s {mib}M {0}; sfdisk -q {0} < {1}", path(&at("disk")), path(&at("script"))));
         let file = fs::File::options().write(true).open(at("disk")).unwrap();
-        // A boot loader's code, and what it has in the gap behind the MBR and, with GPT, behind its entries.
+        // A boot loader's code, and its data in the gap behind the MBR and, with GPT, behind its entries.
         file.write_all_at(&noise(440, 3), 0).unwrap();
         file.write_all_at(&noise(900_000, 4), 40 * 512).unwrap();
         for (start, name) in parts {
@@ -57,16 +57,16 @@ impl Disk {
         self.dir.path().join(name)
     }
 
-    /// A file of `mib` MiB in which nothing is zero.
+    /// A file of `mib` MiB without a zero byte.
     fn noisy(&self, name: &str, mib: usize) -> PathBuf {
         fs::write(self.at(name), b"noise\nno".repeat(mib * MIB / 8)).unwrap();
         self.at(name)
     }
 
-    /// The same table, boot loader and gaps as the disk's, and in each partition what was there.
+    /// Asserts that the table, boot loader, gaps and contents of each partition are those of this disk.
     fn assert_same(&self, other: &Path) {
         let (old, new) = (fs::read(self.at("disk")).unwrap(), fs::read(other).unwrap());
-        // But for the protective entry, whose length is the disk's.
+        // Except for the protective entry, whose length is the disk's.
         assert!(
             old[..450] == new[..450] && old[2 * 512 + 512..MIB] == new[2 * 512 + 512..MIB],
             "the front of {}",
@@ -174,7 +174,7 @@ fn one_partition_is_taken_out_of_a_disks_image_whatever_compressed_it() {
         assert_holds(&at("two"), &at("tree"));
         fs::remove_file(at("two")).unwrap();
     }
-    // Of the others the same as the whole disk's image gives.
+    // The other partitions are as restored from the whole disk's image.
     works(&["restore", path(&image), path(&at("whole"))]);
     let whole = fs::read(at("whole")).unwrap();
     for (number, start) in [(3, 35), (4, 48), (5, 70)] {
@@ -184,7 +184,7 @@ fn one_partition_is_taken_out_of_a_disks_image_whatever_compressed_it() {
         assert!(part == whole[start * MIB..start * MIB + part.len()], "partition {number}");
         fs::remove_file(at("part")).unwrap();
     }
-    // As an image of its own, which partclone takes.
+    // As an image of its own, which partclone accepts.
     works(&["convert", "--partition", "2", path(&image), "-o", path(&at("two.img"))]);
     sh(&format!(
         "truncate -s 32M {out}/two; lzop -dc {out}/two.img | partclone.restore -s - -O {out}/two -L /dev/null"
@@ -292,7 +292,7 @@ fn a_partition_table_is_written_only_to_a_disk_and_by_the_image_of_one() {
         fails(&["restore", path(&image), &part]),
         fails(&["restore", path(&image), &coarse]),
     ];
-    // A partition is a partition, whatever it holds.
+    // A partition is treated as one, whatever it holds.
     let inner = fails(&["restore", path(&ext4), &part]);
     sh(&format!("partx -d {device}; losetup -d {device}; losetup -d {coarse}"));
     assert!(refused[0].contains("has a partition table and the image holds EXTFS"), "{refused:?}");
@@ -311,12 +311,12 @@ fn what_is_not_known_comes_back_bit_by_bit_without_its_zeroes() {
     }
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
-    // LUKS over what was an ext4 file system: the older superblock must not be believed.
+    // LUKS over a former ext4 file system: the older superblock must not be believed.
     sh(&format!("truncate -s 30M {0}; mkfs.ext4 -q -F {0}", path(&at("disk"))));
     let file = fs::File::options().write(true).open(at("disk")).unwrap();
     file.write_all_at(b"LUKS\xba\xbe\0\x02", 0).unwrap();
     file.write_all_at(&noise(3 * MIB, 5), 16 << 20).unwrap();
-    // Not a multiple of 4 KiB either.
+    // A size that is not a multiple of 4 KiB either.
     file.set_len((30 << 20) + 512).unwrap();
     file.write_all_at(b"end", (30 << 20) + 509).unwrap();
     works(&["save", path(&at("disk")), "-o", path(&at("image"))]);
@@ -326,7 +326,7 @@ fn what_is_not_known_comes_back_bit_by_bit_without_its_zeroes() {
     works(&["restore", path(&at("image")), path(&at("new"))]);
     assert!(fs::read(at("new")).unwrap() == whole);
     assert!(std::os::unix::fs::MetadataExt::blocks(&fs::metadata(at("new")).unwrap()) < 10_000, "zeroes are holes");
-    // Old data must not show through, neither in a file nor on a device, whatever is to become of unused blocks.
+    // Old data must not show through, neither in a file nor on a device, whatever the treatment of unused blocks.
     for flags in [&["--verify"][..], &["--discard"]] {
         fs::write(at("old"), noise(31 << 20, 6)).unwrap();
         works(&[&["restore"], flags, &[path(&at("image")), path(&at("old"))]].concat());

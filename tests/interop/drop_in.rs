@@ -1,5 +1,5 @@
-//! The names that scripts call: the same command lines and the same cases, run by partclone's and lzop's own
-//! programs and by links to ogbox that stand before them in the PATH.
+//! The names that scripts call: the same command lines and cases, run by partclone's and lzop's own programs and by
+//! links to ogbox that precede them in the PATH.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::imaging::{assert_holds, fails, make, path, sh, works};
 use crate::support::{binary, text, tools};
 
-/// A directory, in it an ext4 file system and the tree that it holds, and one of links to ogbox.
+/// A directory, an ext4 file system in it and the tree that it holds, and a directory of links to ogbox.
 struct Place {
     dir: TempDir,
 }
@@ -44,7 +44,7 @@ impl Place {
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
-    /// Both give the same; gives it.
+    /// Asserts that both give the same, and returns it.
     fn same(&self, script: &str) -> (Option<i32>, String) {
         let (theirs, ours) = (self.run(false, script), self.run(true, script));
         assert_eq!((ours.0, &ours.1), (theirs.0, &theirs.1), "{script}\n{}", ours.2);
@@ -52,7 +52,7 @@ impl Place {
     }
 }
 
-/// What is left of progress when the moments are taken out.
+/// The output without the progress that changes from moment to moment.
 fn lasting(said: &str) -> Vec<String> {
     let moments = ["Elapsed: ", "Total Time: ", "current block: "];
     said.split(['\r', '\n'])
@@ -88,7 +88,7 @@ fn opengnsys_pipelines_run_unchanged_and_say_the_same() {
 fn what_partclone_info_says_is_read_by_opengnsys_as_ever() {
     let Some(place) = Place::new() else { return };
     place.run(false, "partclone.extfs -c -s fs -o image -L log");
-    // As OpenGnsys asks: of the first 40 lines, which the map of used blocks may be longer than.
+    // Like OpenGnsys, from the first 40 lines only, which the map of used blocks may exceed.
     for script in [
         "partclone.info image 2>&1",
         "partclone.info -s image 2>&1",
@@ -101,7 +101,7 @@ fn what_partclone_info_says_is_read_by_opengnsys_as_ever() {
         let after = |word| words[words.iter().position(|found| *found == word).unwrap() + 1];
         assert_eq!((after("system:"), after("size:")), ("EXTFS", "67.1"));
     }
-    // Of an image that is cut within the map partclone tells nothing.
+    // For an image that is cut within the map, partclone prints nothing.
     assert_eq!(
         place.run(true, "head -c 200 image | partclone.info -s -"),
         place.run(true, "partclone.info -s - < image")
@@ -180,7 +180,7 @@ fn lzop_does_what_lzop_does() {
 #[test]
 fn every_job_tells_its_progress_as_json_with_the_bytes_that_came_in_and_out() {
     let Some(place) = Place::new() else { return };
-    // What it does, and whether it counts an image that it reads, and one that it writes.
+    // The job, and whether it counts an image that it reads, and one that it writes.
     let jobs = [
         ("ogbox image save fs -o a.img", false, true),
         ("ogbox image verify a.img", true, false),
@@ -218,7 +218,7 @@ fn unused_blocks_are_cleared_on_request_and_what_was_written_is_read_back() {
         fs::write(at("back"), vec![0xaa; 64 << 20]).unwrap();
         works(&["restore", flag, "--verify", path(&at("image")), path(&at("back"))]);
         assert_holds(&at("back"), &at("tree"));
-        // A sparse file was restored to of which every byte is either the source's or zero.
+        // A restored sparse file, each byte of which is either the source's or zero.
         works(&["restore", path(&at("image")), path(&at("fresh"))]);
         assert!(fs::read(at("back")).unwrap() == fs::read(at("fresh")).unwrap(), "{flag}");
         let blocks = |name| std::os::unix::fs::MetadataExt::blocks(&fs::metadata(at(name)).unwrap());
@@ -265,7 +265,7 @@ fn loop_devices_are_cleared_and_read_back() {
 fn a_target_that_only_the_used_blocks_fit_on_is_taken_with_c() {
     let Some(place) = Place::new() else { return };
     let at = |name: &str| place.at(name);
-    // The last used block of an ext4 file system of one group with room behind it.
+    // The last used block of an ext4 file system with a single group and free space behind it.
     sh(&format!("truncate -s 20M {0}; mkfs.ext4 -q -F -O ^has_journal {0}", at("few").display()));
     works(&["save", path(&at("few")), "-o", path(&at("image"))]);
     sh(&format!("truncate -s 19M {}", at("small").display()));

@@ -1,7 +1,9 @@
-//! What fails in the middle: devices with bad sectors, sources that shrink, full disks, images that are cut or damaged
-//! anywhere. The error names the place, nothing half done has an image's name, and a spoilt target is called so.
+//! Failures in the middle: devices with bad sectors, sources that shrink, full disks, images that are truncated or
+//! damaged anywhere. The error names the place, nothing half done has an image's name, and a spoilt target is
+//! reported as such.
 //!
-//! Devices with bad sectors are files of FUSE that nbdfuse makes of nbdkit, alone and under a loop device. Needs root.
+//! Devices with bad sectors are files of FUSE that nbdfuse makes with nbdkit, alone and under a loop device. Needs
+//! root.
 
 use std::fs;
 use std::io::{Cursor, Read};
@@ -17,10 +19,10 @@ use crate::imaging::{fails, noise, path, sh, works};
 use crate::support::{binary, eventually, text, tools};
 
 const MIB: u64 = 1 << 20;
-/// Bytes from where on nothing can be read or written.
+/// Offset from which nothing can be read or written, bytes.
 const BAD: u64 = 20 * MIB;
 
-/// A file of a directory as FUSE shows it, of which all from [`BAD`] on is bad.
+/// A file of a directory as FUSE shows it, bad from [`BAD`] on.
 struct Failing {
     dir: PathBuf,
     child: std::process::Child,
@@ -50,7 +52,7 @@ impl Failing {
 
 impl Drop for Failing {
     fn drop(&mut self) {
-        // Also when the test has failed and somebody still has its file open.
+        // Also when the test has failed and a process still has its file open.
         let unmounted = Command::new("umount").arg("-l").arg(&self.dir).status();
         let ended = self.child.wait();
         assert!(std::thread::panicking() || unmounted.is_ok() && ended.is_ok());
@@ -86,7 +88,7 @@ fn bad_sectors_end_a_save_and_a_restore_with_their_place() {
         assert!(line.ends_with("I/O error (os error 5)") || line.ends_with("is unusable"), "{said:#?}");
         assert!(line.contains("I/O error (os error 5)"), "{said:#?}");
     }
-    // In the MiB in which the first bad sector is.
+    // In the MiB of the first bad sector.
     let place = |line: &str| line.split("at byte ").nth(1)?.split(':').next()?.parse::<u64>().ok();
     for line in &said[..3] {
         assert!(place(line).is_some_and(|at| (BAD - MIB..=BAD).contains(&at)), "{said:#?}");
@@ -109,7 +111,7 @@ fn a_source_that_shrinks_while_it_is_saved_is_told() {
         .spawn()
         .unwrap();
     let mut out = save.stdout.take().unwrap();
-    // It has begun to write, and the pipe holds it up.
+    // It has begun to write, and the pipe blocks it.
     out.read_exact(&mut [0; 4096]).unwrap();
     fs::File::options().write(true).open(&source).unwrap().set_len(30 << 20).unwrap();
     std::io::copy(&mut out, &mut std::io::sink()).unwrap();
@@ -170,7 +172,7 @@ fn an_image_that_is_cut_anywhere_or_has_a_bit_flipped_is_never_taken_for_whole()
         works(&[&["save", path(&at("source")), "-o", path(&at("image"))], &words[..]].concat());
         let whole = fs::read(at("image")).unwrap();
         read(&whole).unwrap();
-        // The seek table behind zstd's last frame is nothing of the image.
+        // The seek table behind zstd's last frame is not part of the image.
         let last = if options.ends_with("zstd") { whole.len() - 25 } else { whole.len() };
         for length in 0..last {
             let error = read(&whole[..length]).expect_err(&format!("{options}: {length} of {} bytes", whole.len()));
@@ -178,7 +180,7 @@ fn an_image_that_is_cut_anywhere_or_has_a_bit_flipped_is_never_taken_for_whole()
                 Error::Damaged { at, .. } => *at,
                 error => panic!("{options}, {length} bytes: {error}"),
             };
-            // Of what is compressed in one piece nothing can be said but where that begins.
+            // For data compressed in one piece, only its beginning can be named.
             assert!(place <= length as u64, "{options}, {length} bytes: {error}");
         }
         if options == "-c none" {

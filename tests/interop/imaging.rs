@@ -65,7 +65,7 @@ pub fn works(args: &[&str]) -> String {
     said
 }
 
-/// Works by `--force`, and says why it should not have; gives what it said.
+/// Runs a command that works only with `--force`, and returns its warning.
 pub fn forced(args: &[&str]) -> String {
     let output = ogbox(&[args, &["--force"]].concat());
     let said = String::from_utf8(output.stderr).unwrap();
@@ -73,7 +73,7 @@ pub fn forced(args: &[&str]) -> String {
     said
 }
 
-/// Fails with exit code 1 and one line; gives the line.
+/// Runs a command that must fail with exit code 1 and one line; returns the line.
 pub fn fails(args: &[&str]) -> String {
     let output = ogbox(args);
     assert_eq!(output.status.code(), Some(1), "image {args:?}");
@@ -93,7 +93,7 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// A directory of files of all sorts of sizes, compressible and not.
+/// Makes a directory of files of various sizes, compressible and not.
 pub fn tree(root: &Path) {
     for (dir, count) in [("many", 150), ("few", 6)] {
         fs::create_dir_all(root.join(dir)).unwrap();
@@ -109,7 +109,7 @@ pub fn tree(root: &Path) {
     fs::File::create(root.join("sparse")).unwrap().write_all_at(b"end", 3_000_000).unwrap();
 }
 
-/// An ext file system in a file, with the tree in it and holes where files were deleted.
+/// Makes an ext file system in a file, with the tree in it and holes where files were deleted.
 pub fn make(dir: &Path, size: &str, options: &str) -> PathBuf {
     let (fs, root) = (dir.join("fs"), dir.join("tree"));
     tree(&root);
@@ -126,7 +126,7 @@ pub fn make(dir: &Path, size: &str, options: &str) -> PathBuf {
     fs
 }
 
-/// e2fsck finds nothing, and every file is what it was.
+/// Asserts that e2fsck finds no fault, and that every file is unchanged.
 pub fn assert_holds(fs: &Path, root: &Path) {
     let out = TempDir::new().unwrap();
     let (fs, out, root) = (fs.display(), out.path().display(), root.display());
@@ -139,7 +139,7 @@ pub fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// What partclone saves of a file system and what ogbox saves is the same, and either restores it.
+/// Asserts that partclone and ogbox save the same of a file system, and that either restores it.
 fn go_both_ways(shapes: &[Shape]) {
     for (name, size, options) in shapes {
         println!("{name}");
@@ -150,7 +150,7 @@ fn go_both_ways(shapes: &[Shape]) {
         saved_by_partclone("extfs", "", &fs, &theirs);
         works(&["save", path(&fs), "-o", path(&ours)]);
 
-        // Byte by byte the same image, but for who made it and the header's checksum over that.
+        // Byte by byte the same image, except for its maker's name and the header's checksum over that.
         let (ours_plain, theirs_plain) =
             (sh(&format!("lzop -dc {}", ours.display())).stdout, fs::read(&theirs).unwrap());
         assert_eq!(ours_plain.len(), theirs_plain.len(), "{name}");
@@ -168,7 +168,8 @@ fn go_both_ways(shapes: &[Shape]) {
     }
 }
 
-/// Targets are there before, because partclone 0.3.23 now and then fails to create one ("open error(2)").
+/// Saves by partclone. The targets exist before, because partclone 0.3.23 now and then fails to create one ("open
+/// error(2)").
 pub fn saved_by_partclone(kind: &str, options: &str, fs: &Path, image: &Path) {
     let (fs, image) = (fs.display(), image.display());
     sh(&format!(": > {image}; partclone.{kind} {options} -c -s {fs} -O {image} -L /dev/null"));
@@ -230,7 +231,7 @@ fn every_checksum_setting_of_partclone_is_restored_and_verified() {
         assert_holds(&back, &at("tree"));
         fs::remove_file(&back).unwrap();
         if options != "-a0" {
-            // One bit in the last block but a few.
+            // One bit in one of the last blocks.
             let mut bytes = fs::read(&image).unwrap();
             let at = bytes.len() - 10_000;
             bytes[at] ^= 4;
@@ -338,7 +339,7 @@ fn an_interrupted_save_leaves_neither_image_nor_part_of_it() {
     assert_eq!(entries(), 0);
 }
 
-/// An image without blocks that are used: header and an empty map.
+/// An image without used blocks: header and an empty map.
 fn empty_image(header: &Header) -> Vec<u8> {
     let mut image = header.to_bytes();
     let map = image.len();

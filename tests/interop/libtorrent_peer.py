@@ -1,4 +1,4 @@
-"""A peer on libtorrent-rasterbar that finds others only in the ways that it is told to.
+"""A peer on libtorrent-rasterbar that finds others only in the given ways.
 
 usage: libtorrent_peer.py TORRENT DIRECTORY INTERFACE [lsd] [seed] [up=KIB] [peer=IP,PORT]
 

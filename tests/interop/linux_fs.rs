@@ -1,4 +1,4 @@
-//! XFS, Btrfs and F2FS: what partclone saves of them and what ogbox saves is the same, and either restores it.
+//! XFS, Btrfs and F2FS: partclone and ogbox save the same of them, and either restores it.
 //!
 //! Needs root, and a kernel that mounts XFS and Btrfs: they are filled on loop devices. Targets are full of other
 //! bytes before they are restored to, so that a block that is missing in an image is noticed.
@@ -22,7 +22,7 @@ struct Kind {
     check: &'static str,
 }
 
-/// Files that grow by turns, others deleted, and one written where they were.
+/// Files that grow by turns, others deleted, and one written in their place.
 const FILL: &str = "mount -o loop FS DIR; trap 'umount DIR' EXIT; cp -r TREE/* DIR; sync -f DIR; \
     for i in {1..12}; do for f in a b c; do head -c 9000 TREE/few/file\\ 1 | tee -a TREE/$f >> DIR/$f; done; sync -f DIR; done; \
     rm DIR/few/file\\ 4 DIR/many/file\\ ?; rm TREE/few/file\\ 4 TREE/many/file\\ ?; \
@@ -48,7 +48,7 @@ const BTRFS: Kind = Kind {
     check: "btrfs check --check-data-csum FS",
 };
 
-/// Filled and looked at by f2fs-tools, since few kernels mount it. The dump goes by inodes: root is 3.
+/// Filled and examined by f2fs-tools, since few kernels mount it. The dump goes by inodes; the root is 3.
 const F2FS: Kind = Kind {
     partclone: "f2fs",
     size: "128M",
@@ -75,7 +75,7 @@ impl Kind {
         fs
     }
 
-    /// The checker finds nothing, and every file is what it was.
+    /// Asserts that the checker finds no fault, and that every file is unchanged.
     fn assert_holds(&self, fs: &Path, root: &Path) {
         let out = TempDir::new().unwrap();
         let dir = out.path().join("dir");
@@ -87,7 +87,7 @@ impl Kind {
         }
     }
 
-    /// A file of the file system's size in which nothing is zero.
+    /// Makes a file of the file system's size without a zero byte.
     fn noisy(&self, target: &Path) {
         sh(&format!("head -c {} /dev/zero | tr '\\0' n > {}", self.size, target.display()));
     }
@@ -102,7 +102,7 @@ impl Kind {
         works(&["save", path(&fs), "-c", "none", "-o", path(&ours)]);
         let (one, other) = (fs::read(&ours).unwrap(), fs::read(&theirs).unwrap());
         if self.partclone == "btrfs" {
-            // partclone 0.3.23 takes whole tree nodes, and of data that is there twice only one copy.
+            // partclone 0.3.23 takes whole tree nodes, and only one copy of duplicated data.
             let used = |image: &[u8]| u64::from_le_bytes(*image[68..].first_chunk().unwrap());
             let block = |image: &[u8]| u64::from(u32::from_le_bytes(*image[84..].first_chunk().unwrap()));
             assert_eq!(used(&one) * block(&one) / block(&other), used(&other), "the superblocks' counters agree");
@@ -132,7 +132,7 @@ fn xfs_goes_both_ways_between_partclone_and_ogbox() {
     XFS.goes_both_ways();
     Kind { make: "mkfs.xfs -q -f -b size=1024 -m rmapbt=1,reflink=1 FS", ..XFS }.goes_both_ways();
     Kind { make: "mkfs.xfs -q -f -s size=4096 -d agcount=8 FS", size: "600M", ..XFS }.goes_both_ways();
-    // No kernel of today mounts version 4: mkfs fills it, and partclone's image being the same has to do.
+    // Current kernels do not mount version 4: mkfs fills it, and comparing with partclone's image has to suffice.
     let proto = "(printf '/x\\n1 1\\nd--755 0 0\\n'; for f in 1 2 3; do echo f$f ---644 0 0 DIR/f$f; done; printf '$\\n$\\n') > DIR/proto; \
         for f in 1 2 3; do cp TREE/few/file\\ $f DIR/f$f; done; mkfs.xfs -q -f -m crc=0 -b size=512 -p DIR/proto FS";
     Kind { make: proto, fill: "true", look: "", ..XFS }.goes_both_ways();
@@ -159,8 +159,8 @@ fn f2fs_goes_both_ways_between_partclone_and_ogbox() {
         .goes_both_ways();
 }
 
-/// Makes a file system by a script in which FS is its file and DIR an empty directory; it is refused for `why`, and
-/// taken by force. Gives the target.
+/// Makes a file system by a script in which FS is its file and DIR an empty directory; asserts that it is refused
+/// for `why`, and saved by force. Returns the target.
 fn refused(dir: &Path, kind: &Kind, script: &str, why: &str) -> PathBuf {
     let at = |name: &str| dir.join(name);
     let (fs, mounted, back) = (at("fs"), at("mounted"), at("back"));
@@ -200,7 +200,7 @@ fn a_btrfs_whose_log_tree_is_not_replayed_is_taken_only_by_force_and_then_with_i
         return;
     }
     let dir = TempDir::new().unwrap();
-    // What was synced alone is in the log tree only, and so is a copy that is made before the next commit.
+    // Data that was synced by itself is in the log tree only, and so is a copy that is made before the next commit.
     let crash = "mount -o loop FS DIR; trap 'umount DIR; mv FS.crashed FS' EXIT; \
         dd if=/dev/zero of=DIR/file bs=64k count=5 conv=fsync status=none; cp --sparse=always FS FS.crashed";
     let back = refused(dir.path(), &BTRFS, crash, "the Btrfs log tree must be replayed");

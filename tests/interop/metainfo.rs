@@ -1,5 +1,5 @@
-//! Metainfo files against ctorrent and mktorrent: what either side makes, the other reads, and both describe
-//! the same data by the same bytes.
+//! Metainfo files against ctorrent and mktorrent: either side reads what the other makes, and both describe the same
+//! data by the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn original() -> &'static Path {
     Path::new("ctorrent")
 }
 
-/// The info dictionary's bytes: those after its key to the file's last `e`.
+/// The info dictionary's bytes: from its key's end to the file's last `e`.
 fn info(lab: &Lab, torrent: &str) -> Vec<u8> {
     let bytes = fs::read(lab.path(torrent)).unwrap();
     let key = bytes.windows(6).position(|six| six == b"4:info").expect("an info dictionary");
@@ -119,7 +119,7 @@ fn command_lines_are_refused_as_ctorrent_refuses_them() {
         assert_eq!(text(&ours.stderr), text(&theirs.stderr), "{args}");
         assert_eq!(ours.status.code(), theirs.status.code(), "{args}");
     }
-    // These differ in how they say it, not in what they do.
+    // These differ in wording, not in effect.
     for args in ["-t none -u http://h/a -s out", "-t x -u http://h/a -s out -q", "-x none", "-x x"] {
         assert_eq!(sh(&lab, binary(), args).status.code(), sh(&lab, original(), args).status.code(), "{args}");
         assert!(!lab.path("out").exists(), "{args}");

@@ -1,4 +1,4 @@
-//! Swarms of ours and of others: torrents of ours fetched by them, theirs by us, and all at once.
+//! Swarms of ours and of others: our torrents fetched by them, theirs by us, and mixed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use crate::support::{Lab, Program, applet, assert_same_file, run, tools, write_p
 /// MiB that each fetching peer moves.
 const MIB: usize = 64;
 
-/// The longest that a peer may take to fetch them, in seconds. ctorrent thinks about whom to unchoke only
-/// every 10 seconds; the rest is room for a machine that is busy with other tests.
+/// Time limit for a peer to fetch them, seconds. ctorrent reviews its unchokes only every 10 seconds; the rest is
+/// room for a machine that is busy with other tests.
 const PATIENCE: u64 = 300;
 
-/// Whose program makes the torrent.
+/// The program that makes the torrent.
 #[derive(Clone, Copy)]
 enum Maker {
     Ours,
@@ -46,7 +46,7 @@ impl Scene {
         Scene { lab, whole, torrent, tracker }
     }
 
-    /// The same, but that the torrent names its tracker by UDP.
+    /// The same scene with a torrent that names its tracker by UDP.
     fn over_udp(mut self) -> Scene {
         self.tracker.url = self.tracker.url.replace("http:", "udp:");
         fs::remove_file(&self.torrent).expect("remove a torrent");
@@ -58,7 +58,7 @@ impl Scene {
         self.tracker.bttrack(&self.lab, &self.lab.path("images"))
     }
 
-    /// A seeder on host 2, a leecher on each host from 3 on; lets every leecher become whole, ends all of
+    /// Runs a seeder on host 2 and a leecher on each host from 3 on; waits until every leecher is whole, ends all of
     /// them in order, and compares every file to its last byte.
     fn play(&self, seeder: Client, leechers: &[Client]) {
         let seeder = Peer::start(&self.lab, 2, seeder, &self.torrent, Some(&self.whole));
@@ -153,7 +153,7 @@ fn ours_find_one_another_through_opentracker_by_udp() {
     scene.play(Client::Ours, &[Client::Ours]);
 }
 
-/// What a lab in a room takes, beside `clients`.
+/// Whether the tools of a lab in a room are there, and `clients`.
 fn room_tools(clients: &[&str]) -> bool {
     tools(&["unshare", "nsenter", "ip", "bash"]) && tools(clients)
 }

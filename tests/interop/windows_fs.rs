@@ -1,4 +1,4 @@
-//! NTFS, FAT and exFAT: what partclone saves of them and what ogbox saves is the same, and either restores it.
+//! NTFS, FAT and exFAT: partclone and ogbox save the same of them, and either restores it.
 //!
 //! Needs root: NTFS and exFAT are filled through FUSE, exFAT on a loop device.
 
@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::imaging::{fails, forced, path, restored_by_partclone, saved_by_partclone, sh, tree, works};
 use crate::support::tools;
 
-/// One file system: partclone's name, size, mkfs, how to reach its files, its checker. In the scripts FS is the
-/// file system's file and DIR an empty directory; `mount` ends with the files in DIR, which may be changed.
+/// One file system: partclone's name, size, mkfs, how to reach its files, its checker. In the scripts FS is the file
+/// system's file and DIR an empty directory; `mount` ends with the files in DIR, where they may be changed.
 struct Kind {
     partclone: &'static str,
     size: &'static str,
@@ -53,7 +53,7 @@ impl Kind {
         sh(&format!("set -e; {}", script.replace("FS", path(fs)).replace("DIR", path(dir))));
     }
 
-    /// The file system, filled, with holes where files were deleted and a file written into them.
+    /// Makes the file system, filled, with holes where files were deleted and a file written into them.
     fn filled(&self, at: &Path) -> PathBuf {
         let (fs, dir, root) = (at.join("fs"), at.join("mounted"), at.join("tree"));
         fs::create_dir(&dir).unwrap();
@@ -81,7 +81,7 @@ impl Kind {
         fs
     }
 
-    /// The checker finds nothing, and every file is what it was.
+    /// Asserts that the checker finds no fault, and that every file is unchanged.
     fn assert_holds(&self, fs: &Path, root: &Path) {
         let out = TempDir::new().unwrap();
         let dir = out.path().join("mounted");
@@ -117,7 +117,7 @@ impl Kind {
         fs::remove_file(&back).unwrap();
         restored_by_partclone(&ours, &back, self.size);
         if self.partclone == "ntfs" {
-            // The copy of the boot sector is in no image, and only ogbox writes it anew.
+            // The copy of the boot sector is in no image, and only ogbox rewrites it.
             sh(&format!("ntfsfix {}", back.display()));
         }
         self.assert_holds(&back, &root);
@@ -142,7 +142,7 @@ fn fat_goes_both_ways_between_partclone_and_ogbox() {
     FAT32.goes_both_ways(true);
     Kind { make: "mkfs.fat -F 16 -s 4 FS", size: "64M", ..FAT32 }.goes_both_ways(true);
     Kind { make: "mkfs.fat -F 16 -S 4096 FS", size: "100M", ..FAT32 }.goes_both_ways(true);
-    // partclone 0.3.23 reads FAT12's entries wrong: it takes 272 sectors for 183 of them, not all the right ones.
+    // partclone 0.3.23 misreads FAT12's entries: it takes 272 sectors for 183 of them, and not all the right ones.
     Kind { make: "mkfs.fat -F 12 -s 64 FS", size: "64M", ..FAT32 }.goes_both_ways(false);
 }
 
@@ -175,7 +175,7 @@ fn what_windows_left_unfinished_is_taken_only_by_force() {
     let hibernate = "mkfs.ntfs -q -F -f FS; ntfs-3g -o no_detach FS DIR > /dev/null 2>&1 & until mountpoint -q DIR; do sleep 0.05; done; mkdir DIR/f{1..400}; \
                      (echo -n hibr; head -c 100000 /dev/zero) > DIR/hiberfil.sys; umount DIR; wait";
     refused("hibernated", hibernate, "32M", "Windows is hibernated");
-    // The flag stands in $Volume, MFT record 3, behind type, length and the rest of $VOLUME_INFORMATION.
+    // The flag is in $Volume, MFT record 3, behind type, length and the rest of $VOLUME_INFORMATION.
     let ntfs_dirty = "mkfs.ntfs -q -F -f FS; ntfsfix -d FS > /dev/null; python3 - FS <<'END'\n\
         import struct, sys\n\
         f = open(sys.argv[1], 'r+b'); d = f.read(512)\n\

@@ -1,4 +1,4 @@
-//! A CTorrent Control Server that does as its test says, for ours and for Debian's ctorrent.
+//! A CTorrent Control Server that follows its test, for ours and for Debian's ctorrent.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
@@ -23,7 +23,7 @@ impl Server {
         Server::on(SocketAddrV4::new(lab.host(1), 0))
     }
 
-    /// A server there; port 0: any.
+    /// Starts a server at `at`; port 0: any.
     pub fn on(at: SocketAddrV4) -> Server {
         let listener = TcpListener::bind(at).expect("listen");
         let port = listener.local_addr().expect("the port's number").port();
@@ -32,7 +32,7 @@ impl Server {
         Server { listener, at }
     }
 
-    /// The next connection, within `seconds`.
+    /// Accepts the next connection, within `seconds`.
     pub fn accept(&self, seconds: u64) -> Client {
         let mut stream = None;
         eventually("a client connects to its server", seconds, || {
@@ -48,12 +48,12 @@ impl Server {
 }
 
 impl Client {
-    /// Orders; false when it takes no more.
+    /// Sends an order; false if the client takes no more.
     pub fn order(&mut self, line: &str) -> bool {
         self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).is_ok()
     }
 
-    /// The next line that it says; none when it has closed the connection.
+    /// The client's next line; `None` if it has closed the connection.
     pub fn line(&mut self) -> Option<String> {
         let mut line = Vec::new();
         match self.stream.read_until(b'\n', &mut line) {
@@ -67,7 +67,7 @@ impl Client {
         }
     }
 
-    /// The next line that `suits`; others are passed over.
+    /// The next line that `suits`; others are skipped.
     pub fn wait_for(&mut self, what: &str, suits: impl Fn(&str) -> bool) -> String {
         loop {
             let line = self.line().unwrap_or_else(|| panic!("it closed the connection before {what}"));
@@ -77,19 +77,19 @@ impl Client {
         }
     }
 
-    /// What it says to `order`: the lines from the first word `begin` to the first word `end`.
+    /// Returns the answer to `order`: the lines from the first word `begin` to the first word `end`.
     pub fn ask(&mut self, order: &str, begin: &str, end: &str) -> Vec<String> {
         assert!(self.order(order), "order {order}");
         let is = |word: &str, line: &str| line.split(' ').next() == Some(word);
         let mut lines = vec![self.wait_for(begin, |line| is(begin, line))];
         while begin != end && !is(end, lines.last().expect("one at least")) {
-            // What it was not asked for comes whole, between two answers.
+            // Unsolicited output comes whole, between two answers.
             lines.push(self.line().expect("the answer goes on"));
         }
         lines
     }
 
-    /// The settings that it tells.
+    /// The settings that the client reports.
     pub fn settings(&mut self) -> Vec<String> {
         let lines = self.ask("SENDCONF", "CTCONFIGSTART", "CTCONFIGDONE");
         lines[1..lines.len() - 1].to_vec()

@@ -1,6 +1,6 @@
-//! What the tests that run ogbox as a process share: a lab (a directory, and a network of loopback addresses
-//! of its own), programs that end with their test, waits that poll for a state, payloads, whole-file
-//! comparison, and the rule for tools that are missing.
+//! Shared parts of the tests that run ogbox as a process: a lab (a directory, and a network of loopback addresses of
+//! its own), programs that end with their test, waits that poll for a state, payloads, whole-file comparison, and
+//! the rule for missing tools.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How often a wait looks.
+/// Interval of polling.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The UDP port of a lab network's host 254 that whoever uses the network holds.
+/// The UDP port of a lab network's host 254 that the network's user holds.
 const CLAIM: u16 = 20_000;
 
 /// The binary under test.
@@ -29,12 +29,12 @@ pub fn applet(name: &str) -> Command {
     command
 }
 
-/// Standard output and standard error as text, whatever bytes they hold.
+/// Converts standard output or standard error to text, whatever bytes it holds.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Runs `command` to its end and gives its output; panics with all that it said when it fails.
+/// Runs `command` to its end and returns its output; panics with all of it on failure.
 pub fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("run {command:?}: {e}"));
     assert!(
@@ -47,7 +47,7 @@ pub fn run(command: &mut Command) -> Output {
     output
 }
 
-/// Whether the test that asks may go on with `name`, another program.
+/// Whether the calling test may use `name`, another program.
 ///
 /// A missing tool is a failure, not a silent pass; only `SKIP=name,name` leaves out the tests that need it.
 pub fn tool(name: &str) -> bool {
@@ -61,12 +61,12 @@ pub fn tool(name: &str) -> bool {
     true
 }
 
-/// Whether all of `names` are there; see [`tool`].
+/// Whether all of `names` may be used; see [`tool`].
 pub fn tools(names: &[&str]) -> bool {
     names.iter().all(|name| tool(name))
 }
 
-/// A directory and a /24 of loopback addresses that no other test has; both go with it.
+/// A directory and a /24 of loopback addresses that no other test has; both are released with it.
 pub struct Lab {
     dir: tempfile::TempDir,
     net: [u8; 2],
@@ -76,10 +76,10 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A fresh lab, its directory beside the build so that large payloads never land in a small /tmp.
+    /// Creates a lab, its directory beside the build so that large payloads never land in a small /tmp.
     pub fn new() -> Lab {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("make the lab's directory");
-        // The claim is a socket that the whole machine can see: tests of other checkouts keep out as well.
+        // The claim is a socket that the whole machine can see: tests of other checkouts respect it as well.
         let claim = |[a, b]: [u8; 2]| UdpSocket::bind((Ipv4Addr::new(127, a, b, 254), CLAIM)).ok();
         let (net, _claim) = (64..=254)
             .flat_map(|a| (0..=254).map(move |b| [a, b]))
@@ -88,9 +88,9 @@ impl Lab {
         Lab { dir, net, room: None, _claim }
     }
 
-    /// A lab in a network namespace of its own, for programs that will have nothing to do with loopback addresses. It has
-    /// nine hosts, which are addresses of one interface all the same; hosts 2 and 3 also have fd77::2 and fd77::3, on the
-    /// one that multicast goes to.
+    /// Creates a lab in a network namespace of its own, for programs that refuse loopback addresses. It has nine
+    /// hosts, all of them addresses of one interface; hosts 2 and 3 also have fd77::2 and fd77::3, on the one that
+    /// multicast goes to.
     pub fn in_a_room() -> Lab {
         let lab = Lab::new();
         let network = "set -e; ip link set lo up
@@ -104,7 +104,7 @@ impl Lab {
         Lab { room: Some(room), ..lab }
     }
 
-    /// `command` as it is run on a host of the lab.
+    /// The `command` to run on a host of the lab.
     fn on_a_host(&self, command: &Command) -> Option<Command> {
         let room = self.room.as_ref()?.id().to_string();
         let mut inside = Command::new("nsenter");
@@ -117,13 +117,13 @@ impl Lab {
         Some(inside)
     }
 
-    /// A TCP port of host `n` that nobody listened on a moment ago.
+    /// A TCP port of host `n` that was free a moment ago.
     pub fn free_port(&self, n: u8) -> u16 {
-        // In a room, nobody but whoever asks has the host's address.
+        // In a room, only the caller uses the host's address.
         if self.room.is_some() { 20_001 } else { free_port(self.host(n)) }
     }
 
-    /// Waits until somebody listens on `address`.
+    /// Waits until a process listens on `address`.
     pub fn listens(&self, address: SocketAddrV4, seconds: u64) {
         let probe = format!("exec 3<>/dev/tcp/{}/{}", address.ip(), address.port());
         match self.on_a_host(Command::new("bash").args(["-c", &probe])) {
@@ -170,13 +170,13 @@ impl Lab {
     }
 }
 
-/// A TCP port of `host` that nobody listened on a moment ago.
+/// A TCP port of `host` that was free a moment ago.
 pub fn free_port(host: Ipv4Addr) -> u16 {
     let listener = TcpListener::bind((host, 0)).expect("bind a free port");
     listener.local_addr().expect("the port's number").port()
 }
 
-/// A running program, killed when its test lets go of it; when the test failed, the end of its log is shown.
+/// A running program, killed when its test drops it; if the test failed, the end of its log is shown.
 pub struct Program {
     name: String,
     child: Child,
@@ -189,7 +189,7 @@ impl Program {
         self.child.id()
     }
 
-    /// All that it has said so far.
+    /// All of its output so far.
     pub fn said(&self) -> String {
         text(&fs::read(&self.log).unwrap_or_default())
     }
@@ -217,13 +217,13 @@ impl Program {
         }
     }
 
-    /// Ends it with SIGINT, as a user does, and gives it 10 seconds for that.
+    /// Ends it with SIGINT, as a user does, within 10 seconds.
     pub fn interrupt(&mut self) -> ExitStatus {
         self.signal(Signal::INT);
         self.wait(10)
     }
 
-    /// Waits until `line` stands in what it says.
+    /// Waits until `line` occurs in its output.
     pub fn wait_for_line(&mut self, line: &str, seconds: u64) {
         let what = format!("{} says `{line}`", self.name);
         eventually(&what, seconds, || {
@@ -236,7 +236,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Killing fails only when it has ended, and then there is nothing to do.
+        // Killing fails only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -251,7 +251,7 @@ impl Drop for Program {
     }
 }
 
-/// Polls until `state` holds; panics when it does not within `seconds`.
+/// Polls until `state` holds; panics if it does not within `seconds`.
 pub fn eventually(what: &str, seconds: u64, mut state: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while !state() {
@@ -260,7 +260,7 @@ pub fn eventually(what: &str, seconds: u64, mut state: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until somebody listens on `address`.
+/// Waits until a process listens on `address`.
 pub fn listens(address: SocketAddrV4, seconds: u64) {
     eventually(&format!("{address} listens"), seconds, || {
         std::net::TcpStream::connect_timeout(&address.into(), Duration::from_secs(1)).is_ok()

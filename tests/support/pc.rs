@@ -15,7 +15,7 @@ pub struct Pc {
 }
 
 impl Pc {
-    /// A PC with two disks that are empty files, and no cache.
+    /// Makes a PC with two disks that are empty files, and no cache.
     pub fn new() -> Pc {
         let lab = Lab::new();
         for dir in ["opt/opengnsys/images/aula1", "opt/opengnsys/log", "opt/opengnsys/etc", "tmp", "dev", "proc"] {
@@ -30,7 +30,7 @@ impl Pc {
         Pc { lab, loops: Vec::new() }
     }
 
-    /// A PC whose disk 1 (sda, `mib` MiB) is a loop device that sfdisk partitioned by `script`. Wants root.
+    /// Makes a PC whose disk 1 (sda, `mib` MiB) is a loop device that sfdisk partitioned by `script`. Needs root.
     pub fn with_disk(mib: u64, script: &str) -> Pc {
         assert!(rustix::process::geteuid().is_root(), "loop devices want root: run as root, or with SKIP=losetup");
         let mut pc = Pc::new();
@@ -59,7 +59,7 @@ impl Pc {
         pc
     }
 
-    /// Makes a loop device of a part of `file`, called `name` on this PC.
+    /// Makes a loop device over a part of `file`, called `name` on this PC.
     fn attach(&mut self, file: &Path, part: &str, name: &str) {
         let script = format!("losetup --find --show {part} {}", file.display());
         let device = text(&sh(&script).stdout).trim().to_owned();
@@ -72,23 +72,23 @@ impl Pc {
         self.lab.path(&format!("dev/sda{number}"))
     }
 
-    /// The same with a directory for its cache.
+    /// Adds a directory for its cache.
     pub fn with_cache(self) -> Pc {
         self.lab.make_dir("opt/opengnsys/cache/opt/opengnsys/images");
         self
     }
 
-    /// Where the repository's file `name` is.
+    /// Path of the repository's file `name`.
     pub fn images(&self, name: &str) -> PathBuf {
         self.lab.path("opt/opengnsys/images").join(name)
     }
 
-    /// Where the cache's file `name` is.
+    /// Path of the cache's file `name`.
     pub fn cached(&self, name: &str) -> PathBuf {
         self.lab.path("opt/opengnsys/cache/opt/opengnsys/images").join(name)
     }
 
-    /// `NAME WORD…` as scripts write it, ready to be run on this PC.
+    /// `NAME WORD…` as in scripts, ready to be run on this PC.
     pub fn command(&self, line: &str) -> Command {
         let mut words = line.split(' ');
         let mut command = applet(words.next().unwrap_or_default());
@@ -102,7 +102,7 @@ impl Pc {
         self.command(line).output().expect("run an applet")
     }
 
-    /// Runs what should print one line, below this PC's root, and say nothing else.
+    /// Runs a command that must print one line and nothing else; returns the line without this PC's root.
     pub fn told(&self, line: &str) -> String {
         let output = self.run(line);
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{line}");
@@ -114,7 +114,7 @@ impl Pc {
         refusal(&self.run(line))
     }
 
-    /// What stands in the file `name`; nothing when there is none.
+    /// Contents of the file `name`; empty if it does not exist.
     pub fn log(&self, name: &str) -> String {
         fs::read_to_string(self.lab.path(name)).unwrap_or_default()
     }
@@ -128,14 +128,14 @@ pub fn refusal(output: &Output) -> (Option<i32>, String) {
     (output.status.code(), rest.splitn(3, ' ').nth(2).unwrap_or_default().trim_end().to_owned())
 }
 
-/// What a refusal should be.
+/// The expected refusal, to compare with.
 pub fn error(code: i32, line: &str) -> (Option<i32>, String) {
     (Some(code), line.to_owned())
 }
 
 impl Drop for Pc {
     fn drop(&mut self) {
-        // What a test or an applet left mounted below this PC's root, the last first.
+        // Whatever a test or an applet left mounted below this PC's root, the last first.
         let root = self.lab.path("");
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
@@ -150,7 +150,7 @@ impl Drop for Pc {
 
 const SBIN: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
 
-/// Runs a shell's script, which must succeed, with the programs of an administrator.
+/// Runs a shell script, which must succeed, with an administrator's PATH.
 pub fn sh(script: &str) -> Output {
     run(Command::new("sh").env("PATH", SBIN).args(["-ec", script]))
 }

@@ -13,13 +13,13 @@ use argh::{ArgsInfo, FromArgs};
 
 use self::report::Report;
 use self::seeder::Seeder;
-use super::announcing::Announcing;
 use super::bittornado::{self, Dialect, boolean, real, whole};
 use super::daemon::{PidFile, give_up_root, start_anew_on_panic, tell_ready};
 use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
 use crate::base::rng::Rng;
-use crate::peer::{Options, Session};
+use crate::client::{Client, Settings};
+use crate::peer::Options;
 use crate::repository::Memory;
 use crate::swarm::Config;
 use crate::sys::limits::descriptors;
@@ -197,15 +197,10 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let state = (!options.state_dir.is_empty()).then_some(options.state_dir.as_ref());
     let memory = Memory::open(state)
         .map_err(|error| Failure::new(1, format!("open --state_dir {}: {error}", options.state_dir)))?;
-    let session = options.session(&report);
-    let session = session.map_err(|error| Failure::new(1, format!("listen on {}: {error}", options.bind)))?;
-    // Bound to one of several addresses, that is where it can be reached.
-    let ip = options.ip.or(Some(options.bind).filter(|bind| !bind.is_unspecified())).map(|ip| ip.to_string());
-    let log = report.clone();
-    let agent = concat!("ogbox/", env!("CARGO_PKG_VERSION"));
-    let announcing = Announcing::start(&session, agent, 50, ip, Arc::new(move |line| log.say(line)));
+    let client = Client::start(options.settings(&report));
+    let client = client.map_err(|error| Failure::new(1, format!("listen on {}: {error}", options.bind)))?;
     let announce = options.create.then(|| options.announce.clone());
-    let mut seeder = Seeder::new(&session, &announcing, &report, memory, directory, announce)?;
+    let mut seeder = Seeder::new(&client, &report, memory, directory, announce)?;
     let rescan = Duration::from_secs(options.parse_dir_interval.max(1).into());
     seeder.first_look();
     tell_ready("btlaunchmany", options.ready_fd, io)?;
@@ -241,13 +236,13 @@ impl LaunchMany {
             .map_err(|error| Failure::new(1, format!("open log file {}: {error}", self.logfile)))
     }
 
-    fn session(&self, report: &Arc<Report>) -> std::io::Result<Session> {
+    fn settings(&self, report: &Arc<Report>) -> Settings {
         let mut ports: Vec<u16> = (self.minport..=self.maxport.max(self.minport)).collect();
         if self.random_port {
             Rng::new(u64::from(std::process::id())).shuffle(&mut ports);
         }
         let log = report.clone();
-        Session::start(Options {
+        let session = Options {
             bind: self.bind,
             ports,
             max_peers: if self.max_connections == 0 { 500 } else { self.max_connections.into() },
@@ -257,6 +252,8 @@ impl LaunchMany {
             swarm: Config { slots: (self.max_uploads > 0).then_some(self.max_uploads.into()), ..Config::default() },
             log: Arc::new(move |line| log.say(line)),
             ..Options::default()
-        })
+        };
+        let agent = concat!("ogbox/", env!("CARGO_PKG_VERSION")).to_owned();
+        Settings { session, agent, ip: self.ip.map(|ip| ip.to_string()), numwant: 50, min_peers: 0 }
     }
 }

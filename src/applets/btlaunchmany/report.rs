@@ -1,5 +1,4 @@
-//! What the seeder tells: its messages, and how it stands with each torrent, as a table on a terminal, in plain lines
-//! or as JSON.
+//! The seeder's output: messages, and the state of each torrent as a table on a terminal, in plain lines or as JSON.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -14,10 +13,10 @@ use crate::base::sort::sort_by;
 use crate::base::sync::lock;
 use crate::repository::State;
 
-/// Interval of plain lines, of which only those of torrents that somebody fetches are told.
+/// Interval of plain lines; only torrents that a peer fetches from get one.
 const PLAIN: Duration = Duration::from_secs(60);
 
-/// How it stands with a torrent.
+/// The state of a torrent.
 #[derive(Debug, SerJson)]
 pub struct Row {
     /// Its path, or its name.
@@ -27,7 +26,7 @@ pub struct Row {
     pub peers: usize,
     /// Connected peers that have everything.
     pub seeds: usize,
-    /// Bytes a second that are sent.
+    /// Bytes sent a second.
     pub rate: u64,
     /// Bytes sent.
     pub uploaded: u64,
@@ -42,7 +41,7 @@ struct Moment<'a> {
 }
 
 impl Row {
-    /// A torrent that nobody has fetched anything of yet.
+    /// Returns the row of a torrent that no peer has fetched from yet.
     pub fn new(path: &Path, state: State) -> Row {
         let state = match state {
             State::Held => "locked",
@@ -54,7 +53,7 @@ impl Row {
         Row { name: path.display().to_string(), state: state.to_owned(), peers: 0, seeds: 0, rate: 0, uploaded: 0 }
     }
 
-    /// The namesake's line.
+    /// Returns the namesake's line.
     fn line(&self) -> String {
         let Row { name, state, peers, seeds, rate, uploaded } = self;
         let (percent, tenths) = (if state == "seeding" { 100 } else { 0 }, rate * 10 / 1024);
@@ -62,7 +61,7 @@ impl Row {
         format!("\"{name}\": \"{state}\" ({percent}%) - {peers}P{seeds}s u{whole}.{tenth}K/s-d0.0K/s u{sent}K-d0K \"\"")
     }
 
-    /// A line of the table, `columns` wide at the most.
+    /// Returns the table's line, at most `columns` wide.
     fn cells(&self, columns: usize) -> String {
         let rate = if self.rate == 0 { String::new() } else { format!("{}/s", bytes(self.rate)) };
         let figures = format!("{:>5} {:>5} {rate:>11} {:>8}", self.peers, self.seeds, bytes(self.uploaded));
@@ -86,13 +85,13 @@ pub struct Report {
 
 struct Shown {
     at: Instant,
-    /// Lines of the table that stand on the terminal.
+    /// Lines of the table on the terminal.
     lines: usize,
 }
 
 impl Report {
-    /// Messages go to `logfile`, or to standard output. `interval`: time between two displays, where it is not that of
-    /// the style; `paths`: torrents are called by their paths, not by their names.
+    /// Opens a report with messages to `logfile` or standard output. `interval`: time between two displays, if not that
+    /// of the style; `paths`: whether torrents are shown by path or by name.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -116,7 +115,7 @@ impl Report {
         lock(&self.shown)
     }
 
-    /// Says a line, from any thread.
+    /// Logs a line, from any thread.
     pub fn say(&self, line: &str) {
         let mut shown = self.lock();
         if shown.lines > 0 {
@@ -126,12 +125,12 @@ impl Report {
         self.log.say(line);
     }
 
-    /// Whether it is time to show how it stands.
+    /// Whether it is time for the next display.
     pub fn is_due(&self) -> bool {
         self.style != Style::Quiet && self.lock().at.elapsed() >= self.interval
     }
 
-    /// Shows how it stands; `dump`: every torrent, as plain lines.
+    /// Displays the rows; `dump`: all of them, as plain lines.
     pub fn show(&self, rows: &[Row], dump: bool) {
         self.lock().at = Instant::now();
         let (rate, uploaded) = (rows.iter().map(|row| row.rate).sum(), rows.iter().map(|row| row.uploaded).sum());
@@ -151,7 +150,7 @@ impl Report {
         }
     }
 
-    /// Draws the table over the last one, as many lines as the terminal has, the busiest torrents first.
+    /// Draws the table over the last one, as far as the terminal has lines, the busiest torrents first.
     fn table(&self, rows: &[Row], rate: u64, uploaded: u64) {
         let size = rustix::termios::tcgetwinsize(io::stderr());
         let size = size.map_or((0, 0), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
@@ -180,7 +179,7 @@ impl Row {
 }
 
 fn tell(text: &str) {
-    // One write, so that others' lines do not cut it; nobody is left to tell when it fails.
+    // A single write, so that other processes' lines do not cut it; a failure has nowhere to be reported.
     let _ = io::stderr().write_all(text.as_bytes());
 }
 

@@ -1,4 +1,4 @@
-//! Joins the repository to the session: what the catalogue decides is opened, verified, seeded and dropped.
+//! Joins the repository to the client: opens, verifies, seeds and drops torrents as the catalogue decides.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::Failure;
-use super::super::announcing::Announcing;
 use super::report::{Report, Row};
 use crate::base::stamp::Stamp;
-use crate::peer::{Session, Torrent};
+use crate::client::Client;
+use crate::peer::Torrent;
 use crate::repository::{self, Admission, Catalogue, Image, Lack, Memory, Opened, Sight, State, Step, Worker, make};
 use crate::sys::priority::be_idle;
 use crate::sys::watch::Watch;
-use crate::torrent::{Bitfield, InfoHash};
+use crate::torrent::InfoHash;
 
-/// Pause of the loop when nothing happens.
+/// Pause of an idle loop.
 const TICK: Duration = Duration::from_millis(50);
 /// Least time between two looks at the directory, however much changes there.
 const LOOK: Duration = Duration::from_millis(250);
 /// Time between two looks for a directory that is missing.
 const MISSING: Duration = Duration::from_secs(1);
-/// Time between two writes of what was verified.
+/// Time between two writes of the memory of verified data.
 const SAVE: Duration = Duration::from_secs(2);
 
-/// What workers give.
+/// A worker's result.
 enum Done {
     Opened(Sight, Result<Opened, String>),
     Verified(Sight, Opened, Result<(), String>),
@@ -34,20 +34,19 @@ enum Done {
 
 /// The seeder of one directory.
 pub struct Seeder<'a> {
-    session: &'a Session,
-    announcing: &'a Announcing,
+    client: &'a Client,
     report: &'a Report,
     memory: Memory,
     directory: PathBuf,
-    /// Tracker of the torrents to be made; none: none are made.
+    /// Tracker of the torrents to make; `None`: make none.
     announce: Option<String>,
     catalogue: Catalogue,
     seeded: Vec<(PathBuf, Arc<Torrent>)>,
     images: Vec<Image>,
     watch: Option<Watch>,
-    /// Something happened since the last look.
+    /// Whether the directory has changed since the last look.
     told: bool,
-    /// The directory was not there.
+    /// Whether the directory was missing at the last look.
     missing: bool,
     looked: Instant,
     saved: Instant,
@@ -58,13 +57,13 @@ pub struct Seeder<'a> {
 }
 
 impl<'a> Seeder<'a> {
-    /// Knows nothing of `directory` yet. `announce`: make what images lack, with this tracker.
+    /// Returns a seeder that has not looked at `directory` yet. With `announce` it makes the torrents that images lack,
+    /// for that tracker.
     ///
     /// # Errors
     /// The system gives no threads.
     pub fn new(
-        session: &'a Session,
-        announcing: &'a Announcing,
+        client: &'a Client,
         report: &'a Report,
         memory: Memory,
         directory: PathBuf,
@@ -72,8 +71,7 @@ impl<'a> Seeder<'a> {
     ) -> Result<Seeder<'a>, Failure> {
         let unwatched = |error| report.say(&format!("**warning** directories are not watched: {error}"));
         Ok(Seeder {
-            session,
-            announcing,
+            client,
             report,
             memory,
             directory,
@@ -102,7 +100,8 @@ impl<'a> Seeder<'a> {
         self.look();
     }
 
-    /// Waits a moment and does what there is to do. `rescan`: time after which to look unasked; `dump`: tell everything.
+    /// Waits a moment, then takes one turn. `rescan`: time after which to look at the directory unasked; `dump`: report
+    /// everything.
     pub fn turn(&mut self, rescan: Duration, dump: bool) {
         match &mut self.watch {
             Some(watch) => self.told |= watch.wait(TICK),
@@ -110,7 +109,7 @@ impl<'a> Seeder<'a> {
         }
         let since = self.looked.elapsed();
         let overdue = since >= rescan;
-        // Who brings the directory back tells nobody.
+        // The return of a missing directory is not reported.
         self.told |= self.missing && since >= MISSING;
         if overdue {
             self.catalogue.try_again();
@@ -134,7 +133,7 @@ impl<'a> Seeder<'a> {
         }
     }
 
-    /// Tells what was sent, and keeps what was verified.
+    /// Reports the bytes sent, and saves the memory of verified data.
     pub fn end(mut self) {
         self.ending.store(true, Ordering::Relaxed);
         self.report.say("shutting down");
@@ -142,7 +141,7 @@ impl<'a> Seeder<'a> {
             self.tell_sent(path, torrent);
         }
         self.save();
-        // What is being made has a lock and leaves nothing else behind: it stops when it sums, and is waited for.
+        // A torrent in the making holds its image's lock: it is told to stop, and waited for.
         let patience = Instant::now();
         while self.making.is_busy() && self.making.done().is_empty() && patience.elapsed() < Duration::from_secs(5) {
             thread::sleep(TICK);
@@ -165,7 +164,7 @@ impl<'a> Seeder<'a> {
             }
             self.images = look.images;
             self.missing = tree.directories.is_empty();
-            // What came into a directory before it was watched is found by looking once more.
+            // Another look finds what came into a directory before it was watched.
             if !self.watch.as_mut().is_some_and(|watch| watch.only(&tree.directories)) {
                 break;
             }
@@ -218,10 +217,7 @@ impl<'a> Seeder<'a> {
                 self.report.say(&format!("**warning** {path} is a duplicate torrent for {first}"));
             }
             Admission::Seed => {
-                let (tiers, have) = (metainfo.announce.clone(), Bitfield::full(metainfo.geometry.pieces()));
-                let torrent = self.session.add(metainfo, storage, have);
-                self.announcing.add(torrent.clone(), tiers);
-                self.seeded.push((sight.path.clone(), torrent));
+                self.seeded.push((sight.path.clone(), self.client.seed(metainfo, storage)));
                 self.report.say(&format!("added \"{}\"", sight.path.display()));
             }
         }
@@ -237,13 +233,12 @@ impl<'a> Seeder<'a> {
     fn drop_torrent(&mut self, path: &Path) {
         let Some(at) = self.seeded.iter().position(|(known, _)| known == path) else { return };
         let (path, torrent) = self.seeded.remove(at);
-        self.announcing.remove(&torrent);
-        self.session.remove(&torrent.info_hash());
+        self.client.remove(&torrent);
         self.tell_sent(&path, &torrent);
         self.report.say(&format!("dropped \"{}\"", path.display()));
     }
 
-    /// Drops what could not be read as it was verified; true when there was such a torrent.
+    /// Drops torrents whose data could not be read as it was verified. True if there was one.
     fn drop_failed(&mut self) -> bool {
         let failed = self.seeded.iter().filter(|(_, torrent)| torrent.status().failure.is_some());
         let failed: Vec<PathBuf> = failed.map(|(path, _)| path.clone()).collect();
@@ -254,13 +249,13 @@ impl<'a> Seeder<'a> {
         !failed.is_empty()
     }
 
-    /// Makes what the next image lacks, unless something is being made.
+    /// Starts to make what the next image lacks, unless something is being made already.
     fn make_next(&mut self) {
         let Some(announce) = self.announce.clone() else { return };
         if self.making.is_busy() {
             return;
         }
-        // What somebody still writes to is looked at again when it is closed.
+        // An image that is still being written is looked at again when it is closed.
         let next = self.catalogue.next_lack(&self.images, &|image| !make::is_unfinished(&image.path));
         let Some((image, lack)) = next.map(|(image, lack)| (image.clone(), lack)) else { return };
         let ending = self.ending.clone();
@@ -301,7 +296,7 @@ impl<'a> Seeder<'a> {
     }
 }
 
-/// Whether the torrent names its data as it is called.
+/// Whether the torrent's name is that of its data's file.
 fn is_named_so(opened: &Opened, sight: &Sight) -> bool {
     sight.data_path().file_name().is_some_and(|name| name.to_string_lossy() == opened.metainfo.name)
 }

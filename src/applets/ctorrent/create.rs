@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Create, Exit, Io, Outcome, give_up};
+use super::arguments::{Create, give_up};
 use crate::applets::progress::Progress;
+use crate::applets::{Exit, Io, Outcome};
 use crate::torrent::create::{self, Options, Source};
 
 /// Reads `-l`: its default, its bounds and its rounding are the namesake's.
@@ -51,7 +52,7 @@ pub fn run(options: &Create, io: &mut Io) -> Outcome {
 }
 
 fn make(content: &str, out: &str, description: &Options, options: &Create, io: &mut Io) -> Result<(), String> {
-    // Told again when it is written; here too, because hashing may take an hour.
+    // Checked again when it is written; here too, because hashing may take an hour.
     if !options.force && Path::new(out).symlink_metadata().is_ok() {
         return Err(format!("file \"{out}\" already exists."));
     }
@@ -60,13 +61,13 @@ fn make(content: &str, out: &str, description: &Options, options: &Create, io: &
     let bytes = match options.progress {
         Some(style) => {
             let progress = Progress::start("hash", source.length(), style);
-            source.describe(description, threads, &|bytes| progress.advance(bytes))
+            source.describe(description, threads, &|| false, &|bytes| progress.advance(bytes))
         }
         None => {
             let pieces = source.geometry(description).pieces();
             let end = if std::io::stdout().is_terminal() { '\r' } else { '\n' };
             let told = Mutex::new((0u32, &mut *io.out));
-            source.describe(description, threads, &|_| {
+            source.describe(description, threads, &|| false, &|_| {
                 let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
                 told.0 += 1;
                 let piece = told.0;

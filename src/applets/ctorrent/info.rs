@@ -1,13 +1,13 @@
-//! `ctorrent -x`: shows what a metainfo file says.
+//! `ctorrent -x`: shows a metainfo file.
 //!
 //! OpenGnsys' torrent-creator reads the line `<1> NAME [BYTES]`, and takes exit code 0 for "this is a
-//! torrent". Control characters are shown as `?`: the text goes to terminals, and comes from anywhere.
+//! torrent". Control characters are shown as `?`, for the text is untrusted and goes to terminals.
 
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{Exit, Io, Outcome, Run, give_up};
+use super::arguments::{Run, give_up};
+use crate::applets::{Exit, Io, Outcome};
 use crate::base::time;
 use crate::torrent::{Bitfield, Error, Metainfo};
 
@@ -22,12 +22,12 @@ pub fn run(options: &Run, io: &mut Io) -> Outcome {
     }
 }
 
-/// The namesake's way of saying that a file is no torrent, with the reason.
+/// Reports in the namesake's words that a file is no torrent, with the reason.
 pub fn unreadable(io: &mut Io, error: &Error) -> Outcome {
     give_up(io, &format!("error, {error}\nerror, initial meta info failed."))
 }
 
-/// What is shown of a torrent that is to be saved as `save_as`, or else under the name that it has.
+/// Returns the description of a torrent that is saved as `save_as`, or else under its own name.
 pub fn text(metainfo: &Metainfo, printable: bool, save_as: Option<&Path>) -> Vec<u8> {
     let mut text = String::from("META INFO\n");
     let mut urls = metainfo.announce.iter().flatten();
@@ -55,7 +55,7 @@ pub fn text(metainfo: &Metainfo, printable: bool, save_as: Option<&Path>) -> Vec
     text
 }
 
-/// The list of its files, with the number of pieces of each that are here if `have` says so.
+/// Returns the list of a torrent's files, each with the number of its pieces in `have`, if given.
 pub fn files(metainfo: &Metainfo, printable: bool, save_as: Option<&Path>, have: Option<&Bitfield>) -> Vec<u8> {
     let path = |path: &Path| {
         let path = path.as_os_str().as_bytes();
@@ -68,7 +68,7 @@ pub fn files(metainfo: &Metainfo, printable: bool, save_as: Option<&Path>, have:
         text.push(b'\n');
     }
     let space = if metainfo.multi_file { "  " } else { " " };
-    for (at, (file, pieces)) in metainfo.files.iter().zip(spans(metainfo)).enumerate() {
+    for (at, (file, pieces)) in metainfo.files.iter().zip(metainfo.spans()).enumerate() {
         text.extend(format!("<{}>{space}", at + 1).bytes());
         text.extend(path(save_as.filter(|_| !metainfo.multi_file).unwrap_or(&file.path)));
         text.extend(format!(" [{}]", file.length).bytes());
@@ -84,20 +84,7 @@ pub fn files(metainfo: &Metainfo, printable: bool, save_as: Option<&Path>, have:
     text
 }
 
-/// The pieces that each file has bytes in.
-pub fn spans(metainfo: &Metainfo) -> Vec<Range<u32>> {
-    let piece_length = u64::from(metainfo.geometry.piece_length());
-    let mut start = 0;
-    let span = |length: u64| {
-        let first = start / piece_length;
-        start += length;
-        let end = if length == 0 { first } else { start.div_ceil(piece_length) };
-        first as u32..end as u32
-    };
-    metainfo.files.iter().map(|file| file.length).map(span).collect()
-}
-
-/// Text with what would move a terminal's cursor made visible; lines may end.
+/// Returns `text` with control characters, which could move a terminal's cursor, as `?`; line ends stay.
 fn shown(text: &str) -> String {
     text.chars().map(|char| if char.is_control() && char != '\n' { '?' } else { char }).collect()
 }
@@ -106,7 +93,7 @@ fn visible(byte: u8) -> u8 {
     if byte.is_ascii_control() { b'?' } else { byte }
 }
 
-/// `-T`: bytes that are no printable ASCII as hex digits, `_` between them and others.
+/// Spells a path for `-T`: bytes other than printable ASCII as hex digits, with `_` between them and others.
 fn spelled(path: &[u8]) -> Vec<u8> {
     let plain = |byte: &u8| matches!(byte, b' '..=b'~');
     let runs: Vec<String> = path

@@ -1,15 +1,17 @@
-//! `--leave`: when a client that has everything goes.
+//! `--leave`: when a client that has everything leaves.
 
 use std::time::Duration;
 
-use super::{Run, number};
+use crate::base::decimal;
 use crate::swarm::Leave;
 
-/// For how long nobody must have been seen that lacks anything, unless `unneeded=TIME` says it.
+/// Hours that `-e` stands for when it is not given.
+const HOURS: f64 = 72.0;
+/// How long no peer that lacks anything must have been seen, for `unneeded` without a TIME.
 const UNNEEDED: Duration = Duration::from_secs(60);
 
-/// Reads `never`, or conditions with commas between them: `TIME`, `RATIOx`, `unneeded`, `unneeded=TIME`. A time is
-/// seconds, or has one of the units s, m, h behind it.
+/// Reads `never`, or conditions with commas between them: `TIME`, `RATIOx`, `unneeded`, `unneeded=TIME`. A time is in
+/// seconds, or ends in one of the units s, m, h.
 pub fn parse(text: &str) -> Result<Leave, String> {
     let mut leave = Leave::default();
     if text == "never" {
@@ -40,24 +42,24 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let wrong = || format!("`{text}` is neither never nor unneeded, nor a time (90, 90s, 15m, 2h), nor a ratio (1.5x)");
-    if plain { number(text).map_err(|_| wrong()) } else { Err(wrong()) }
+    decimal::read(text).ok_or_else(wrong)
 }
 
-/// When to leave: as `--leave` says, else as `-e` and `-E` do; who uploads nothing has nothing to stay for.
-pub fn conditions(options: &Run) -> Leave {
-    if let Some(leave) = options.leave {
+/// Returns when to leave: as `--leave` says, else after `hours` (`-e`) and at `ratio` (`-E`, 0: none); a client that
+/// only leeches has nothing to stay for.
+pub fn conditions(leave: Option<Leave>, hours: Option<f64>, ratio: f64, leech: bool) -> Leave {
+    if let Some(leave) = leave {
         return leave;
     }
-    let hours = match options.hours {
-        None if options.leech => 0.0,
-        hours => hours.unwrap_or(super::HOURS),
+    let hours = match hours {
+        None if leech => 0.0,
+        hours => hours.unwrap_or(HOURS),
     };
     Leave {
-        after: (hours > 0.0 || options.ratio == 0.0)
+        after: (hours > 0.0 || ratio == 0.0)
             .then(|| Duration::try_from_secs_f64(hours * 3600.0).unwrap_or(Duration::MAX)),
-        ratio: (options.ratio > 0.0).then_some(options.ratio),
+        ratio: (ratio > 0.0).then_some(ratio),
         unneeded: None,
     }
 }

@@ -1,84 +1,63 @@
-//! What the client says of its progress: the namesake's line, redrawn on a terminal, or with `--json` one object a
-//! line. Nothing of the terminal is changed but the current line, so whatever ends us there is nothing to restore.
+//! The client's progress: the namesake's line, redrawn on a terminal, or with `--json` one object a line. Only the
+//! terminal's current line is changed, so there is nothing to restore, however the process ends.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use nanoserde::SerJson;
-
 use crate::applets::Io;
-use crate::applets::announcing::Told;
-use crate::peer::Status;
+use crate::client::{Moment, Report};
 
-/// Pause between two lines: on a terminal and in JSON, and elsewhere.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// Pause between two lines on a terminal, and between two objects.
+const OFTEN: Duration = Duration::from_secs(1);
+/// Pause between two lines elsewhere.
+const SELDOM: Duration = Duration::from_secs(10);
 
-/// Tells progress.
+/// The least pause between two reports.
+struct Pace {
+    pause: Duration,
+    last: Instant,
+}
+
+impl Pace {
+    /// Whether a report is due; if so, the pause begins anew.
+    fn is_due(&mut self) -> bool {
+        let due = self.last.elapsed() >= self.pause;
+        if due {
+            self.last = Instant::now();
+        }
+        due
+    }
+}
+
+/// Reports progress.
 pub struct Teller<'a> {
-    /// Where JSON goes, when that is wanted.
+    /// Takes objects instead of lines.
     json: Option<&'a mut (dyn Write + Send)>,
+    /// Takes objects beside lines.
+    copy: Option<(File, Pace)>,
     terminal: bool,
     begin: Instant,
-    last: Option<Instant>,
+    pace: Pace,
     lines: usize,
     pieces: u32,
 }
 
-/// The object that `--json` prints.
-#[derive(Debug, Default, SerJson)]
-struct Object {
-    /// check, fetch, seed or end.
-    state: String,
-    /// Seconds since the beginning.
-    seconds: u64,
-    /// Verified pieces, and all.
-    have: u32,
-    pieces: u32,
-    /// Bytes missing.
-    left: u64,
-    /// Bytes since the beginning.
-    downloaded: u64,
-    uploaded: u64,
-    /// Bytes a second.
-    down: u64,
-    up: u64,
-    /// Connected peers: those with everything, and the others.
-    seeds: usize,
-    leechers: usize,
-    /// The same as the tracker has them.
-    tracker_seeds: Option<u32>,
-    tracker_leechers: Option<u32>,
-    /// Why it had to end.
-    failure: Option<String>,
-}
-
-impl Teller<'_> {
-    /// Tells of a torrent of `pieces` pieces; to `json` when it is there.
-    pub fn new(json: Option<&mut (dyn Write + Send)>, pieces: u32) -> Teller<'_> {
-        let terminal = json.is_none() && io::stdout().is_terminal();
-        Teller { json, terminal, begin: Instant::now(), last: None, lines: 0, pieces }
+impl<'a> Teller<'a> {
+    /// Reports on a torrent of `pieces` pieces, as objects to `json` where it is given, and to `copy` in any case.
+    pub fn new(json: Option<&'a mut (dyn Write + Send)>, copy: Option<File>, pieces: u32) -> Teller<'a> {
+        let (terminal, begin) = (json.is_none() && io::stdout().is_terminal(), Instant::now());
+        let pace = Pace { pause: if terminal || json.is_some() { OFTEN } else { SELDOM }, last: begin };
+        let copy = copy.map(|file| (file, Pace { pause: OFTEN, last: begin }));
+        Teller { json, copy, terminal, begin, pace, lines: 0, pieces }
     }
 
-    /// Whether it is time for the next line; if so, what follows is taken to be it.
-    fn is_due(&mut self) -> bool {
-        let pause = if self.terminal || self.json.is_some() { PAUSE.0 } else { PAUSE.1 };
-        let due = self.last.unwrap_or(self.begin).elapsed() >= pause;
-        if due {
-            self.last = Some(Instant::now());
-        }
-        due
-    }
-
-    /// `done` of `of` pieces are hashed; `all`: say so each time.
+    /// Reports that `done` of `of` pieces are hashed; `all`: each time.
     pub fn hashed(&mut self, done: u32, of: u32, all: bool, io: &mut Io) -> io::Result<()> {
-        let due = self.is_due();
+        let due = self.pace.is_due();
         match &mut self.json {
             Some(_) if !due => Ok(()),
-            Some(json) => {
-                let seconds = self.begin.elapsed().as_secs();
-                let object = Object { state: "check".to_owned(), seconds, have: done, pieces: of, ..Object::default() };
-                put(*json, &object)
-            }
+            Some(json) => put(*json, &Report::of_check(done, of, self.begin.elapsed())),
             None if due || all || done == of => {
                 let end = if self.terminal && done < of { '\r' } else { '\n' };
                 write!(io.out, "Check exist: {done}/{of}{end}")?;
@@ -88,49 +67,44 @@ impl Teller<'_> {
         }
     }
 
-    /// Says how things are when it is time to.
-    pub fn show(&mut self, status: &Status, told: &Told, io: &mut Io) -> io::Result<()> {
-        if !self.is_due() {
+    /// Reports the state when it is time to.
+    pub fn show(&mut self, moment: &Moment, io: &mut Io) -> io::Result<()> {
+        let state = if moment.status.whole { "seed" } else { "fetch" };
+        if self.copy.as_mut().is_some_and(|(_, pace)| pace.is_due()) {
+            self.copy(state, moment)?;
+        }
+        if !self.pace.is_due() {
             return Ok(());
         }
-        let state = if status.whole { "seed" } else { "fetch" };
-        self.say(state, status, told, io)?;
+        self.say(state, moment, io)?;
         self.lines += 1;
         Ok(())
     }
 
-    /// Says how things are before something is said that matters more: what follows begins a line of its own.
-    pub fn sum_up(&mut self, state: &str, status: &Status, told: &Told, io: &mut Io) -> io::Result<()> {
-        self.say(state, status, told, io)?;
+    /// Reports the state before something more important is said, which then begins a line of its own.
+    pub fn sum_up(&mut self, state: &str, moment: &Moment, io: &mut Io) -> io::Result<()> {
+        self.copy(state, moment)?;
+        self.say(state, moment, io)?;
         if self.terminal { writeln!(io.out) } else { Ok(()) }
+    }
+
+    /// Writes an object to the copy, if there is one.
+    pub fn copy(&mut self, state: &str, moment: &Moment) -> io::Result<()> {
+        let report = || Report::of_moment(state, self.pieces, moment, self.begin.elapsed());
+        self.copy.as_mut().map_or(Ok(()), |(copy, _)| put(copy, &report()))
     }
 
     /// The namesake's line: seeds, leechers, known peers; pieces here, in all, within reach; bytes; rates on the
     /// whole and now; announces that failed and that did not.
-    fn say(&mut self, state: &str, status: &Status, told: &Told, io: &mut Io) -> io::Result<()> {
+    fn say(&mut self, state: &str, moment: &Moment, io: &mut Io) -> io::Result<()> {
+        let Moment { status, announced } = moment;
+        if let Some(json) = &mut self.json {
+            return put(*json, &Report::of_moment(state, self.pieces, moment, self.begin.elapsed()));
+        }
         let seconds = self.begin.elapsed().as_secs();
         let (down, up) = (status.rates.0 as u64, status.rates.1 as u64);
         let (downloaded, uploaded) = (status.totals.downloaded, status.totals.uploaded);
-        if let Some(json) = &mut self.json {
-            let object = Object {
-                state: state.to_owned(),
-                seconds,
-                have: status.have,
-                pieces: self.pieces,
-                left: status.left,
-                downloaded,
-                uploaded,
-                down,
-                up,
-                seeds: status.peers.0,
-                leechers: status.peers.1,
-                tracker_seeds: told.complete,
-                tracker_leechers: told.incomplete,
-                failure: status.failure.clone(),
-            };
-            return put(*json, &object);
-        }
-        let known = told.complete.unwrap_or(0) + told.incomplete.unwrap_or(0);
+        let known = announced.complete.unwrap_or(0) + announced.incomplete.unwrap_or(0);
         let reach = if status.peers.0 > 0 { self.pieces } else { status.have };
         let mean = |bytes: u64| (bytes >> 10) / seconds.max(1);
         let line = format!(
@@ -146,8 +120,8 @@ impl Teller<'_> {
             mean(uploaded),
             down >> 10,
             up >> 10,
-            told.failures,
-            told.answers,
+            announced.failures,
+            announced.answers,
         );
         if self.terminal {
             write!(io.out, "\r{line:<78}")?
@@ -158,7 +132,7 @@ impl Teller<'_> {
     }
 }
 
-fn put(out: &mut dyn Write, object: &Object) -> io::Result<()> {
-    out.write_all(format!("{}\n", object.serialize_json()).as_bytes())?;
+fn put(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    out.write_all(report.line().as_bytes())?;
     out.flush()
 }

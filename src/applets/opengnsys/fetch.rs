@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::swarm::{Seeding, Session, TRACKER_PORT, client, ctorrent, fetch_and_seed};
+use super::child::{Seeding, client, ctorrent, fetch_and_seed};
+use super::swarm::{Session, TRACKER_PORT};
 use crate::applets::Io;
 use crate::base::{percent, whole};
 use crate::engine::checksum::Sum;

@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::child::Seeding;
 use super::fetch::{self, Fetched, ensure_mounted, make_room, repo_address, repository};
 use super::imaging::watched;
-use super::swarm::{Seeding, Session, catch_signals};
+use super::swarm::{Session, catch_signals};
 use super::{Function, paths, transfer};
 use crate::applets::progress::{Progress, Style};
 use crate::applets::{Exit, Io};

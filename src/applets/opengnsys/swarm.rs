@@ -1,34 +1,28 @@
-//! What the torrents' functions and the scripts share: our own ctorrent, tracker and seeder as child processes, and
-//! sessions (`peer:60`).
+//! What the torrents' functions and the scripts share: sessions (`peer:60`), describing and verifying an image, and our
+//! own tracker and seeder in the background.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
+use super::child::{applet, start_daemon};
 use crate::applets::Io;
-use crate::base::whole;
+use crate::applets::progress::{Progress, Style};
+use crate::base::{time, whole};
 use crate::engine::checksum::Sum;
-use crate::engine::{Code, Engine, Error, Targets, beside, space};
-use crate::storage::Journal;
+use crate::engine::{Code, Engine, Error, Targets, beside};
+use crate::storage::{Storage, check_some};
+use crate::sys::cpus;
 use crate::sys::signal::Signals;
+use crate::torrent::Metainfo;
+use crate::torrent::create::{self, Options, Source};
 
 /// The port of a lab's tracker.
 pub const TRACKER_PORT: u16 = 6969;
-/// How long a download may bring nothing before it is given up, unless OGBOX_STALL says it: a server that begins hashes
-/// its images first.
-const STALL: Duration = Duration::from_secs(900);
-/// What ctorrent says once everything is there, downloaded now or before.
-const WHOLE: &str = "Seed for others";
-/// What it says before the name of a torrent that it has made.
-const MADE: &str = "Create metainfo file ";
+/// Bytes of an image above which pieces of 256 KiB would make more metainfo than ctorrent reads.
+const LARGE: u64 = 16 << 30;
 
 /// `mode:seconds`, as ogTorrentStart takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,35 +56,6 @@ impl Session {
     }
 }
 
-/// One of our own applets, ready to be started as a process of its name.
-pub fn applet(name: &str) -> Command {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0(name).stdin(Stdio::null());
-    command
-}
-
-/// ctorrent to download or seed with for as long as this process runs: a second command must not find one at work that
-/// the first, killed, has left.
-pub fn client() -> Command {
-    let mut command = applet("ctorrent");
-    command.arg("--attached");
-    command
-}
-
-/// An error of a child that could not be started.
-fn unstarted(name: &str, error: &std::io::Error) -> Error {
-    Error::new(Code::NotExec, format!("start {name}: {error}"))
-}
-
-/// Starts an applet that goes on in the background.
-///
-/// # Errors
-/// [`Code::NotExec`]: it does not start.
-pub fn start_daemon(name: &str, command: &mut Command) -> Result<Child, Error> {
-    command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().map_err(|error| unstarted(name, &error))
-}
-
 /// Catches the signals that end a command.
 ///
 /// # Errors
@@ -102,168 +67,46 @@ pub fn catch_signals() -> Result<Signals, Error> {
     Ok(signals)
 }
 
-/// Runs ctorrent to its end, its lines on standard output and in the command's log; tells whether everything was there
-/// at the end. A signal that ends this process is passed on; so is an end once `data` has not grown for too long.
-///
-/// # Errors
-/// [`Code::NotExec`]: it does not start.
-pub fn ctorrent(
-    engine: &Engine,
-    signals: &Signals,
-    command: &mut Command,
-    data: Option<&Path>,
-    io: &mut Io,
-) -> Result<bool, Error> {
-    let mut running = Running::start(command)?;
-    let whole = running.follow(engine, signals, data, false, io);
-    Ok(running.child.wait().is_ok_and(|status| status.success()) && whole)
-}
-
-/// Runs ctorrent as [`ctorrent`] does until everything is there, and gives the seeder that it is from then on; none when
-/// it ended before.
-///
-/// # Errors
-/// [`Code::NotExec`]: it does not start.
-pub fn fetch_and_seed(
-    engine: &Engine,
-    signals: &Signals,
-    command: &mut Command,
-    data: &Path,
-    io: &mut Io,
-) -> Result<Option<Seeding>, Error> {
-    let mut running = Running::start(command)?;
-    if running.follow(engine, signals, Some(data), true, io) {
-        return Ok(Some(Seeding::go_on(running, beside::with(data, Journal::END))));
-    }
-    // It has said why.
-    let _ = running.child.wait();
-    Ok(None)
-}
-
-/// A ctorrent whose lines are read.
-struct Running {
-    child: Child,
-    output: Option<BufReader<ChildStdout>>,
-}
-
-impl Running {
-    fn start(command: &mut Command) -> Result<Running, Error> {
-        let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| unstarted("ctorrent", &error))?;
-        let output = child.stdout.take().map(BufReader::new);
-        Ok(Running { child, output })
-    }
-
-    /// Tells its lines to the last one, or `until_whole` to the one that says that everything is there; whether that
-    /// one came.
-    fn follow(
-        &mut self,
-        engine: &Engine,
-        signals: &Signals,
-        data: Option<&Path>,
-        until_whole: bool,
-        io: &mut Io,
-    ) -> bool {
-        let Running { child, output } = self;
-        let patience = engine.env().get("OGBOX_STALL").parse().map_or(STALL, Duration::from_secs);
-        let ended = AtomicBool::new(false);
-        let mut whole = false;
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let (mut size, mut grown) = (0, Instant::now());
-                while !ended.load(Ordering::Relaxed) {
-                    let now = data.map_or(0, space::allocated_kib);
-                    if data.is_none() || now != size {
-                        (size, grown) = (now, Instant::now());
-                    }
-                    if grown.elapsed() > patience || !signals.sleep(Duration::from_millis(50)) {
-                        return end(child);
-                    }
-                }
-            });
-            for line in output.iter_mut().flat_map(|output| output.lines().map_while(Result::ok)) {
-                whole |= line.starts_with(WHOLE) || line.starts_with(MADE);
-                engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
-                if whole && until_whole {
-                    break;
-                }
-            }
-            ended.store(true, Ordering::Relaxed);
-        });
-        whole
-    }
-}
-
-/// Asks a child to end in order.
-fn end(child: &Child) {
-    // It may have ended by itself.
-    let _ = kill_process(Pid::from_child(child), Signal::INT);
-}
-
-/// A seeder in the background, ended when it is dropped.
-pub struct Seeding {
-    child: Child,
-    /// What it may leave behind, and nobody will need.
-    journal: Option<PathBuf>,
-}
-
-impl Seeding {
-    /// Seeds `image`, which was verified, by the torrent beside it.
-    ///
-    /// # Errors
-    /// [`Code::NotExec`]: it does not start.
-    pub fn start(image: &Path) -> Result<Seeding, Error> {
-        let mut command = client();
-        command.args(["-f", "-s"]).arg(image).arg(beside::with(image, ".torrent"));
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().map_err(|error| unstarted("ctorrent", &error))?;
-        Ok(Seeding { child, journal: None })
-    }
-
-    /// Who has just fetched everything, and goes on with the peers that it has.
-    fn go_on(running: Running, journal: PathBuf) -> Seeding {
-        // Lines that nobody reads would stop it, and so would their reader's end.
-        std::thread::spawn(|| running.output.map(|mut output| std::io::copy(&mut output, &mut std::io::sink())));
-        Seeding { child: running.child, journal: Some(journal) }
-    }
-}
-
-impl Drop for Seeding {
-    fn drop(&mut self) {
-        end(&self.child);
-        let _ = self.child.wait();
-        // The next download of this image removes it, too.
-        let _ = self.journal.as_deref().map(beside::remove);
-    }
-}
-
 /// Makes `IMAGE.torrent`, announced at the tracker of `tracker`; an older one becomes `IMAGE.torrent.ant`.
 ///
 /// # Errors
 /// [`Code::NotWrite`]: it cannot be made.
 pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str, io: &mut Io) -> Result<(), Error> {
     let torrent = beside::with(image, ".torrent");
-    let failed = |why: String| Error::new(Code::NotWrite, format!("make {}: {why}", torrent.display()));
-    let gone = |error: std::io::Error| failed(error.to_string());
+    let failed = |why: &dyn std::fmt::Display| Error::new(Code::NotWrite, format!("make {}: {why}", torrent.display()));
     let before = match fs::read(&torrent) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        read => Some(read.map_err(gone)?),
+        read => Some(read.map_err(|error| failed(&error))?),
     };
-    let (directory, base) = (image.parent().unwrap_or(Path::new("/")), image.file_name().unwrap_or_default());
     let url = format!("http://{tracker}:{TRACKER_PORT}/announce");
-    let mut command = applet("ctorrent");
-    command.current_dir(directory).args(["-t", "--force", "-u", &url, "-s"]).arg(&torrent);
-    if fs::metadata(image).is_ok_and(|image| image.len() > 16 << 30) {
-        command.args(["-l", "4194304"]);
-    }
-    if let Some(sum) = Sum::Full.current(image) {
-        command.args(["-c", &sum]);
-    }
-    command.arg("--").arg(base);
+    let base = image.file_name().unwrap_or_default();
     engine.say(io.out, Targets::NONE, &format!("ctorrent -t {} -u {url} -s {}", base.display(), torrent.display()));
-    if !ctorrent(engine, signals, &mut command, None, io)? {
-        return Err(failed("ctorrent says why".to_owned()));
-    }
-    before.map_or(Ok(()), |before| whole::write(&beside::with(&torrent, ".ant"), before)).map_err(gone)
+    let made = Source::open(image).and_then(|source| {
+        let options = Options {
+            announce: vec![vec![url]],
+            piece_length: Some(if source.length() > LARGE { 4 << 20 } else { 256 << 10 }),
+            comment: Sum::Full.current(image),
+            created_by: Some(concat!("ogbox/", env!("CARGO_PKG_VERSION")).to_owned()),
+            creation_date: Some(time::unix_seconds()),
+            ..Options::default()
+        };
+        let progress = Progress::start("hash", source.length(), Style::Auto);
+        let stop = || signals.ending();
+        let bytes = source.describe(&options, cpus::count(), &stop, &|bytes| progress.advance(bytes))?;
+        create::write(&torrent, &bytes, true)
+    });
+    made.map_err(|error| failed(&error))?;
+    let line = format!("Create metainfo file {} successful.", torrent.display());
+    engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
+    let kept = before.map_or(Ok(()), |before| whole::write(&beside::with(&torrent, ".ant"), before));
+    kept.map_err(|error| failed(&error))
+}
+
+/// Whether `image` is what `metainfo` describes, by all of its pieces.
+pub fn is_whole(signals: &Signals, image: &Path, metainfo: &Metainfo) -> bool {
+    let mut pieces = (0..metainfo.geometry.pieces()).take_while(|_| !signals.ending());
+    let have = |storage: Storage| check_some(&storage, metainfo, &mut pieces, cpus::count(), &|_| {});
+    image.exists() && Storage::open(metainfo, image).map(have).is_ok_and(|have| have.is_full())
 }
 
 /// Starts a tracker for the torrents in `directory`, unless one listens here; true when it did.

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::child::{self, Seeding, applet, client};
 use super::fetch::ensure_describes;
-use super::swarm::{self, Seeding, Session, applet, catch_signals, client};
+use super::swarm::{self, Session, catch_signals, is_whole};
 use super::{FILE, Function, print, split_file};
 use crate::applets::Exit;
 use crate::base::whole;
@@ -53,7 +54,7 @@ pub const START: Function = Function {
             }
             print(io, "MODE seeder ctorrent")?;
             command.args(["-f", "--leave", &leave, "-s"]).arg(&data).arg(&torrent);
-            swarm::ctorrent(engine, &signals, &mut command, None, io)?;
+            child::ctorrent(engine, &signals, &mut command, None, io)?;
             return Ok(Exit::OK);
         }
         // In the cache a lock is its process's, and nobody is locked out by one that was killed.
@@ -76,7 +77,7 @@ pub const START: Function = Function {
             command.args(["--leech", "--leave", "0"]);
         }
         command.args(["-C", "64", "-s"]).arg(&data).arg("-b").arg(&bitfield).arg(&torrent);
-        let whole = swarm::ctorrent(engine, &signals, &mut command, None, io)?;
+        let whole = child::ctorrent(engine, &signals, &mut command, None, io)?;
         let why = format!("{}: the download broke off; called again, it goes on", data.display());
         engine.ensure(whole, Code::UpdateCache, why)?;
         // What is whole wants neither.
@@ -99,7 +100,7 @@ pub const SHARE: Function = Function {
         print(io, &format!("ctorrent {} -d", torrent.display()))?;
         let mut command = applet("ctorrent");
         command.arg("-s").arg(torrent.with_extension("")).arg(&torrent);
-        swarm::start_daemon("ctorrent", &mut command)?;
+        child::start_daemon("ctorrent", &mut command)?;
         Ok(Exit::OK)
     },
 };
@@ -119,7 +120,7 @@ pub const RECEIVE: Function = Function {
         let image = directory.join(base.file_name().unwrap_or_default());
         let signals = catch_signals()?;
         let lock = engine.lock_image(&image)?;
-        let was_whole = is_whole(&image, &torrent);
+        let was_whole = is_whole(&signals, &image, &wanted);
         if !was_whole {
             let (part, bitfield) = (beside::with(&image, ".part"), beside::with(&image, ".torrent.bfog"));
             let unwritten = |error| Error::new(Code::NotWrite, format!("{}: {error}", image.display()));
@@ -127,7 +128,7 @@ pub const RECEIVE: Function = Function {
             let mut command = client();
             command.args(["--leave", "0", "-s"]).arg(&part).arg("-b").arg(&bitfield).arg(&torrent);
             let why = format!("the download of {name} broke off; called again, it goes on");
-            let whole = swarm::ctorrent(engine, &signals, &mut command, Some(&part), io)?;
+            let whole = child::ctorrent(engine, &signals, &mut command, Some(&part), io)?;
             engine.ensure(whole, Code::UpdateCache, why)?;
             beside::remove_derived(&image).and_then(|()| whole::finish(&part, &image)).map_err(unwritten)?;
             beside::remove(&beside::with(&part, Journal::END)).map_err(unwritten)?;
@@ -171,14 +172,6 @@ fn described(torrent: &Path) -> Result<Metainfo, Error> {
 fn remove_other(begun: &Path, wanted: &Metainfo) -> std::io::Result<()> {
     let is_other = begun.metadata().is_ok_and(|metadata| metadata.len() != wanted.geometry.length());
     if is_other { beside::remove(begun) } else { Ok(()) }
-}
-
-/// Whether `image` is what `torrent` describes, by all of its pieces.
-fn is_whole(image: &Path, torrent: &Path) -> bool {
-    let mut command = applet("ctorrent");
-    command.arg("-c").arg("-b").arg(beside::with(image, ".torrent.bfog")).arg("-s").arg(image).arg(torrent);
-    let said = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
-    image.exists() && command.output().is_ok_and(|output| said(output).trim_end().ends_with("(100%)"))
 }
 
 /// The functions of torrents have another number for it.

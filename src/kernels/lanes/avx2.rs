@@ -11,10 +11,10 @@ type V = __m256i;
 /// Advances each state by `blocks` blocks of its chunk.
 ///
 /// # Safety
-/// AVX2 is there, and every chunk has `blocks` blocks; there are as many states as chunks, one to eight.
+/// AVX2 is available, every chunk has `blocks` blocks, and there are as many states as chunks, one to eight.
 #[target_feature(enable = "avx2")]
 pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
-    // Lanes that nobody needs do the first one's work again.
+    // Unused lanes repeat the first one's work.
     let chunk: [*const u8; LANES] = std::array::from_fn(|lane| chunks.get(lane).unwrap_or(&chunks[0]).as_ptr());
     let mut words = [[0u32; LANES]; 5];
     for (lane, state) in states.iter().enumerate() {
@@ -36,10 +36,10 @@ pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
     }
 }
 
-/// The sixteen words of the block at `offset` of each chunk, transposed: one word of all chunks a vector.
+/// The sixteen words of the block at `offset` of each chunk, transposed: each vector holds one word of all chunks.
 ///
 /// # Safety
-/// Behind every pointer are 64 bytes from `offset` on.
+/// At least 64 bytes are readable from `offset` on behind every pointer.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn load(chunk: &[*const u8; LANES], offset: usize) -> [V; 16] {
@@ -55,7 +55,7 @@ unsafe fn load(chunk: &[*const u8; LANES], offset: usize) -> [V; 16] {
     std::array::from_fn(|word| if word < 8 { low[word] } else { high[word - 8] })
 }
 
-/// Eight rows of eight words become eight columns.
+/// Transposes eight rows of eight words.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn transpose(r: [V; 8]) -> [V; 8] {

@@ -11,11 +11,11 @@ type V = __m512i;
 /// Advances each state by `blocks` blocks of its chunk.
 ///
 /// # Safety
-/// AVX-512 F and BW are there, and every chunk has `blocks` blocks; there are as many states as chunks, one
-/// to sixteen.
+/// AVX-512 F and BW are available, every chunk has `blocks` blocks, and there are as many states as chunks, one to
+/// sixteen.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
-    // Lanes that nobody needs do the first one's work again.
+    // Unused lanes repeat the first one's work.
     let chunk: [*const u8; LANES] = std::array::from_fn(|lane| chunks.get(lane).unwrap_or(&chunks[0]).as_ptr());
     let mut words = [[0u32; LANES]; 5];
     for (lane, state) in states.iter().enumerate() {
@@ -37,12 +37,12 @@ pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
     }
 }
 
-/// The sixteen words of the block at `offset` of each chunk, transposed: one word of all chunks a vector.
-/// A block is a line of the cache and is loaded whole: sixteen streams at the same distance would push
-/// each other's lines out of the cache before the rest of them is used.
+/// The sixteen words of the block at `offset` of each chunk, transposed: each vector holds one word of all chunks. A
+/// block is a cache line and is loaded whole: sixteen streams at the same distance would evict each other's lines
+/// before the rest of them is used.
 ///
 /// # Safety
-/// Behind every pointer are 64 bytes from `offset` on.
+/// At least 64 bytes are readable from `offset` on behind every pointer.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn load(chunk: &[*const u8; LANES], offset: usize) -> [V; 16] {

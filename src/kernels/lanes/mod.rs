@@ -1,13 +1,12 @@
 //! SHA-1 (FIPS 180-4) of many messages side by side, one in each lane of a vector register.
 //!
-//! A torrent's pieces are independent, so a register of sixteen 32-bit lanes advances sixteen of them with
-//! each instruction. Here is what all instruction sets share: the choice at run time, messages cut into
-//! runs of blocks that all lanes have, and the padding. A file for each instruction set holds its loads,
-//! which transpose blocks in registers, and its round functions. `sha1_smol` is the portable path, and the
-//! oracle of the tests.
+//! A torrent's pieces are independent, so a register of sixteen 32-bit lanes advances sixteen of them with each
+//! instruction. This file holds what all instruction sets share: the choice at run time, cutting messages into runs
+//! of blocks that all lanes have, and the padding. Each instruction set has a file with its loads, which transpose
+//! blocks in registers, and its round functions. `sha1_smol` is the portable path, and the oracle of the tests.
 //!
-//! Besides ogbox's `sys` this is the only room with `unsafe`: vector loads from pointers, and the one call of a
-//! function whose instructions the CPU was found to have.
+//! Apart from ogbox's `sys`, only this room has `unsafe`: vector loads from pointers, and the one call of a function
+//! whose instructions were detected on the CPU.
 #![allow(unsafe_code)]
 
 use std::sync::OnceLock;
@@ -29,7 +28,7 @@ macro_rules! rounds {
                     let mixed = xor(xor3($w[($t + 13) & 15], $w[($t + 8) & 15], $w[($t + 2) & 15]), $w[$t & 15]);
                     $w[$t & 15] = rol::<1, 31>(mixed);
                 }
-                // What does not wait for the round before is added first.
+                // The parts that do not depend on the previous round are added first.
                 $e = add(add($e, add($w[$t & 15], $k)), $f($b, $c, $d));
                 $e = add($e, rol::<5, 27>($a));
                 $b = rol::<30, 2>($b);
@@ -73,7 +72,7 @@ mod sse2;
 /// Bytes of a SHA-1 block.
 pub const BLOCK: usize = 64;
 
-/// Lanes of the widest kernel: what is worth gathering.
+/// Lanes of the widest kernel: the number of messages worth gathering.
 pub const WIDTH: usize = 16;
 
 type State = [u32; 5];
@@ -96,13 +95,13 @@ pub enum Kernel {
 }
 
 impl Kernel {
-    /// Those that this CPU and operating system can run.
+    /// The kernels that this CPU and operating system can run.
     pub fn available() -> Vec<Kernel> {
         let all = [Kernel::Avx512, Kernel::Avx2, Kernel::Sse2, Kernel::ShaNi, Kernel::Portable];
         all.into_iter().filter(|kernel| kernel.runs_here()).collect()
     }
 
-    /// Messages that it works on at a time.
+    /// Number of messages that it hashes at a time.
     pub fn width(self) -> usize {
         match self {
             Kernel::Avx512 => 16,
@@ -128,17 +127,17 @@ impl Kernel {
         self == Kernel::Portable
     }
 
-    /// Advances each state by the blocks of its chunk. At most [`Kernel::width`] of them, all chunks of
-    /// the same length, whole blocks.
+    /// Advances each state by its chunk. There are at most [`Kernel::width`] states; all chunks have the same
+    /// length, a multiple of [`BLOCK`].
     #[cfg(target_arch = "x86_64")]
-    #[inline(never)] // or the kernel of SSE2, 11 KiB, is in each caller, having no features of its own
+    #[inline(never)] // else the SSE2 kernel, 11 KiB, is inlined into each caller, having no features of its own
     fn compress(self, states: &mut [State], chunks: &[&[u8]]) {
         let blocks = chunks[0].len() / BLOCK;
         assert!(states.len() == chunks.len() && (1..=self.width()).contains(&states.len()));
         assert!(chunks.iter().all(|chunk| chunk.len() == blocks * BLOCK));
         assert!(self.runs_here());
-        // SAFETY: the CPU has the instructions, by the assertion above; each function's own demand, that
-        // there are `blocks` blocks behind every pointer, is the assertion before it.
+        // SAFETY: the assertion above checks that the CPU has the instructions, the one before it that there are
+        // `blocks` blocks behind every pointer, which is each function's own demand.
         unsafe {
             match self {
                 Kernel::Avx512 => avx512::compress(states, chunks, blocks),
@@ -156,7 +155,7 @@ impl Kernel {
     }
 }
 
-/// Which kernel goes first when `PLAN[n]` messages are left.
+/// The kernel to use first when `PLAN[n]` messages are left.
 type Plan = [Kernel; WIDTH + 1];
 
 /// The plan for this CPU.
@@ -165,7 +164,7 @@ fn plan() -> &'static Plan {
     PLAN.get_or_init(|| plan_for(Kernel::runs_here))
 }
 
-/// The fastest by measure. In GB/s on a Zen 4 at 2.6 GHz (`cargo bench --bench lanes`):
+/// The fastest kernels by measurement. In GB/s on a Zen 4 at 2.6 GHz (`cargo bench --bench lanes`):
 ///
 /// ```text
 /// messages        1      2      4      8     16
@@ -192,21 +191,21 @@ fn plan_for(has: impl Fn(Kernel) -> bool) -> Plan {
     })
 }
 
-/// SHA-1 of several messages that are given piecemeal, all at the same pace.
+/// SHA-1 of several messages that arrive in chunks of equal length.
 pub struct Lanes {
     kind: Kind,
-    /// Bytes that each message has had.
+    /// Bytes of each message so far.
     length: u64,
 }
 
 enum Kind {
     Portable(Vec<Sha1>),
-    /// The states, and the kernel to use instead of the planned one.
+    /// The states, and the kernel to use in place of the planned one.
     Vector(Vec<State>, Option<Kernel>),
 }
 
 impl Lanes {
-    /// `n` messages, nothing of them read yet. Sixteen at a time are the fastest.
+    /// Starts `n` messages. Sixteen at a time are the fastest.
     pub fn new(n: usize) -> Lanes {
         match plan()[n.min(WIDTH)] {
             Kernel::Portable => Lanes::with(Kernel::Portable, n),
@@ -214,7 +213,7 @@ impl Lanes {
         }
     }
 
-    /// The same with a kernel of the caller's choice: for measuring and for tests.
+    /// Like [`new`](Self::new) with the given kernel, for measuring and for tests.
     ///
     /// # Panics
     /// When hashing with a kernel that is not in [`Kernel::available`].
@@ -226,7 +225,7 @@ impl Lanes {
         Lanes { kind, length: 0 }
     }
 
-    /// Goes on with every message by its chunk.
+    /// Advances every message by its chunk.
     ///
     /// # Panics
     /// Unless there are as many chunks as messages, all of one length that is a multiple of [`BLOCK`].
@@ -248,8 +247,8 @@ impl Lanes {
         }
     }
 
-    /// Ends every message with its tail, of any length, and writes the digests to `out`. The lanes are then
-    /// as new.
+    /// Ends every message with its tail, of any length, and writes the digests to `out`. The lanes can then be used
+    /// anew.
     ///
     /// # Panics
     /// Unless there are as many tails and digests as messages.
@@ -276,11 +275,11 @@ impl Lanes {
     }
 }
 
-/// Advances all states, by as many at a time as the kernel takes.
+/// Advances all states, as many at a time as the kernel takes.
 fn compress(mut states: &mut [State], mut chunks: &[&[u8]], forced: Option<Kernel>) {
     while !chunks.is_empty() {
         let kernel = forced.unwrap_or_else(|| match plan()[chunks.len().min(WIDTH)] {
-            // The last of many, whose state is a vector kernel's.
+            // The last of many: its state is laid out for a vector kernel.
             Kernel::Portable => Kernel::Sse2,
             kernel => kernel,
         });
@@ -291,13 +290,13 @@ fn compress(mut states: &mut [State], mut chunks: &[&[u8]], forced: Option<Kerne
     }
 }
 
-/// Ends messages of which `length` bytes are in the states already.
+/// Ends messages of which `length` bytes are already in the states.
 fn finish(states: &mut [State], tails: &[&[u8]], length: u64, forced: Option<Kernel>) {
     for (states, tails) in states.chunks_mut(WIDTH).zip(tails.chunks(WIDTH)) {
         let mut rest: [&[u8]; WIDTH] = [&[]; WIDTH];
         rest.iter_mut().zip(tails).for_each(|(rest, tail)| *rest = &tail[..tail.len() - tail.len() % BLOCK]);
         together(states, &mut rest[..tails.len()], forced);
-        // The end of a message: what is left of its last block, a one bit, zeroes, its length in bits.
+        // The end of a message: the remainder of its last block, a one bit, zeros, its length in bits.
         let mut ends = [[0; 2 * BLOCK]; WIDTH];
         for (end, tail) in ends.iter_mut().zip(tails) {
             let partial = &tail[tail.len() - tail.len() % BLOCK..];
@@ -316,8 +315,8 @@ fn end_size(tail: &[u8]) -> usize {
     if tail.len() % BLOCK + 9 <= BLOCK { BLOCK } else { 2 * BLOCK }
 }
 
-/// Advances at most [`WIDTH`] states by whole blocks of which some may have more than others: runs that all who are
-/// left have, until nobody is left.
+/// Advances at most [`WIDTH`] states by whole blocks, of which some may have more than others: in runs that all
+/// remaining messages have, until none remains.
 fn together(states: &mut [State], rest: &mut [&[u8]], forced: Option<Kernel>) {
     while let Some(run) = rest.iter().map(|rest| rest.len()).filter(|length| *length > 0).min() {
         let (mut now, mut chunks): ([State; WIDTH], [&[u8]; WIDTH]) = ([INITIAL; WIDTH], [&[]; WIDTH]);

@@ -1,5 +1,5 @@
-//! The SHA extensions: four rounds of one message an instruction, two messages interleaved, because one
-//! alone waits for its own results half of the time.
+//! The SHA extensions: four rounds of one message an instruction, two messages interleaved, because a single one
+//! waits for its own results half of the time.
 
 use std::arch::x86_64::*;
 
@@ -10,8 +10,8 @@ type V = __m128i;
 /// Advances each state by `blocks` blocks of its chunk.
 ///
 /// # Safety
-/// SHA, SSSE3 and SSE4.1 are there, and every chunk has `blocks` blocks; there are as many states as chunks,
-/// one or two.
+/// SHA, SSSE3 and SSE4.1 are available, every chunk has `blocks` blocks, and there are as many states as chunks, one
+/// or two.
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
 pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
     match (states, chunks) {
@@ -24,11 +24,11 @@ pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
 }
 
 /// # Safety
-/// Behind every pointer are `blocks` blocks.
+/// At least `blocks` blocks are readable behind every pointer.
 #[inline]
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
 unsafe fn interleaved<const N: usize>(states: [&mut State; N], chunks: [*const u8; N], blocks: usize) {
-    // The instructions want `a` in the highest word, so blocks are reversed as wholes of 16 bytes.
+    // The instructions want `a` in the highest word, so each 16 bytes of a block are reversed as a whole.
     let swap = _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let mut abcd: [V; N] = std::array::from_fn(|n| {
         let [a, b, c, d, _] = states[n].map(|word| word as i32);
@@ -44,7 +44,7 @@ unsafe fn interleaved<const N: usize>(states: [&mut State; N], chunks: [*const u
             })
         });
         let (begin, begin_e) = (abcd, e);
-        // The state four rounds ago: its `a`, rotated, is the `e` of now.
+        // The state four rounds ago: its `a`, rotated, is the current `e`.
         let mut before = abcd;
         macro_rules! four_rounds {
             ($t:expr) => {

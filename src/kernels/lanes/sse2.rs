@@ -1,4 +1,4 @@
-//! Four lanes of SSE2: for x86-64 CPUs that have nothing else.
+//! Four lanes of SSE2, for x86-64 CPUs that have nothing better.
 
 use std::arch::x86_64::*;
 
@@ -14,7 +14,7 @@ type V = __m128i;
 /// Every chunk has `blocks` blocks; there are as many states as chunks, one to four.
 #[target_feature(enable = "sse2")]
 pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
-    // Lanes that nobody needs do the first one's work again.
+    // Unused lanes repeat the first one's work.
     let chunk: [*const u8; LANES] = std::array::from_fn(|lane| chunks.get(lane).unwrap_or(&chunks[0]).as_ptr());
     let mut words = [[0u32; LANES]; 5];
     for (lane, state) in states.iter().enumerate() {
@@ -36,10 +36,10 @@ pub unsafe fn compress(states: &mut [State], chunks: &[&[u8]], blocks: usize) {
     }
 }
 
-/// The sixteen words of the block at `offset` of each chunk, transposed: one word of all chunks a vector.
+/// The sixteen words of the block at `offset` of each chunk, transposed: each vector holds one word of all chunks.
 ///
 /// # Safety
-/// Behind every pointer are 64 bytes from `offset` on.
+/// At least 64 bytes are readable from `offset` on behind every pointer.
 #[inline]
 #[target_feature(enable = "sse2")]
 unsafe fn load(chunk: &[*const u8; LANES], offset: usize) -> [V; 16] {
@@ -54,7 +54,7 @@ unsafe fn load(chunk: &[*const u8; LANES], offset: usize) -> [V; 16] {
     std::array::from_fn(|word| quarters[word / 4][word % 4])
 }
 
-/// The bytes of each word reversed: in its halves by shifts, then the halves.
+/// Reverses the bytes of each word: in its halves by shifts, then the halves.
 #[inline]
 #[target_feature(enable = "sse2")]
 fn swap(x: V) -> V {

@@ -5,7 +5,7 @@ fn oracle(message: &[u8]) -> [u8; 20] {
     Sha1::from(message).digest().bytes()
 }
 
-/// Bytes that differ everywhere, from a seed.
+/// Pseudo-random bytes from a seed.
 fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut x = seed | 1;
     (0..length)
@@ -112,7 +112,7 @@ proptest! {
         let mut forms: Vec<Lanes> = Kernel::available().into_iter().map(|kernel| Lanes::with(kernel, lanes)).collect();
         forms.push(Lanes::new(lanes));
         for lanes in &mut forms {
-            // Twice, because finished lanes are as new.
+            // Twice, because finished lanes can be used anew.
             for _ in 0..2 {
                 let mut at = 0;
                 for blocks in &updates {

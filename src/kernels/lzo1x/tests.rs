@@ -16,7 +16,7 @@ fn unpack(packed: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
     Ok(out)
 }
 
-/// Data with matches of all lengths at all distances: pieces of it are repeated from anywhere before.
+/// Data with matches of many lengths at many distances: parts of it are repeated from anywhere before.
 fn repetitive() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         (proptest::collection::vec(any::<u8>(), 0..300)).prop_map(|new| (new, 0, 0)),
@@ -56,7 +56,7 @@ fn zeros_shrink_two_hundredfold() {
     assert!(pack(&[0; 1 << 18]).len() < (1 << 18) / 200);
 }
 
-/// The instructions that our compressor never writes, by hand after the kernel's description.
+/// Instructions that our compressor never writes, made by hand from the kernel's description.
 #[test]
 fn every_instruction_is_read() {
     // 4 literals; after such a run a 3-byte match at distance 2049 or more: here it reaches too far.

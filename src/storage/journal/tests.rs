@@ -96,7 +96,7 @@ proptest! {
     }
 }
 
-/// A torrent of ten pieces of four bytes, whose hashes nobody looks at.
+/// A torrent of ten pieces of four bytes; their hashes do not matter.
 fn metainfo() -> Metainfo {
     let pieces = "a".repeat(200);
     let torrent = format!("d8:announce3:url4:infod6:lengthi40e4:name1:x12:piece lengthi4e6:pieces200:{pieces}ee");

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// A value that owns its parts: what the borrowed one is compared with.
+/// A value that owns its parts, to compare the borrowed one with.
 #[derive(Clone, Debug, PartialEq)]
 enum Tree {
     Int(i64),

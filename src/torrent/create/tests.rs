@@ -15,7 +15,7 @@ fn described(path: &Path, options: &Options) -> Result<Metainfo, String> {
     let told = AtomicU64::new(0);
     let progress = |bytes| _ = told.fetch_add(bytes, Ordering::Relaxed);
     let source = Source::open(path).map_err(|error| error.to_string())?;
-    let bytes = source.describe(options, 3, &progress).map_err(|error| error.to_string())?;
+    let bytes = source.describe(options, 3, &|| false, &progress).map_err(|error| error.to_string())?;
     assert_eq!(told.into_inner(), source.length());
     Metainfo::parse(&bytes).map_err(|error| error.to_string())
 }
@@ -54,7 +54,7 @@ fn a_file_is_described_with_nothing_but_itself() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("x"), "abc").unwrap();
     let options = Options { name: Some("other".into()), piece_length: Some(2), ..Options::default() };
-    let bytes = Source::open(&dir.path().join("x")).unwrap().describe(&options, 1, &|_| {}).unwrap();
+    let bytes = Source::open(&dir.path().join("x")).unwrap().describe(&options, 1, &|| false, &|_| {}).unwrap();
     let mut expected = b"d4:infod6:lengthi3e4:name5:other12:piece lengthi2e6:pieces40:".to_vec();
     expected.extend(hashes(b"abc", 2).concat());
     expected.extend(b"ee");
@@ -94,7 +94,7 @@ fn what_holds_no_data_or_is_not_there_is_refused() {
     assert_eq!(refused("void"), format!("describe {}: it holds no data", at("void").display()));
     assert!(refused("none").starts_with(&format!("measure {}: No such file", at("none").display())));
     let device = Source::open(Path::new("/dev/null")).unwrap_err().to_string();
-    assert_eq!(device, "measure /dev/null: it is no file, directory or block device");
+    assert_eq!(device, "measure /dev/null: it is not a file, directory or block device");
 }
 
 #[test]
@@ -115,7 +115,8 @@ fn a_metainfo_file_that_nobody_could_read_is_not_made() {
 fn a_file_that_changes_while_it_is_read_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
-    let describe = |source: Source| source.describe(&Options::default(), 2, &|_| {}).unwrap_err().to_string();
+    let describe =
+        |source: Source| source.describe(&Options::default(), 2, &|| false, &|_| {}).unwrap_err().to_string();
     fs::write(&path, data(600_000)).unwrap();
     let source = Source::open(&path).unwrap();
     File::options().append(true).open(&path).unwrap().write_all(b"more").unwrap();

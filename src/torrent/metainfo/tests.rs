@@ -39,10 +39,10 @@ fn many(files: &[(i64, &[&str])]) -> Vec<u8> {
     torrent(fill, |_| {})
 }
 
-/// The smallest torrent that is right, as text.
+/// The smallest valid torrent, as text.
 const GOOD: &str = "d4:infod6:lengthi5e4:name1:x12:piece lengthi16e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
 
-/// One broken torrent a line: its defect, its bytes, what is said of it.
+/// One broken torrent a line: its defect, its bytes, the error's text.
 #[rustfmt::skip]
 fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = |from: &str, to: &str| {
@@ -75,7 +75,7 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("length is a string", good("i5e", "1:5"), "info.length is not an integer (byte 16)"),
         ("length is negative", single("x", -1, 16, 1), "info.length is -1, below 0 (byte 16)"),
         ("length is zero", single("x", 0, 16, 0), "info describes no data: 0 bytes (byte 7)"),
-        ("length is absurd", single("x", i64::MAX, 16, 1), "info.pieces has 1 hashes, the lengths make 576460752303423488 pieces (byte 73)"),
+        ("length is absurd", single("x", i64::MAX, 16, 1), "info.pieces has 1 hashes, but the lengths make 576460752303423488 pieces (byte 73)"),
         ("no piece length", good("12:piece lengthi16e", ""), "info.piece length is missing"),
         ("piece length is a string", good("i16e", "2:16"), "info.piece length is not an integer (byte 43)"),
         ("piece length is zero", single("x", 5, 0, 1), "info.piece length is 0, not between 1 and 268435456 bytes (byte 43)"),
@@ -86,15 +86,15 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             "6:lengthi5e12:meta versioni2e4:name1:x12:piece lengthi16e"), "info.meta version says that this is not a version 1 torrent (byte 34)"),
         ("pieces is a number", good("20:aaaaaaaaaaaaaaaaaaaa", "i1e"), "info.pieces is not a string (byte 55)"),
         ("half a hash", good("20:a", "19:"), "info.pieces has 19 bytes, not a multiple of 20 (byte 55)"),
-        ("a hash too few", single("x", 33, 16, 2), "info.pieces has 2 hashes, the lengths make 3 pieces (byte 56)"),
-        ("a hash too many", single("x", 16, 16, 2), "info.pieces has 2 hashes, the lengths make 1 pieces (byte 56)"),
+        ("a hash too few", single("x", 33, 16, 2), "info.pieces has 2 hashes, but the lengths make 3 pieces (byte 56)"),
+        ("a hash too many", single("x", 16, 16, 2), "info.pieces has 2 hashes, but the lengths make 1 pieces (byte 56)"),
         ("files and length", torrent(|info| {
             info.int("length", 5);
             info.list("files", |_| {});
             info.bytes("name", "x");
             info.int("piece length", 16);
             info.bytes("pieces", [7; 20]);
-        }, |_| {}), "info.files is there beside info.length (byte 15)"),
+        }, |_| {}), "info.files is present together with info.length (byte 15)"),
         ("files is a number", good("6:lengthi5e", "5:filesi5e"), "info.files is not a list (byte 15)"),
         ("files is empty", many(&[]), "info describes no data: 0 bytes (byte 7)"),
         ("a file is a number", good("6:lengthi5e", "5:filesli5ee"), "info.files.length is missing"),
@@ -108,8 +108,8 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a file is twice", many(&[(5, &["a", "b"]), (1, &["c"]), (5, &["a", "b"])]), "info.files has \"a/b\" twice (byte 15)"),
         ("a file is a directory", many(&[(5, &["a", "b"]), (1, &["a b"]), (5, &["a"])]), "info.files has \"a\" as a file and as a directory (byte 15)"),
         ("a file's length is negative", many(&[(6, &["a"]), (-1, &["b"])]), "info.files.length is -1, below 0 (byte 49)"),
-        ("lengths overflow", many(&[(i64::MAX, &["a"]), (i64::MAX, &["b"]), (i64::MAX, &["c"])]), "info.files has lengths whose sum is beyond 64 bits (byte 7)"),
-        ("lengths overflow the sign", many(&[(i64::MAX, &["a"]), (1, &["b"])]), "info.files has lengths whose sum is beyond 64 bits (byte 7)"),
+        ("lengths overflow", many(&[(i64::MAX, &["a"]), (i64::MAX, &["b"]), (i64::MAX, &["c"])]), "info.files has lengths whose sum exceeds 64 bits (byte 7)"),
+        ("lengths overflow the sign", many(&[(i64::MAX, &["a"]), (1, &["b"])]), "info.files has lengths whose sum exceeds 64 bits (byte 7)"),
     ]
 }
 

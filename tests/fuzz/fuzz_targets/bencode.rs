@@ -1,4 +1,4 @@
-//! What decodes can be walked to its last leaf, and written again decodes to the same.
+//! A value that decodes can be walked to its last leaf, and its encoding decodes to the same value.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

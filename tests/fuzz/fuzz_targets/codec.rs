@@ -1,12 +1,12 @@
-//! The reader of the codec that this is built under the name of takes anything, and gives back what its writer was
-//! given. The first byte says which of the two, and what the made-up file begins with.
+//! The reader of the codec that names this build accepts any input, and returns what its writer was given. The first
+//! byte selects one of the two, and the beginning of the made-up file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use ogbox::image::Error;
 use ogbox::image::codec::{Input, named, pack, recognise, unpack_while};
 
-/// What the format's files begin with: most made-up input would not come past it.
+/// The first bytes of the format's files: most made-up input would get no further.
 fn beginnings(codec: &str) -> &'static [&'static [u8]] {
     match codec {
         "gzip" => &[b"\x1f\x8b\x08", b"\x1f\x8b\x08\0\0\0\0\0\0\x03", b"\x1f\x8b\x08\x04\0\0\0\0\0\x03\x08\0OG\x04\0"],
@@ -20,7 +20,7 @@ fn beginnings(codec: &str) -> &'static [&'static [u8]] {
     }
 }
 
-/// Plain bytes after which reading stops: a few bytes of input can stand for very many.
+/// Plain bytes after which reading stops: a few bytes of input can expand to very many.
 const ENOUGH: usize = 16 << 20;
 
 fn read(file: &[u8]) -> Result<Vec<u8>, Error> {

@@ -1,4 +1,4 @@
-//! What is read as an image of partclone, compressed or not, gives blocks that its header has room for, in order.
+//! Bytes read as an image of partclone, compressed or not, give blocks within the header's bounds, in order.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use ogbox::image::unpack::{Event, read};
 use ogbox::image::{Watch, codec::Input};
 
 fuzz_target!(|bytes: &[u8]| {
-    // Checksums cannot be guessed: they are not compared, and that of a version 2 header is made to fit.
+    // Checksums cannot be guessed, so they are not compared, and that of a version 2 header is corrected.
     let mut image = bytes.to_vec();
     if bytes.len() >= 110 && bytes.starts_with(b"partclone-image") && &bytes[30..34] == b"0002" {
         let sum = ogbox::image::checksum::crc32(&image[..106]);

@@ -1,7 +1,7 @@
-//! The reader of the file system that this is built under the name of, or of partition tables: an error or a map that
-//! fits, whatever the source holds.
+//! The reader of the file system that names this build, or of partition tables: any source gives an error or a map
+//! that fits.
 //!
-//! Input is pieces of a device that is zero elsewhere; `tests/fuzz/seed` makes a corpus of what mkfs writes.
+//! Input is pieces of a device that is zero elsewhere; `tests/fuzz/seed` makes a corpus from file systems of mkfs.
 #![no_main]
 
 use std::fs::File;
@@ -31,7 +31,7 @@ fn device() -> &'static Mutex<(File, std::path::PathBuf)> {
     })
 }
 
-// Written are pieces: offset in units of 512 bytes (4 bytes), length (2 bytes), and as many bytes.
+// The input is pieces: offset in units of 512 bytes (4 bytes), length (2 bytes), and as many bytes.
 fuzz_target!(|bytes: &[u8]| {
     let mut rest = bytes;
     let mut device = device().lock().expect("a lock");

@@ -1,4 +1,4 @@
-//! LZO1X expands anything without harm, and what it compressed to what it was.
+//! LZO1X expands any input without harm, and its own output to the original.
 #![no_main]
 
 use kernels::lzo1x::{SLACK, Table, compress, expand, worst_case};

@@ -1,4 +1,4 @@
-//! A torrent that is accepted keeps what the other rooms rely on.
+//! A torrent that is accepted has the properties that the other rooms rely on.
 #![no_main]
 
 use std::path::Component;

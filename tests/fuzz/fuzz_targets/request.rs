@@ -1,4 +1,4 @@
-//! Whatever a tracker is sent is read or refused: the head of an HTTP request, the query of an announce, a datagram.
+//! Any input to a tracker is read or refused: the head of an HTTP request, the query of an announce, a datagram.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Whatever stands in a tracker's files, or a name server answers, is read or refused: the state, lists of addresses,
-//! answers to reverse lookup.
+//! Any contents of a tracker's files, and any answer of a name server, are read or refused: the state, lists of
+//! addresses, answers to reverse lookup.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         || Rules { closed: false, reannounce: 60, life: 180, usual_peers: 50, most_peers: 200, keep_dead: false };
     let store = Store::new(rules(), 1);
     if dfile::restore(bytes, &store, 0).is_some() {
-        // What is written of it is read again, and comes to the same.
+        // The state it writes reads back as the same.
         let (state, again) = (dfile::encode(&store), Store::new(rules(), 2));
         assert_eq!(dfile::restore(&state, &again, 0), Some(store.peers()));
     }

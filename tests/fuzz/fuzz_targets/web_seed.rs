@@ -1,4 +1,4 @@
-//! What a web seed answers: where its redirections lead, and what range it says that it sends.
+//! A web seed's answer: the target of its redirections, and the range it claims to send.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

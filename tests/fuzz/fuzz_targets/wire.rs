@@ -1,4 +1,4 @@
-//! What a peer sends: its messages, the payloads of the extension protocol, and datagrams of the local network.
+//! A peer's input: its messages, the payloads of the extension protocol, and datagrams of the local network.
 #![no_main]
 
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!((4..=4 + wire::max_frame(BITFIELD)).contains(&taken) && taken <= rest.len());
         let mut again = Vec::new();
         message.encode(&mut again);
-        // Of messages that we have no use for, only the id is kept.
+        // Of unknown messages only the id is kept.
         assert!(matches!(message, Message::Other(_)) || again == rest[..taken]);
         rest = &rest[taken..];
     }

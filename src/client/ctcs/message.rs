@@ -1,26 +1,27 @@
 //! Version 3 of CTCS, the protocol of the CTorrent Control Server (rahul.net/dholmes/ctorrent/ctcs-protocol.html), as
-//! bytes and values: what a server may order, and the lines that a client says.
+//! bytes and values: a server's orders and a client's lines.
 //!
-//! A message is a line of words. What the description leaves open is as Enhanced CTorrent dnh3.3.2 has it: where fields
-//! stand, that rates and limits are bytes a second, and that unknown messages are passed over.
+//! A message is a line of words. Where the description leaves something open, Enhanced CTorrent dnh3.3.2 decides: the
+//! order of fields, rates and limits in bytes a second, unknown messages passed over.
 
 use crate::torrent::PeerId;
 
-/// What a server orders.
+/// A server's order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Order {
-    /// Say how things are: SENDSTATUS.
+    /// Report the state: SENDSTATUS.
     Status,
-    /// Say who is connected: SENDPEERS.
+    /// List the connected peers: SENDPEERS.
     Peers,
-    /// Say what is fetched: SENDDETAIL.
+    /// List the files: SENDDETAIL.
     Detail,
-    /// Say what can be set: SENDCONF.
+    /// List the settings: SENDCONF.
     Settings,
     /// Change a setting: its name, its value.
     Set(String, String),
-    /// Receive, or send, at most so many bytes a second; 0: no limit.
+    /// Receive at most so many bytes a second; 0: no limit.
     LimitDown(u64),
+    /// Send at most so many bytes a second; 0: no limit.
     LimitUp(u64),
     /// Announce now.
     Update,
@@ -28,11 +29,11 @@ pub enum Order {
     Restart,
     /// End.
     Quit,
-    /// Something is wrong, as the server has it.
+    /// The server reports an error.
     Error(String),
     /// An order that cannot be understood.
     Malformed,
-    /// Nothing to do: what a server says of itself, or what other versions may know.
+    /// Nothing to do: a server's remark on itself, or an order of another version.
     Nothing,
 }
 
@@ -61,12 +62,23 @@ impl Order {
     }
 }
 
-/// Text in which nothing ends a line or moves a cursor.
+/// Returns HOST:PORT of a server and whether it wants a password, which a further colon says; `None` if it is neither.
+pub fn server(text: &str) -> Option<(&str, bool)> {
+    let (server, asks) = match text.strip_suffix(':') {
+        Some(server) => (server, true),
+        None => (text, false),
+    };
+    let (host, port) = server.rsplit_once(':')?;
+    (!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)).then_some((server, asks))
+}
+
+/// Returns `text` with each control character, which could end a line or move a cursor, as `?`.
 pub fn one_line(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
 }
 
-/// A peer id as the namesake spells it: what can be read, and from the first byte on that cannot `0x` and hex digits.
+/// Spells a peer id as Enhanced CTorrent does: as text up to the first byte that is not printable, from there on as `0x`
+/// and hex digits.
 pub fn peer_id(id: &PeerId) -> String {
     let plain = id.0.iter().take_while(|byte| byte.is_ascii_graphic()).count();
     let (plain, odd) = id.0.split_at(plain);
@@ -96,7 +108,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// CTSTATUS; the cache that it ends with is the page cache here, and counts for nothing.
+    /// Returns CTSTATUS; the cache size at its end is 0, for the cache is the page cache here.
     pub fn status(&self) -> String {
         let ((seeders, all_seeders), (leechers, all_leechers)) = (self.seeders, self.leechers);
         let ((here, all, reach), (down, up)) = (self.pieces, self.rates);
@@ -108,20 +120,21 @@ impl Figures {
         )
     }
 
-    /// CTBW: rates and limits.
+    /// Returns CTBW: rates and limits.
     pub fn bandwidth(&self) -> String {
         let ((down, up), (most_down, most_up)) = (self.rates, self.limits);
         format!("CTBW {down},{up} {most_down},{most_up}")
     }
 }
 
-/// How a setting is shown to whoever may change it.
+/// The type of a setting.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// On or off.
     Switch,
-    /// A number, and one that is whole and between two others.
+    /// A number.
     Number,
+    /// A whole number within these bounds.
     Between(u64, u64),
     /// A whole number.
     Whole,
@@ -129,7 +142,7 @@ pub enum Kind {
     Text,
 }
 
-/// CTCONFIG: a setting, its value, what it is, and what else there is to say of it.
+/// Returns CTCONFIG: a setting, its value, its description and a remark.
 pub fn setting(name: &str, kind: Kind, value: &str, what: &str, more: &str) -> String {
     let (letter, range) = match kind {
         Kind::Switch => ('B', "0".to_owned()),
@@ -148,6 +161,16 @@ mod tests {
     use proptest::prelude::{any, prop_assert, proptest};
 
     use super::*;
+
+    #[test]
+    fn a_server_is_a_host_and_a_port_and_a_colon_asks_for_its_password() {
+        assert_eq!(server("host:2780"), Some(("host:2780", false)));
+        assert_eq!(server("host:2780:"), Some(("host:2780", true)));
+        assert_eq!(server("[::1]:2780:"), Some(("[::1]:2780", true)));
+        for wrong in ["host", "host:", "host::", ":1", "host:0", "host:65536", "host:x:", ""] {
+            assert_eq!(server(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn orders_are_read_as_the_namesake_reads_them() {

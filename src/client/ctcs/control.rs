@@ -1,127 +1,76 @@
-//! `-S HOST:PORT`: reports to a CTorrent Control Server and does as it says ([`message`] has the protocol).
+//! Reports to a CTCS server and carries out its orders ([`super::message`] has the protocol).
 //!
-//! The client's loop gives it a turn ten times a second; nothing of it ever waits. A server that is not there, goes away or
-//! says nonsense costs the download nothing: it is tried again every five seconds, as the namesake does, and told of once.
-
-mod link;
-mod message;
-pub mod password;
-mod settings;
+//! The client's loop gives it a turn ten times a second; nothing of it ever waits. A server that is not there, goes away
+//! or talks nonsense costs the download nothing: it is tried again every five seconds, as Enhanced CTorrent does, and
+//! reported once.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::files::Selection;
-use super::{Run, info};
-use crate::applets::announcing::{Announcing, Told, complain};
+use super::link::{Change, Link};
+use super::message::{Order, one_line, peer_id, server};
+use super::scene::{Facts, Scene};
+use super::settings;
 use crate::base::time::unix_seconds;
-use crate::peer::{Session, Status, Torrent};
-use crate::swarm::Leave;
+use crate::peer::Log;
 use crate::torrent::Bitfield;
-use link::{Change, Link};
-use message::{Figures, Order, one_line, peer_id};
 
 /// Orders that are carried out in one turn.
 const ORDERS: usize = 16;
-/// A server that has heard nothing for this long is told how things are.
+/// Longest time between two reports of the state.
 const SILENCE: Duration = Duration::from_secs(45);
 /// Pause between two reports of rates and limits.
 const BANDWIDTH: Duration = Duration::from_secs(1);
-/// A connection that lasted so long was a good one: its end is worth a word again.
+/// A connection that lasted so long was a good one: its end is reported again.
 const GOOD: Duration = Duration::from_secs(60);
-/// Lines of the client that wait to be passed on.
+/// The client's lines that may wait to be passed on.
 const MESSAGES: usize = 16;
 
-/// HOST:PORT of a server, and whether it wants a password, which a further colon says.
-pub fn server(text: &str) -> Option<(&str, bool)> {
-    let (server, asks) = match text.strip_suffix(':') {
-        Some(server) => (server, true),
-        None => (text, false),
-    };
-    let (host, port) = server.rsplit_once(':')?;
-    (!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)).then_some((server, asks))
-}
-
-/// The client as a server sees it and may change it.
-pub struct Scene<'a> {
-    pub options: &'a Run,
-    pub session: &'a Session,
-    pub torrent: &'a Arc<Torrent>,
-    pub announcing: &'a Announcing,
-    pub selection: &'a Selection,
-    pub status: &'a Status,
-    pub told: &'a Told,
-    /// When everything was here.
-    pub whole_since: Option<Instant>,
-    pub leave: &'a mut Leave,
-}
-
-impl Scene<'_> {
-    /// The numbers; `reach`: pieces within reach.
-    fn figures(&self, reach: u32) -> Figures {
-        let status = self.status;
-        let (up, down) = self.session.limits();
-        // The tracker counts us as well.
-        let others = |all: Option<u32>, us: bool| all.unwrap_or(0).saturating_sub(u32::from(us));
-        Figures {
-            seeders: (status.peers.0, others(self.told.complete, status.whole)),
-            leechers: (status.peers.1, others(self.told.incomplete, !status.whole)),
-            connecting: self.torrent.dialling(),
-            pieces: (status.have, self.torrent.metainfo().geometry.pieces(), reach),
-            rates: (status.rates.0 as u64, status.rates.1 as u64),
-            totals: (status.totals.downloaded, status.totals.uploaded),
-            limits: (down, up),
-        }
-    }
-
-    fn status_line(&self) -> String {
-        self.figures(self.torrent.reach().1.count()).status()
-    }
-}
-
-/// What the client says of trackers and peers, kept for the server.
+/// The client's lines on trackers and peers, kept for the server.
 type Messages = Arc<Mutex<VecDeque<String>>>;
 
-/// The client's end of CTCS.
+/// The client's side of CTCS.
 pub struct Control {
     link: Link,
     password: Option<String>,
     started: i64,
-    /// As the command line names it.
-    torrent: PathBuf,
+    facts: Facts,
+    /// Takes complaints about the server.
+    log: Log,
     messages: Messages,
-    /// When the server was last told how things are, and of which rates and limits when.
-    told: Instant,
+    /// When CTSTATUS was last sent.
+    reported: Instant,
+    /// The CTBW that was last sent, and when.
     bandwidth: (String, Instant),
     whole: bool,
-    /// What was said of the server already: that it is lost, that it talks nonsense.
+    /// Whether it was reported that the server is lost, and that it talks nonsense.
     said: (bool, bool),
 }
 
 impl Control {
-    /// Connects to `server`, HOST:PORT, in the background; `password` is for it alone.
-    pub fn new(server: &str, password: Option<String>, options: &Run) -> Control {
+    /// Connects to `server`, HOST:PORT, in the background; `password` is for it alone, `log` takes complaints about it.
+    pub fn new(server: &str, password: Option<String>, facts: Facts, log: Log) -> Control {
         let now = Instant::now();
         Control {
             link: Link::new(server.to_owned()),
             password,
             started: unix_seconds(),
-            torrent: options.torrent[0].clone(),
+            facts,
+            log,
             messages: Messages::default(),
-            told: now,
+            reported: now,
             bandwidth: (String::new(), now),
             whole: false,
             said: (false, false),
         }
     }
 
-    /// Takes lines for standard error, and has the server told of them.
-    pub fn listener(&self) -> Arc<dyn Fn(&str) + Send + Sync> {
-        let messages = self.messages.clone();
+    /// Returns a log that passes its lines on to that of [`Control::new`] and to the server.
+    pub fn listener(&self) -> Log {
+        let (messages, log) = (self.messages.clone(), self.log.clone());
         Arc::new(move |line| {
-            complain(line);
+            log(line);
             let mut messages = messages.lock().unwrap_or_else(PoisonError::into_inner);
             if messages.len() < MESSAGES {
                 messages.push_back(line.to_owned());
@@ -129,14 +78,15 @@ impl Control {
         })
     }
 
-    /// Reports and carries out orders; true when the server has us end.
+    /// Reports and carries out orders. True if the client is to end.
     pub fn turn(&mut self, scene: &mut Scene) -> bool {
         match self.link.turn() {
             Change::Up => self.introduce(scene),
             Change::Lost(why, lasted) => {
                 self.said.0 &= lasted < GOOD;
                 if !std::mem::replace(&mut self.said.0, true) {
-                    complain(&format!("warn, CTCS server {}: {why}; it is tried again and again", self.link.server()));
+                    let server = self.link.server();
+                    (self.log)(&format!("warn, CTCS server {server}: {why}; it is tried again and again"));
                 }
             }
             Change::None => {}
@@ -156,14 +106,14 @@ impl Control {
         if self.link.listens() {
             self.report(scene);
         }
-        // What is wrong with the connection shows again at the next turn.
+        // A broken connection shows again at the next turn.
         let _ = self.link.flush();
         false
     }
 
-    /// Tells the server how it ended, if that goes at once.
+    /// Reports how it ended, if that goes at once.
     pub fn close(mut self, scene: &Scene) {
-        if let Some(why) = &scene.status.failure {
+        if let Some(why) = &scene.moment.status.failure {
             self.link.say(&format!("CTINFO 1 {}", one_line(why)));
         }
         self.link.say(&scene.status_line());
@@ -175,7 +125,7 @@ impl Control {
         if let Some(password) = &self.password {
             self.link.say(&format!("AUTH {password}"));
         }
-        let (id, torrent) = (peer_id(&scene.session.id()), one_line(&self.torrent.to_string_lossy()));
+        let (id, torrent) = (peer_id(&scene.client.session().id()), one_line(&self.facts.torrent.to_string_lossy()));
         self.link.say(&format!("CTORRENT {id} {} {} {torrent}", self.started, unix_seconds()));
         self.say_status(scene);
         self.bandwidth = (scene.figures(0).bandwidth(), Instant::now());
@@ -183,10 +133,10 @@ impl Control {
 
     fn say_status(&mut self, scene: &Scene) {
         self.link.say(&scene.status_line());
-        (self.told, self.whole) = (Instant::now(), scene.status.whole);
+        (self.reported, self.whole) = (Instant::now(), scene.moment.status.whole);
     }
 
-    /// Says what the server did not ask for.
+    /// Sends what goes unasked: messages, and a change of state, rates or limits.
     fn report(&mut self, scene: &Scene) {
         let messages = std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner));
         for line in messages {
@@ -199,7 +149,7 @@ impl Control {
             };
             self.link.say(&format!("CTINFO {severity} {}", one_line(&line)));
         }
-        if self.whole != scene.status.whole || self.told.elapsed() > SILENCE {
+        if self.whole != scene.moment.status.whole || self.reported.elapsed() > SILENCE {
             self.say_status(scene);
         }
         let bandwidth = scene.figures(0).bandwidth();
@@ -210,36 +160,36 @@ impl Control {
         }
     }
 
-    /// Carries out one order; true when that is to end.
+    /// Carries out one order. True if the client is to end.
     fn obey(&mut self, order: Order, line: &str, scene: &mut Scene) -> bool {
-        let (up, down) = scene.session.limits();
+        let (up, down) = scene.client.session().limits();
         match order {
             Order::Status => self.say_status(scene),
             Order::Peers => self.say_peers(scene),
             Order::Detail => self.say_detail(scene),
             Order::Settings => {
                 self.link.say("CTCONFIGSTART");
-                settings::list(scene, self.link.server()).iter().for_each(|line| self.link.say(line));
+                settings::list(scene, &self.facts, self.link.server()).iter().for_each(|line| self.link.say(line));
                 self.link.say("CTCONFIGDONE");
             }
             Order::Set(name, value) => {
                 if name == "ctcs_server" && server(&value) == Some((&*value, false)) {
-                    // The password was given for the other one.
+                    // The password was meant for the other server.
                     self.password = None;
                     self.link.redirect(value);
-                } else if let Err(refusal) = settings::change(scene, &name, &value) {
+                } else if let Err(refusal) = settings::change(scene, &self.facts, &name, &value) {
                     self.object(refusal.as_deref().unwrap_or(&malformed(line)));
                 }
             }
-            Order::LimitDown(down) => scene.session.set_limits((up, down)),
-            Order::LimitUp(up) => scene.session.set_limits((up, down)),
-            Order::Update => scene.announcing.hurry(scene.torrent, false),
-            Order::Restart => scene.announcing.hurry(scene.torrent, true),
+            Order::LimitDown(down) => scene.client.session().set_limits((up, down)),
+            Order::LimitUp(up) => scene.client.session().set_limits((up, down)),
+            Order::Update => scene.client.announcing().hurry(scene.torrent, false),
+            Order::Restart => scene.client.announcing().hurry(scene.torrent, true),
             Order::Quit => return true,
             Order::Error(what) => {
                 let lost = std::mem::replace(&mut self.said.0, true);
                 if !lost {
-                    complain(&format!("warn, CTCS server {}: {what}", self.link.server()));
+                    (self.log)(&format!("warn, CTCS server {}: {what}", self.link.server()));
                 }
             }
             Order::Malformed => self.object(&malformed(line)),
@@ -248,17 +198,15 @@ impl Control {
         false
     }
 
-    /// Tells the server what is wrong with its order.
+    /// Reports what is wrong with an order.
     fn object(&mut self, what: &str) {
         self.link.say(&format!("CTINFO 2 {what}"));
     }
 
     fn say_noise(&mut self) {
         if !std::mem::replace(&mut self.said.1, true) {
-            complain(&format!(
-                "warn, CTCS server {}: what it says is not CTCS, and is passed over",
-                self.link.server()
-            ));
+            let server = self.link.server();
+            (self.log)(&format!("warn, CTCS server {server}: what it sends is not CTCS, and is passed over"));
         }
     }
 
@@ -295,9 +243,9 @@ impl Control {
         self.link.say(&format!("CTDETAIL {length} {piece} {now} {seeds}"));
         self.link.say("CTFILESTART");
         let (have, reach) = scene.torrent.reach();
-        let save_as = scene.options.save_as.as_ref().filter(|_| !metainfo.multi_file);
+        let save_as = self.facts.save_as.as_ref().filter(|_| !metainfo.multi_file);
         let current = scene.selection.current(&have);
-        for (at, (file, span)) in metainfo.files.iter().zip(info::spans(metainfo)).enumerate() {
+        for (at, (file, span)) in metainfo.files.iter().zip(metainfo.spans()).enumerate() {
             let count = |of: &Bitfield| span.clone().filter(|piece| of.get(*piece)).count();
             self.link.say(&format!(
                 "CTFILE {} {} {current} {} {} {} {} {}",
@@ -314,22 +262,7 @@ impl Control {
     }
 }
 
-/// What the namesake calls an order that it cannot carry out.
+/// Returns Enhanced CTorrent's words for an order that it cannot carry out.
 fn malformed(line: &str) -> String {
     format!("Malformed or invalid input from CTCS: {}", one_line(line.trim_end_matches('\r')))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_is_a_host_and_a_port_and_a_colon_asks_for_its_password() {
-        assert_eq!(server("host:2780"), Some(("host:2780", false)));
-        assert_eq!(server("host:2780:"), Some(("host:2780", true)));
-        assert_eq!(server("[::1]:2780:"), Some(("[::1]:2780", true)));
-        for wrong in ["host", "host:", "host::", ":1", "host:0", "host:65536", "host:x:", ""] {
-            assert_eq!(server(wrong), None, "{wrong}");
-        }
-    }
 }

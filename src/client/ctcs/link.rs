@@ -1,7 +1,7 @@
 //! The connection to a CTCS server: made in the background and again when it is lost, never waited for.
 //!
-//! What it costs is bounded whatever the server does. Of what it says only so much is taken as is read at once; of lines
-//! that do not end nothing is kept; and while it does not read, nothing that it says is looked at and nothing is said.
+//! Its cost is bounded whatever the server does: input is taken one chunk at a time, a line without an end is not kept,
+//! and while the server does not read, its input is left alone and nothing more is queued.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -9,36 +9,36 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Pause before a connection is made again; the namesake's.
+/// Pause before a connection is made again, as in Enhanced CTorrent.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Time for one address to answer.
+/// Time-out of connecting to one address.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Addresses of a name that are tried.
+/// Most addresses of a name to try.
 const ADDRESSES: usize = 4;
-/// The longest line: a list of 4096 bytes and its name.
+/// The longest line, bytes: a list of 4096 bytes and its name.
 const LINE: usize = 4352;
-/// Bytes that are read at once.
+/// Bytes read at a time.
 const CHUNK: usize = 4096;
-/// Bytes that wait for a server to read them before it is listened to no longer.
+/// Unsent bytes above which the server's input is left alone.
 const BACKLOG: usize = 64 << 10;
-/// Time after which one that reads nothing is given up.
+/// Time after which a server that reads nothing is given up.
 const UNREAD: Duration = Duration::from_secs(60);
 
 enum Stage {
-    /// Until then.
+    /// No connection before this moment.
     Rests(Instant),
     Dials(Receiver<io::Result<TcpStream>>),
     Up(TcpStream),
 }
 
-/// What became of the connection.
+/// A change of the connection.
 #[derive(Debug, PartialEq)]
 pub enum Change {
-    /// Nothing.
+    /// No change.
     None,
-    /// It is up: say who we are.
+    /// The connection is up, and awaits our introduction.
     Up,
-    /// It is lost after that time, or did not come up.
+    /// The connection failed for this reason, after having lasted this long; zero if it never came up.
     Lost(String, Duration),
 }
 
@@ -47,15 +47,15 @@ pub struct Link {
     /// HOST:PORT.
     server: String,
     stage: Stage,
-    /// When it last came up.
+    /// When the connection last came up.
     since: Instant,
     input: Vec<u8>,
-    /// The rest of a line that is too long is passed over.
+    /// Whether the rest of an overlong line is being passed over.
     skips: bool,
-    /// There was one.
+    /// Whether there was an overlong line since the last look.
     noise: bool,
     output: Vec<u8>,
-    /// When something of the output went out, or there was none.
+    /// When output last went out, or there was none.
     moved: Instant,
 }
 
@@ -75,17 +75,17 @@ impl Link {
         }
     }
 
-    /// HOST:PORT.
+    /// Returns the server's HOST:PORT.
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// What the server said last was no line.
+    /// Whether the server sent an overlong line since the last call.
     pub fn take_noise(&mut self) -> bool {
         std::mem::take(&mut self.noise)
     }
 
-    /// Goes on: connects, sends and receives what can be without waiting.
+    /// Connects, sends and receives as far as that needs no waiting.
     pub fn turn(&mut self) -> Change {
         match &mut self.stage {
             Stage::Rests(until) if Instant::now() >= *until => self.stage = Stage::Dials(dial(self.server.clone())),
@@ -110,12 +110,12 @@ impl Link {
         Change::None
     }
 
-    /// It is up and reads what it is told.
+    /// Whether the connection is up and the server reads.
     pub fn listens(&self) -> bool {
         matches!(self.stage, Stage::Up(_)) && self.output.len() < BACKLOG
     }
 
-    /// Says `line`, if the connection is up.
+    /// Queues `line` to be sent, if the connection is up.
     pub fn say(&mut self, line: &str) {
         if let Stage::Up(_) = self.stage {
             self.output.extend_from_slice(line.as_bytes());
@@ -123,10 +123,10 @@ impl Link {
         }
     }
 
-    /// Sends what was said, as far as that goes without waiting.
+    /// Sends queued lines as far as that needs no waiting.
     ///
     /// # Errors
-    /// The connection is of no use any more.
+    /// The connection is broken.
     pub fn flush(&mut self) -> io::Result<()> {
         let Stage::Up(stream) = &mut self.stage else { return Ok(()) };
         while !self.output.is_empty() {
@@ -144,7 +144,7 @@ impl Link {
         Ok(())
     }
 
-    /// The next line that the server said, without its end; none while it does not read what it was told.
+    /// Returns the server's next line, without its end; `None` while the server does not read.
     pub fn next_line(&mut self) -> Option<String> {
         if !self.listens() {
             return None;
@@ -154,7 +154,7 @@ impl Link {
         Some(String::from_utf8_lossy(&line[..end]).into_owned())
     }
 
-    /// Goes over to `server`.
+    /// Drops the connection and connects to `server`.
     pub fn redirect(&mut self, server: String) {
         self.server = server;
         self.rest(Duration::ZERO);
@@ -195,7 +195,7 @@ impl Link {
 
     fn rest(&mut self, pause: Duration) {
         self.stage = Stage::Rests(Instant::now() + pause);
-        // What is left of one connection means nothing on the next.
+        // The rest of one connection means nothing on the next.
         (self.input, self.output, self.skips) = (Vec::new(), Vec::new(), false);
     }
 }
@@ -204,10 +204,10 @@ fn waits(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Connects in a thread of its own: finding out a name's address may take long.
+/// Connects in a thread of its own: resolving a name may take long.
 fn dial(server: String) -> Receiver<io::Result<TcpStream>> {
     let (told, outcome) = channel();
-    // Without a thread nobody tells, which is noticed. Who does not wait any more is not told.
+    // If no thread starts, the channel disconnects and the caller notices; a dropped receiver is ignored.
     let _ = thread::Builder::new().name("ctcs".to_owned()).spawn(move || drop(told.send(connect(&server))));
     outcome
 }

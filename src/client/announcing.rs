@@ -1,44 +1,37 @@
-//! Tells trackers of the torrents of a session and the session of the peers they name: the shell around
-//! [`Announcer`], one thread for all torrents.
+//! Announces the torrents of a session and gives it the peers that trackers name: the shell around [`Announcer`], one
+//! thread for all torrents.
 
-use std::io::{self, Write};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::peer::{Session, Torrent};
+use crate::peer::{Log, Session, Torrent};
 use crate::torrent::PeerId;
 use crate::tracker::announcer::Announcer;
 use crate::tracker::client::{AnnounceReply, AnnounceRequest, Client, Error, Event};
 
 /// Time for a tracker to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same for the last announce, when somebody waits for the process to end.
+/// The same for a torrent's last announce, when the process is expected to end.
 const PARTING: Duration = Duration::from_secs(2);
-/// Time for all last announces together, as whoever stops a daemon has little patience: a tracker that is gone must not
-/// cost it for each of hundreds of torrents.
+/// Time for all last announces together: a tracker that is gone must not cost its time-out for each of hundreds of
+/// torrents while a daemon is being stopped.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How soon a change of a torrent's state is noticed.
 const LOOK: Duration = Duration::from_millis(200);
-/// A leecher with fewer connections than this asks for more peers early, whatever is said of how many it wants.
+/// A leecher with fewer connections than this asks for more peers early, however few it is set to want.
 const FEW: usize = 5;
 
-/// Tells standard error a line, from any thread: of peers that were dropped, of trackers that refuse.
-pub fn complain(line: &str) {
-    // Nobody is left to tell when standard error is closed.
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
-}
-
-/// What the last announce of a torrent gave.
+/// The outcome of a torrent's announces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Peers that have everything, as far as the tracker says.
+pub struct Announced {
+    /// Peers that have everything, as the tracker counts them.
     pub complete: Option<u32>,
-    /// Peers that lack something.
+    /// Peers that lack something, as the tracker counts them.
     pub incomplete: Option<u32>,
-    /// Announces that failed since the last that did not.
+    /// Announces that have failed since the last success.
     pub failures: u32,
     /// Announces that were answered.
     pub answers: u32,
@@ -47,7 +40,7 @@ pub struct Told {
 struct Entry {
     torrent: Arc<Torrent>,
     announcer: Announcer,
-    told: Told,
+    announced: Announced,
     removed: bool,
 }
 
@@ -59,7 +52,7 @@ struct Us {
     port: u16,
     key: u32,
     numwant: u32,
-    /// The address to be announced instead of the one the tracker sees.
+    /// The address to announce instead of the one that the tracker sees.
     ip: Option<String>,
 }
 
@@ -67,28 +60,22 @@ struct Shared {
     entries: Mutex<Vec<Entry>>,
     wake: Condvar,
     ending: AtomicBool,
-    /// A leecher with fewer connections asks for more peers early.
+    /// Connections below which a leecher asks for more peers early.
     few: AtomicUsize,
     zero: Instant,
     us: Us,
-    log: Arc<dyn Fn(&str) + Send + Sync>,
+    log: Log,
 }
 
-/// The announcing thread; ending it tells every tracker that we are gone.
+/// The announcing thread; dropping it announces every torrent's end.
 pub struct Announcing {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Announcing {
-    /// Announces for `session` as `user_agent`, asking for `numwant` peers; `log` gets what trackers complain of.
-    pub fn start(
-        session: &Session,
-        user_agent: &str,
-        numwant: u32,
-        ip: Option<String>,
-        log: Arc<dyn Fn(&str) + Send + Sync>,
-    ) -> Announcing {
+    /// Starts to announce for `session` as `user_agent`, asking for `numwant` peers; `log` takes trackers' complaints.
+    pub fn start(session: &Session, user_agent: &str, numwant: u32, ip: Option<String>, log: Log) -> Announcing {
         let peer_id = session.id();
         let key = u32::from_be_bytes(*peer_id.0.last_chunk().unwrap_or(&[0; 4]));
         let us = Us { peer_id, address: session.address(), port: session.port(), key, numwant, ip };
@@ -106,12 +93,12 @@ impl Announcing {
         Announcing { shared, thread }
     }
 
-    /// The least number of connections that leechers do not ask for more with.
+    /// Returns the connections below which leechers ask for more peers early.
     pub fn wanted(&self) -> usize {
         self.shared.few.load(Ordering::Relaxed)
     }
 
-    /// Leechers that have fewer connections than `peers` ask for more early; fewer than five do in any case.
+    /// Has leechers with fewer connections than `peers` ask for more early; fewer than five do in any case.
     pub fn want_at_least(&self, peers: usize) {
         self.shared.few.store(peers.max(FEW), Ordering::Relaxed);
     }
@@ -120,11 +107,11 @@ impl Announcing {
     pub fn add(&self, torrent: Arc<Torrent>, tiers: Vec<Vec<String>>) {
         let seed = u64::from(self.shared.us.key);
         let announcer = Announcer::new(tiers, seed, torrent.status().lacks == 0);
-        lock(&self.shared.entries).push(Entry { torrent, announcer, told: Told::default(), removed: false });
+        lock(&self.shared.entries).push(Entry { torrent, announcer, announced: Announced::default(), removed: false });
         self.shared.wake.notify_all();
     }
 
-    /// Tells the trackers that `torrent` is gone, then forgets it.
+    /// Announces that `torrent` has ended, then forgets it.
     pub fn remove(&self, torrent: &Arc<Torrent>) {
         for entry in lock(&self.shared.entries).iter_mut().filter(|entry| Arc::ptr_eq(&entry.torrent, torrent)) {
             entry.announcer.stop();
@@ -133,7 +120,7 @@ impl Announcing {
         self.shared.wake.notify_all();
     }
 
-    /// Asks the trackers of `torrent` early how many lack something: each time later, while the answer stays the same.
+    /// Asks the trackers of `torrent` early how many peers lack something, ever later while the answer stays the same.
     pub fn count_again(&self, torrent: &Arc<Torrent>) {
         self.each_announcer(torrent, Announcer::want_peers);
     }
@@ -149,11 +136,11 @@ impl Announcing {
         theirs.for_each(|entry| what(&mut entry.announcer));
     }
 
-    /// What the trackers said of `torrent` last.
-    pub fn told(&self, torrent: &Arc<Torrent>) -> Told {
+    /// Returns the outcome of `torrent`'s last announces.
+    pub fn announced(&self, torrent: &Arc<Torrent>) -> Announced {
         let entries = lock(&self.shared.entries);
         let entry = entries.iter().find(|entry| Arc::ptr_eq(&entry.torrent, torrent));
-        entry.map_or_else(Told::default, |entry| entry.told.clone())
+        entry.map_or_else(Announced::default, |entry| entry.announced.clone())
     }
 }
 
@@ -236,18 +223,18 @@ fn request(shared: &Shared, torrent: &Torrent, event: Event, tracker_id: Option<
     }
 }
 
-fn take_in(entry: &mut Entry, now: u64, reply: Result<AnnounceReply, Error>, log: &Arc<dyn Fn(&str) + Send + Sync>) {
+fn take_in(entry: &mut Entry, now: u64, reply: Result<AnnounceReply, Error>, log: &Log) {
     match reply {
         Ok(reply) => {
             if let Some(ip) = reply.external_ip {
                 entry.torrent.seen_as(ip);
             }
             entry.torrent.add_addresses(&reply.peers);
-            entry.told = Told {
+            entry.announced = Announced {
                 complete: reply.complete,
                 incomplete: reply.incomplete,
                 failures: 0,
-                answers: entry.told.answers + 1,
+                answers: entry.announced.answers + 1,
             };
             if let Some(warning) = &reply.warning {
                 log(&format!("TRACKER WARNING: {warning}"));
@@ -255,11 +242,11 @@ fn take_in(entry: &mut Entry, now: u64, reply: Result<AnnounceReply, Error>, log
             entry.announcer.succeeded(now, &reply);
         }
         Err(error) => {
-            entry.told.failures += 1;
+            entry.announced.failures += 1;
             match &error {
                 Error::Refused { reason, .. } => log(&format!("TRACKER FAILURE REASON: {reason}")),
                 // A tracker that is down is asked again and again; once is enough to say it.
-                error if entry.told.failures == 1 => log(&format!("warn, {error}")),
+                error if entry.announced.failures == 1 => log(&format!("warn, {error}")),
                 _ => {}
             }
             entry.announcer.failed(now, &error);

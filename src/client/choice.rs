@@ -1,35 +1,38 @@
-//! `-n LIST`: which files of a torrent to download, and in what order.
+//! Which files of a torrent to download, and in what order: Enhanced CTorrent's `-n LIST`.
 //!
-//! LIST is groups with commas between them, fetched one after the other; a group is file numbers as `-x` shows them,
-//! ranges of them (`3-5`) and `*` or `...`, all files, with `+` between them. It is what the namesake takes. Where that
-//! takes what it does not understand for everything (a number that no file has, `x`) or for something else (`5-3`, `1;2`,
-//! nothing), it is refused here. As there, a torrent of one file is downloaded as ever.
+//! LIST is groups with commas between them, fetched one after the other; a group is file numbers, from 1, ranges of them
+//! (`3-5`) and `*` or `...` for all files, with `+` between them. Enhanced CTorrent takes a part that it does not
+//! understand for everything (a number without a file, `x`) or for something else (`5-3`, `1;2`, nothing); here that is
+//! an error. As there, a torrent of one file is always downloaded whole.
 //!
-//! Of a chosen file all pieces are fetched. What of them belongs to a neighbour is written too, so that they can be given
-//! to others and are not fetched again; other files that were not chosen are not made, where the namesake makes all.
+//! All pieces of a chosen file are fetched. Their bytes that belong to a neighbour are written too, so that the pieces
+//! can be served and are not fetched again; other files are not made, where Enhanced CTorrent makes all.
 
 use std::ops::Range;
 
-use super::info;
-use crate::torrent::{Bitfield, Metainfo};
+use crate::torrent::{Bitfield, Geometry, Metainfo};
 
-/// The words for all files, which are those that remain where others come before.
+/// The words for all files: those that remain, where other groups come before.
 const REST: [&str; 2] = ["*", "..."];
 
 /// Files that are fetched together.
-struct Group {
-    /// As it was given; none when it is all that remain.
-    name: Option<String>,
-    pieces: Bitfield,
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The group as the list spells it; `None` for all files that remain.
+    pub name: Option<String>,
+    /// Its pieces; in an [`Event`](super::Event), those that were missing.
+    pub pieces: Bitfield,
+    /// Bytes of those pieces.
+    pub bytes: u64,
 }
 
 /// The files that are wanted.
 pub struct Selection {
     groups: Vec<Group>,
     wanted: Bitfield,
-    /// By file: the first group that it is in, from 1; 0: it was not chosen.
+    /// For each file the first group that contains it, from 1; 0 if it was not chosen.
     group: Vec<usize>,
-    /// By file: it was chosen, or a piece of one that was is in it.
+    /// For each file whether it was chosen or shares a piece with a chosen one.
     needed: Vec<bool>,
 }
 
@@ -37,10 +40,10 @@ impl Selection {
     /// Reads `list`; without one all files are wanted alike.
     ///
     /// # Errors
-    /// It cannot be read, or no such file is in the torrent.
+    /// A part of the list means nothing, or names a file that the torrent does not have.
     pub fn parse(list: Option<&str>, metainfo: &Metainfo) -> Result<Selection, String> {
         let all = metainfo.files.len();
-        let spans = info::spans(metainfo);
+        let spans = metainfo.spans();
         let mut wanted = Bitfield::new(metainfo.geometry.pieces());
         let (mut groups, mut group) = (Vec::new(), vec![0; all]);
         for name in list.unwrap_or("*").split([',', ' ']).filter(|name| !name.is_empty()) {
@@ -54,7 +57,8 @@ impl Selection {
                 spans[first - 1..last].iter().cloned().flatten().for_each(|piece| _ = pieces.set(piece));
             }
             wanted.add(&pieces);
-            groups.push(Group { name: (!rest).then(|| name.to_owned()), pieces });
+            let bytes = metainfo.geometry.bytes_of(&pieces);
+            groups.push(Group { name: (!rest).then(|| name.to_owned()), pieces, bytes });
         }
         if groups.is_empty() {
             return Err("no file is named".to_owned());
@@ -65,44 +69,44 @@ impl Selection {
         Ok(Selection { groups, wanted, group, needed })
     }
 
-    /// Something that is wanted is not in `have`.
+    /// Whether `have` lacks something that is wanted.
     pub fn lacks(&self, have: &Bitfield) -> bool {
         !self.wanted.without(have).is_empty()
     }
 
-    /// The file of this number, from 0, was chosen.
+    /// Whether the file of this number, from 0, was chosen.
     pub fn is_chosen(&self, file: usize) -> bool {
         self.group[file] > 0
     }
 
-    /// All files are wanted alike.
+    /// Whether all files are wanted alike.
     fn is_plain(&self) -> bool {
         self.groups.first().is_some_and(|group| group.name.is_none())
     }
 
-    /// The group of the file of this number, from 0; groups count from 1. 0: it was not chosen, or all are wanted alike.
+    /// Returns the group, from 1, of the file of this number, from 0; 0 if it was not chosen, or all are wanted alike.
     pub fn group(&self, file: usize) -> usize {
         if self.is_plain() { 0 } else { self.group[file] }
     }
 
-    /// The first group, from 1, that lacks something beside `have`; 0: none does, or all files are wanted alike.
+    /// Returns the first group, from 1, with pieces missing from `have`; 0 if there is none, or all files are wanted alike.
     pub fn current(&self, have: &Bitfield) -> usize {
         let lacks = |group: &Group| !group.pieces.without(have).is_empty();
         if self.is_plain() { 0 } else { self.groups.iter().position(lacks).map_or(0, |at| at + 1) }
     }
 
-    /// The file of this number, from 0, has bytes in a piece that is wanted, or was chosen.
+    /// Whether the file of this number, from 0, was chosen or has bytes in a wanted piece.
     pub fn needs(&self, file: usize) -> bool {
         self.needed[file]
     }
 
-    /// The pieces of each group, the first first.
+    /// Returns the pieces of each group in their order.
     pub fn pieces(&self) -> Vec<Bitfield> {
         self.groups.iter().map(|group| group.pieces.clone()).collect()
     }
 }
 
-/// The first and the last file, from 1, that a part of a group names.
+/// Returns the first and the last file, from 1, that a part of a group names.
 fn range(part: &str, all: usize) -> Result<(usize, usize), String> {
     if REST.contains(&part) {
         return Ok((1, all));
@@ -118,57 +122,51 @@ fn range(part: &str, all: usize) -> Result<(usize, usize), String> {
     }
 }
 
-/// Says which group is being fetched.
+/// Follows which group is being fetched.
 pub struct Guide {
-    /// Those that lacked something in the beginning: what is said of them, and what they lacked.
-    groups: Vec<(String, Bitfield)>,
-    /// How many of them were told of.
-    told: usize,
+    /// The groups that lacked something in the beginning, with what they lacked; `None` stands for the files that were
+    /// not chosen.
+    groups: Vec<Option<Group>>,
+    /// Groups that have begun.
+    begun: usize,
 }
 
 impl Guide {
-    /// A guide to what is not in `have`.
-    pub fn new(selection: &Selection, metainfo: &Metainfo, have: &Bitfield) -> Guide {
-        let mut guide = Guide { groups: Vec::new(), told: 0 };
+    /// Returns a guide to the pieces that `have` lacks.
+    pub fn new(selection: &Selection, geometry: &Geometry, have: &Bitfield) -> Guide {
+        let mut guide = Guide { groups: Vec::new(), begun: 0 };
         if selection.is_plain() {
             return guide;
         }
         let mut known = have.clone();
         for group in &selection.groups {
-            let missing = group.pieces.without(&known);
-            known.add(&missing);
-            let what = match &group.name {
-                Some(name) => format!("file(s): {name}"),
-                None => "remaining files".to_owned(),
-            };
-            if !missing.is_empty() {
-                let bytes = metainfo.geometry.bytes_of(&missing);
-                let what = format!("Downloading {what}\nPieces: {} ({bytes} bytes)\n", missing.count());
-                guide.groups.push((what, missing));
+            let pieces = group.pieces.without(&known);
+            known.add(&pieces);
+            if !pieces.is_empty() {
+                let bytes = geometry.bytes_of(&pieces);
+                guide.groups.push(Some(Group { name: group.name.clone(), pieces, bytes }));
             }
         }
         if selection.group.contains(&0) {
-            guide.groups.push(("End of download files list.\n".to_owned(), Bitfield::new(0)));
+            guide.groups.push(None);
         }
         guide
     }
 
-    /// What is to be said now that the pieces of `have` are here; none when there is nothing new.
-    pub fn next(&mut self, have: &Bitfield) -> Option<&str> {
-        if let Some((_, missing)) = self.groups[..self.told].last_mut() {
-            missing.remove(have);
-            if !missing.is_empty() {
-                return None;
-            }
+    /// Returns the group that begins now that the pieces of `have` are here, if one does.
+    pub fn next(&mut self, have: &Bitfield) -> Option<Option<&Group>> {
+        let last = self.begun.checked_sub(1).and_then(|last| self.groups[last].as_ref());
+        if last.is_some_and(|group| !group.pieces.without(have).is_empty()) {
+            return None;
         }
-        let (what, _) = self.groups.get(self.told)?;
-        self.told += 1;
-        Some(what)
+        let group = self.groups.get(self.begun)?;
+        self.begun += 1;
+        Some(group.as_ref())
     }
 
-    /// Everything was said.
+    /// Whether every group has begun.
     pub fn is_over(&self) -> bool {
-        self.told == self.groups.len()
+        self.begun == self.groups.len()
     }
 }
 
@@ -217,28 +215,33 @@ mod tests {
         }
     }
 
+    fn begun(guide: &mut Guide, have: &Bitfield) -> Option<Option<(String, u64)>> {
+        let described = |group: &Group| (group.name.clone().unwrap_or_else(|| "rest".to_owned()), group.bytes);
+        guide.next(have).map(|group| group.map(described))
+    }
+
     #[test]
-    fn each_group_is_told_of_when_those_before_are_here() {
+    fn each_group_begins_when_those_before_are_here() {
         let (metainfo, mut have) = (metainfo(), Bitfield::new(4));
         let selection = Selection::parse(Some("1,2,3+4,1"), &metainfo).expect("a list");
-        let mut guide = Guide::new(&selection, &metainfo, &have);
-        assert_eq!(guide.next(&have), Some("Downloading file(s): 1\nPieces: 1 (16 bytes)\n"));
-        assert_eq!(guide.next(&have), None);
+        let mut guide = Guide::new(&selection, &metainfo.geometry, &have);
+        assert_eq!(begun(&mut guide, &have), Some(Some(("1".to_owned(), 16))));
+        assert_eq!(begun(&mut guide, &have), None);
         have.set(0);
-        assert_eq!(guide.next(&have), Some("Downloading file(s): 3+4\nPieces: 2 (32 bytes)\n"));
+        assert_eq!(begun(&mut guide, &have), Some(Some(("3+4".to_owned(), 32))));
         have.set(2);
-        assert!(guide.next(&have).is_none() && !guide.is_over());
+        assert!(begun(&mut guide, &have).is_none() && !guide.is_over());
         have.set(1);
-        assert_eq!(guide.next(&have), Some("End of download files list.\n"));
-        assert!(guide.next(&have).is_none() && guide.is_over());
+        assert_eq!(begun(&mut guide, &have), Some(None), "the files that were not chosen");
+        assert!(begun(&mut guide, &have).is_none() && guide.is_over());
 
         let selection = Selection::parse(Some("1,*"), &metainfo).expect("a list");
-        let mut guide = Guide::new(&selection, &metainfo, &have);
-        assert_eq!(guide.next(&have), Some("Downloading remaining files\nPieces: 1 (3 bytes)\n"));
+        let mut guide = Guide::new(&selection, &metainfo.geometry, &have);
+        assert_eq!(begun(&mut guide, &have), Some(Some(("rest".to_owned(), 3))));
         assert!(guide.is_over());
         for all in [None, Some("*"), Some("...,1")] {
             let selection = Selection::parse(all, &metainfo).expect("a list");
-            assert!(selection.lacks(&have) && Guide::new(&selection, &metainfo, &have).is_over(), "{all:?}");
+            assert!(selection.lacks(&have) && Guide::new(&selection, &metainfo.geometry, &have).is_over(), "{all:?}");
         }
     }
 }

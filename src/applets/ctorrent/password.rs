@@ -1,7 +1,7 @@
-//! Asks for a password on the terminal, which does not show it, and gives the terminal back as it was.
+//! Asks for a password on the terminal without showing it, and leaves the terminal as it was.
 //!
-//! Signals that end the process are flags by then ([`Signals`]): nothing but a kill can come between, for the keys that
-//! would stop or abort it are off meanwhile too.
+//! Signals that end the process are flags by then ([`Signals`]), and the keys that would stop or abort it are off
+//! meanwhile: only SIGKILL can leave the terminal silent.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -12,14 +12,15 @@ use rustix::stdio::stdin;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 use crate::applets::Io;
+use crate::client::one_line;
 use crate::sys::signal::Signals;
 
 /// The longest password, bytes.
 const LONGEST: usize = 256;
-/// Time until a signal is noticed that came just before the wait.
+/// Longest time until a signal that came just before the wait is noticed.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A terminal that does not show what is typed, until this is dropped.
+/// A terminal without echo, until this is dropped.
 struct Silence {
     before: Termios,
 }
@@ -40,15 +41,15 @@ impl Silence {
 
 impl Drop for Silence {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
+        // A terminal that is gone needs no restoring.
         let _ = tcsetattr(stdin(), OptionalActions::Now, &self.before);
     }
 }
 
-/// Reads a line from standard input, asking for it if that is a terminal; none when an end is asked for.
+/// Reads a line from standard input, with a prompt if that is a terminal; `None` if a signal ends it.
 ///
 /// # Errors
-/// Standard input cannot be read, or the terminal not be silenced.
+/// Standard input cannot be read, or the terminal's echo not be switched off.
 pub fn ask(signals: &Signals, io: &mut Io) -> io::Result<Option<String>> {
     let silence = if io::stdin().is_terminal() {
         write!(io.out, "Enter CTCS password: ")?;
@@ -73,11 +74,11 @@ fn read_line(signals: &Signals) -> io::Result<Option<String>> {
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        // One by one: what follows the line is not ours.
+        // Byte by byte: input after the line is not ours.
         let mut byte = [0];
         match rustix::io::read(stdin(), &mut byte) {
             Ok(1) if byte[0] != b'\n' && line.len() < LONGEST => line.push(byte[0]),
-            Ok(_) => return Ok(Some(super::message::one_line(&String::from_utf8_lossy(&line)))),
+            Ok(_) => return Ok(Some(one_line(&String::from_utf8_lossy(&line)))),
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),
         }

@@ -1,0 +1,32 @@
+//! A BitTorrent client without a face: settings in, events out. ctorrent, btlaunchmany and OpenGnsys' functions put
+//! words to it.
+//!
+//! 1. A [`Client`] listens at one port under one peer id, announces and serves any number of torrents.
+//! 2. A [`Download`] takes one torrent from what is on the disk to everything that was chosen, and stays until the
+//!    conditions to [`Leave`](crate::swarm::Leave) are met; each step is an [`Event`].
+//! 3. A [`Control`] reports to a CTCS server and obeys it meanwhile.
+//!
+//! Nothing here prints, reads a command line or asks a person.
+
+mod announcing;
+mod choice;
+mod ctcs;
+mod download;
+mod error;
+mod event;
+mod hub;
+mod keeper;
+mod presence;
+mod report;
+#[cfg(test)]
+mod tests;
+
+pub use announcing::{Announced, Announcing};
+pub use choice::{Group, Selection};
+pub use ctcs::{Control, Facts, one_line, server};
+pub use download::{Download, Journalling};
+pub use error::Error;
+pub use event::{Event, Evidence, Moment};
+pub use hub::{Client, MEMORY, Settings, connections};
+pub use presence::{Trust, with_end};
+pub use report::Report;
