@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::scene::{PATIENCE, PIECES, Peer, Scene};
 use crate::support::{applet, assert_same_file, binary, run, text, tools};
 
 /// Host 3, which lacks everything unless it has `file` and is told of `server`; its options are `options`.
-fn client(scene: &Scene, server: &Server, file: &std::path::Path, options: &[&str]) -> (Peer, Client) {
+fn client(scene: &Scene, server: &Server, file: &Path, options: &[&str]) -> (Peer, Client) {
     let at = server.at.to_string();
     let options = [&["-e", "1", "-S", &at], options].concat();
     let peer = scene.start_with(3, file, applet("ctorrent"), &options);
@@ -37,6 +38,33 @@ fn each_order_of_a_server_is_carried_out_and_answered() {
     let server = Server::new(&scene.lab);
     let file = scene.lab.path("fetched.img");
     let (mut peer, mut client) = client(&scene, &server, &file, &["-D", "1000", "-X", "echo done"]);
+    it_says_what_it_is(&mut client, &scene);
+    it_says_what_it_does(&mut client, &scene, seeder.at, &file);
+    it_changes_its_settings(&mut client);
+    it_pauses_and_goes_on(&mut client);
+
+    // It tells by itself that everything is here.
+    let whole = format!(" {PIECES}/{PIECES}/{PIECES} ");
+    client.wait_for("everything is here", |line| line.starts_with("CTSTATUS ") && line.contains(&whole));
+    peer.program.wait_for_line("Seed for others 5 hours or to ratio of 2.50", PATIENCE);
+    peer.program.wait_for_line("done", PATIENCE);
+    let told = client.settings();
+    assert!(told.iter().any(|line| line.starts_with("CTCONFIG seed_time F 0 4:5.00 ")), "{told:?}");
+    assert!(!told.iter().any(|line| line.contains(" user_exit ") || line.contains(" file_list ")), "{told:?}");
+    let detail = client.ask("SENDDETAIL", "CTDETAIL", "CTFILESDONE");
+    let figures = numbers(&detail[0]);
+    assert!(figures[2] - figures[3] < PATIENCE, "since when it seeds: {detail:?}");
+
+    assert!(client.order("CTQUIT"));
+    client.wait_for("its last words", |line| line.starts_with("CTSTATUS "));
+    assert!(peer.program.wait(PATIENCE).success());
+    assert_eq!(client.line(), None);
+    assert!(peer.program.said().contains("CTCS sent Quit command\n"), "{}", peer.program.said());
+    assert_same_file(&scene.whole, &file);
+}
+
+/// The protocol, its id and torrent, and a first status.
+fn it_says_what_it_is(client: &mut Client, scene: &Scene) {
     assert_eq!(client.line().as_deref(), Some("PROTOCOL 0003"));
     let hello = client.line().expect("who it is");
     let words: Vec<&str> = hello.split(' ').collect();
@@ -44,16 +72,18 @@ fn each_order_of_a_server_is_carried_out_and_answered() {
     assert_eq!(words[4], scene.torrent.display().to_string());
     let figures = numbers(&client.wait_for("its status", |line| line.starts_with("CTSTATUS ")));
     assert_eq!((figures.len(), figures[6], figures[12]), (15, u64::from(PIECES), 1000 << 10), "{figures:?}");
+}
 
-    // It fetches from the seeder, which has all that is within reach, and says so each second.
+/// It fetches into `file` from `seeder`, which has all that is within reach, and says so each second.
+fn it_says_what_it_does(client: &mut Client, scene: &Scene, seeder: SocketAddrV4, file: &Path) {
     let rates = client.wait_for("its rates", |line| line.starts_with("CTBW ") && !line.starts_with("CTBW 0,"));
     assert_eq!(numbers(&rates)[2..], [1000 << 10, 0]);
-    let figures = status(&mut client);
+    let figures = status(client);
     assert_eq!((figures[0], figures[2], figures[7]), (1, 0, u64::from(PIECES)), "{figures:?}");
     let peers = client.ask("SENDPEERS", "CTPEERSTART", "CTPEERSDONE");
     let [_, told, _] = &peers[..] else { panic!("{peers:?}") };
     let words: Vec<&str> = told.split(' ').collect();
-    assert_eq!((words.len(), words[0], words[2], words[3]), (9, "CTPEER", &*seeder.at.ip().to_string(), "UiCn"));
+    assert_eq!((words.len(), words[0], words[2], words[3]), (9, "CTPEER", &*seeder.ip().to_string(), "UiCn"));
     assert_eq!(words[8], PIECES.to_string());
     let detail = client.ask("SENDDETAIL", "CTDETAIL", "CTFILESDONE");
     let [size, start, file_line, _] = &detail[..] else { panic!("{detail:?}") };
@@ -64,8 +94,10 @@ fn each_order_of_a_server_is_carried_out_and_answered() {
     assert_eq!(figures[..4], [1, 0, 0, u64::from(PIECES)], "{file_line}");
     assert_eq!((figures[5], figures[6]), (u64::from(PIECES), length), "{file_line}");
     assert!(file_line.ends_with(&format!(" {length} {}", file.display())), "{file_line}");
+}
 
-    // Settings: told, changed, told as changed; what is wrong is refused and changes nothing.
+/// Settings are told, changed, told as changed; what is wrong is refused and changes nothing.
+fn it_changes_its_settings(client: &mut Client) {
     let told = client.settings();
     let names: Vec<&str> = told.iter().filter_map(|line| line.split(' ').nth(1)).collect();
     let all = "verbose seed_time seed_ratio max_peers min_peers file_list cache pause user_exit out_normal \
@@ -93,36 +125,20 @@ fn each_order_of_a_server_is_carried_out_and_answered() {
         let line = told.iter().find(|line| line.starts_with(&format!("CTCONFIG {name} "))).expect("the setting");
         assert_eq!(line.split(' ').nth(4), Some(value), "{line}");
     }
+}
 
-    // Paused, nothing comes but what was on its way; then it goes on, at the rate that it is given.
+/// Paused, nothing comes but what was on its way; then it goes on, at the rate that it is given.
+fn it_pauses_and_goes_on(client: &mut Client) {
     std::thread::sleep(Duration::from_millis(500));
-    let before = status(&mut client);
+    let before = status(client);
     std::thread::sleep(Duration::from_millis(500));
-    let after = status(&mut client);
+    let after = status(client);
     assert_eq!(before[10], after[10], "paused it has fetched from {before:?} to {after:?}");
     assert!(after[5] < u64::from(PIECES) / 2, "{after:?}");
     client.order("SETULIMIT 30000");
     client.wait_for("the limit", |line| line.ends_with(" 1024000,30000"));
     client.order("SETDLIMIT 0");
     client.order("CTCONFIG pause 0");
-    // It tells by itself that everything is here.
-    let whole = format!(" {PIECES}/{PIECES}/{PIECES} ");
-    client.wait_for("everything is here", |line| line.starts_with("CTSTATUS ") && line.contains(&whole));
-    peer.program.wait_for_line("Seed for others 5 hours or to ratio of 2.50", PATIENCE);
-    peer.program.wait_for_line("done", PATIENCE);
-    let told = client.settings();
-    assert!(told.iter().any(|line| line.starts_with("CTCONFIG seed_time F 0 4:5.00 ")), "{told:?}");
-    assert!(!told.iter().any(|line| line.contains(" user_exit ") || line.contains(" file_list ")), "{told:?}");
-    let detail = client.ask("SENDDETAIL", "CTDETAIL", "CTFILESDONE");
-    let figures = numbers(&detail[0]);
-    assert!(figures[2] - figures[3] < PATIENCE, "since when it seeds: {detail:?}");
-
-    assert!(client.order("CTQUIT"));
-    client.wait_for("its last words", |line| line.starts_with("CTSTATUS "));
-    assert!(peer.program.wait(PATIENCE).success());
-    assert_eq!(client.line(), None);
-    assert!(peer.program.said().contains("CTCS sent Quit command\n"), "{}", peer.program.said());
-    assert_same_file(&scene.whole, &file);
 }
 
 #[test]

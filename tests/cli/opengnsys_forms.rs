@@ -21,6 +21,33 @@ fn check(pc: &Pc, cases: &[Case]) {
     }
 }
 
+/// Making and starting torrents, and what is refused of that.
+const TORRENTS: &[Case] = &[
+    ("ogCreateTorrent 1 2 /x 127.0.0.1", 0, "/mnt/sda2/x.img.torrent successful."),
+    ("ogCreateTorrent repo /AULA1/x 127.0.0.1", 0, "ctorrent -t x.img -u http://127.0.0.1:6969/announce -s "),
+    ("ogCreateTorrent CACHE /aula1/y 127.0.0.1", 0, " successful."),
+    ("ogCreateTorrent /opt/opengnsys/cache/opt/opengnsys/images/aula1/y 127.0.0.1", 0, " successful."),
+    ("ogCreateTorrent", 1, "ogCreateTorrent: Wrong execution format \"ogCreateTorrent [str_REPOSITORY] "),
+    ("ogCreateTorrent REPO /x", 1, "Wrong execution format"),
+    ("ogCreateTorrent 1 9 /x 127.0.0.1", 2, "File or device not found \"disk 1, partition 9\""),
+    ("ogCreateTorrent SERVER /x 127.0.0.1", 1, "SERVER is neither REPO nor CACHE"),
+    ("ogTorrentStart 1 2 /x.img.torrent peer:0", 0, "imagen ya descargada"),
+    ("ogTorrentStart 1 2 /x.img.torrent LEECHER:60", 0, "imagen ya descargada"),
+    ("ogTorrentStart 1 2 /x.img.torrent seeder:0", 0, "MODE seeder ctorrent"),
+    ("ogTorrentStart CACHE /aula1/y.img.torrent SEEDER:1", 0, "Skipping hash checks and forcing seed mode."),
+    ("ogTorrentStart /opt/opengnsys/cache/opt/opengnsys/images/aula1/y.img.torrent peer:1", 0, "ya descargada"),
+    ("ogTorrentStart /opt/opengnsys/images/aula1/x.img.torrent peer:1", 1, "copy the torrent to the cache first"),
+    ("ogTorrentStart REPO /aula1/x.img.torrent peer:1", 1, "copy the torrent to the cache first"),
+    ("ogTorrentStart CACHE /aula1/y.img peer:1", 2, "File or device not found"),
+    ("ogTorrentStart CACHE /aula1/y.img.torrent gossip:1", 1, "peer|seeder|leecher:seconds"),
+    ("ogTorrentStart CACHE /aula1/y.img.torrent peer:12345678901", 1, "peer|seeder|leecher:seconds"),
+    ("ogTorrentStart CACHE /aula1/y.img.torrent", 1, "Wrong execution format"),
+    ("ogReceiveTorrent REPO /none", 2, "File or device not found \"REPO /none.img.torrent\""),
+    ("ogShareTorrent CACHE /none", 2, "File or device not found \"CACHE /none.img.torrent\""),
+    ("ogShareTorrent a b c d", 1, "Wrong execution format"),
+    ("StartTracker now", 1, "Wrong execution format"),
+];
+
 #[test]
 fn torrents_are_made_shared_and_received_by_each_form_of_address() {
     if !tools(&["losetup", "sfdisk", "mkfs.ext4"]) {
@@ -35,38 +62,7 @@ fn torrents_are_made_shared_and_received_by_each_form_of_address() {
     write_payload(&second.join("x.img"), 2, 1);
     write_payload(&pc.images("aula1/x.img"), 2, 1);
     write_payload(&pc.cached("aula1/y.img"), 2, 2);
-    check(
-        &pc,
-        &[
-            ("ogCreateTorrent 1 2 /x 127.0.0.1", 0, "/mnt/sda2/x.img.torrent successful."),
-            ("ogCreateTorrent repo /AULA1/x 127.0.0.1", 0, "ctorrent -t x.img -u http://127.0.0.1:6969/announce -s "),
-            ("ogCreateTorrent CACHE /aula1/y 127.0.0.1", 0, " successful."),
-            ("ogCreateTorrent /opt/opengnsys/cache/opt/opengnsys/images/aula1/y 127.0.0.1", 0, " successful."),
-            ("ogCreateTorrent", 1, "ogCreateTorrent: Wrong execution format \"ogCreateTorrent [str_REPOSITORY] "),
-            ("ogCreateTorrent REPO /x", 1, "Wrong execution format"),
-            ("ogCreateTorrent 1 9 /x 127.0.0.1", 2, "File or device not found \"disk 1, partition 9\""),
-            ("ogCreateTorrent SERVER /x 127.0.0.1", 1, "SERVER is neither REPO nor CACHE"),
-            ("ogTorrentStart 1 2 /x.img.torrent peer:0", 0, "imagen ya descargada"),
-            ("ogTorrentStart 1 2 /x.img.torrent LEECHER:60", 0, "imagen ya descargada"),
-            ("ogTorrentStart 1 2 /x.img.torrent seeder:0", 0, "MODE seeder ctorrent"),
-            ("ogTorrentStart CACHE /aula1/y.img.torrent SEEDER:1", 0, "Skipping hash checks and forcing seed mode."),
-            ("ogTorrentStart /opt/opengnsys/cache/opt/opengnsys/images/aula1/y.img.torrent peer:1", 0, "ya descargada"),
-            (
-                "ogTorrentStart /opt/opengnsys/images/aula1/x.img.torrent peer:1",
-                1,
-                "copy the torrent to the cache first",
-            ),
-            ("ogTorrentStart REPO /aula1/x.img.torrent peer:1", 1, "copy the torrent to the cache first"),
-            ("ogTorrentStart CACHE /aula1/y.img peer:1", 2, "File or device not found"),
-            ("ogTorrentStart CACHE /aula1/y.img.torrent gossip:1", 1, "peer|seeder|leecher:seconds"),
-            ("ogTorrentStart CACHE /aula1/y.img.torrent peer:12345678901", 1, "peer|seeder|leecher:seconds"),
-            ("ogTorrentStart CACHE /aula1/y.img.torrent", 1, "Wrong execution format"),
-            ("ogReceiveTorrent REPO /none", 2, "File or device not found \"REPO /none.img.torrent\""),
-            ("ogShareTorrent CACHE /none", 2, "File or device not found \"CACHE /none.img.torrent\""),
-            ("ogShareTorrent a b c d", 1, "Wrong execution format"),
-            ("StartTracker now", 1, "Wrong execution format"),
-        ],
-    );
+    check(&pc, TORRENTS);
     assert!(pc.cached("aula1/y.img.torrent.ant").is_file());
     let _background = Background(&pc);
     for form in ["1 2 /x", "REPO /aula1/x", "CACHE /aula1/y", "/opt/opengnsys/images/aula1/x"] {
@@ -125,17 +121,36 @@ fn a_partition_goes_to_another_pc_by_mbuffer() {
     assert_holds(&receiver, &sender.lab.path("tree"));
 }
 
-#[test]
-fn images_are_made_and_restored_by_each_form_of_the_scripts() {
-    if !tools(&["losetup", "sfdisk", "mkfs.ext4", "e2fsck", "debugfs"]) {
-        return;
-    }
-    let pc = pc("label of gpt");
-    install(&pc, 21);
-    let (tree, address) = (pc.lab.path("tree"), pc.lab.host(9).to_string());
-    let background = Background(&pc);
+/// What the scripts refuse, and a name that looks like an option, which they take.
+const REFUSED_SCRIPTS: &[Case] = &[
+    ("createImage 1 1 REPO", 1, "createImage: Wrong execution format \"createImage int_ndisk int_npartition "),
+    ("createImage 1 9 REPO x", 3, "Unknown or wrong partition"),
+    ("createImage 1 1 SERVER x", 1, "SERVER is neither REPO nor CACHE"),
+    ("createImage 1 1 10.9.8.7 x", 2, "10.9.8.7 is not mounted here; create the image in the mounted share"),
+    ("createImage 1 1 REPO ../x", 1, "leads out of"),
+    ("createImage 1 1 REPO ", 1, "`` is not an image name"),
+    ("createImage 1 1 CACHE aula1/", 1, "`aula1/` is not an image name"),
+    ("createImage 1 1 REPO -x", 0, "[100] Total process time"),
+    ("restoreImage REPO x 1", 1, "Wrong execution format"),
+    ("restoreImage REPO none 1 1", 2, "REPO none.img"),
+    ("restoreImage REPO x 1 9", 2, "disk 1, partition 9"),
+    ("restoreImage REPO x 1 1 RSYNC", 71, "Image cannot be synchronised"),
+    ("restoreImage REPO x 1 1 TORRENT always", 1, "always: a session is"),
+    ("restoreImage 10.9.8.7 x 1 1", 2, "the share of 10.9.8.7 is not mounted here; TORRENT needs no share"),
+    ("deployImage REPO none 1 1", 2, "REPO none.img"),
+    ("deployImage REPO x 1 1 PIGEON", 1, "unknown protocol PIGEON"),
+    ("updateCache CACHE /x.img UNICAST", 2, "CACHE is not a repository"),
+    ("updateCache REPO /none.img UNICAST", 2, "REPO /none.img"),
+    ("updateCache REPO /x.img MULTICAST", 1, "MULTICAST needs a session"),
+    ("updateCache REPO /x.img MULTICAST 9001:half-duplex:239.1.1.1:70M:2:5", 55, "must be even, from 9000 to 9098"),
+];
+
+/// Images `x` and `y` of the first partition in the repository, `own` and `aula1/x` in the cache; `address` is the
+/// PC's own.
+fn make_images(pc: &Pc, address: &str) {
+    let background = Background(pc);
     for line in ["createImage 1 1 REPO x", "createImage 1 1 CACHE aula1/x"] {
-        let said = done(&pc, "", line);
+        let said = done(pc, "", line);
         let steps: Vec<u32> =
             said.lines().filter_map(|line| line.strip_prefix('[')?.split_once(']')?.0.parse().ok()).collect();
         assert_eq!(steps, [1, 16, 20, 30, 40, 90, 95, 100], "{said}");
@@ -149,7 +164,7 @@ fn images_are_made_and_restored_by_each_form_of_the_scripts() {
     // A PC's own address means its cache.
     let mut own = pc.command(&format!("createImage 1 1 {address} own"));
     assert!(
-        own.env("IPV4ADDR", &address).status().expect("run createImage").success() && pc.cached("own.img").is_file()
+        own.env("IPV4ADDR", address).status().expect("run createImage").success() && pc.cached("own.img").is_file()
     );
     drop(background);
     let spanish = pc.command("createImage 1 1 REPO x").env("LANG", "es_ES.UTF-8").output().expect("run createImage");
@@ -161,8 +176,19 @@ fn images_are_made_and_restored_by_each_form_of_the_scripts() {
     let own = pc.command("createImage 1 9 REPO x").env("LANG", "ca_ES").output().expect("run createImage");
     assert!(text(&own.stderr).contains("Partició errònia o desconeguda \"disk 1, partition 9\""), "{own:?}");
     fs::write(pc.lab.path("opt/opengnsys/etc/engine.cfg"), "IMGREDUCE=FALSE\nIMGCOMP=gzip\n").expect("configure");
-    assert!(!done(&pc, "", "createImage 1 1 REPO y").contains("ogReduceFs"));
+    assert!(!done(pc, "", "createImage 1 1 REPO y").contains("ogReduceFs"));
     assert!(pc.told("ogGetImageInfo /opt/opengnsys/images/y.img").starts_with("PARTCLONE:GZIP:EXTFS:24576"));
+}
+
+#[test]
+fn images_are_made_and_restored_by_each_form_of_the_scripts() {
+    if !tools(&["losetup", "sfdisk", "mkfs.ext4", "e2fsck", "debugfs"]) {
+        return;
+    }
+    let pc = pc("label of gpt");
+    install(&pc, 21);
+    let (tree, address) = (pc.lab.path("tree"), pc.lab.host(9).to_string());
+    make_images(&pc, &address);
     for line in [
         "restoreImage REPO x 1 1".to_owned(),
         "restoreImage REPO y 1 1 UNICAST".to_owned(),
@@ -194,36 +220,35 @@ fn images_are_made_and_restored_by_each_form_of_the_scripts() {
     let mut deploy = pc.command("deployImage REPO x 1 1");
     let said = text(&run(deploy.env("PATH", format!("{}:/usr/sbin:/usr/bin", bin.display()))).stdout);
     assert!(said.contains("[90] Start restored system setting: configureOs 1 1\nconfigure 1 1\n"), "{said}");
-    check(
-        &pc,
-        &[
-            ("createImage 1 1 REPO", 1, "createImage: Wrong execution format \"createImage int_ndisk int_npartition "),
-            ("createImage 1 9 REPO x", 3, "Unknown or wrong partition"),
-            ("createImage 1 1 SERVER x", 1, "SERVER is neither REPO nor CACHE"),
-            ("createImage 1 1 10.9.8.7 x", 2, "10.9.8.7 is not mounted here; create the image in the mounted share"),
-            ("createImage 1 1 REPO ../x", 1, "leads out of"),
-            ("createImage 1 1 REPO ", 1, "`` is not an image name"),
-            ("createImage 1 1 CACHE aula1/", 1, "`aula1/` is not an image name"),
-            ("createImage 1 1 REPO -x", 0, "[100] Total process time"),
-            ("restoreImage REPO x 1", 1, "Wrong execution format"),
-            ("restoreImage REPO none 1 1", 2, "REPO none.img"),
-            ("restoreImage REPO x 1 9", 2, "disk 1, partition 9"),
-            ("restoreImage REPO x 1 1 RSYNC", 71, "Image cannot be synchronised"),
-            ("restoreImage REPO x 1 1 TORRENT always", 1, "always: a session is"),
-            ("restoreImage 10.9.8.7 x 1 1", 2, "the share of 10.9.8.7 is not mounted here; TORRENT needs no share"),
-            ("deployImage REPO none 1 1", 2, "REPO none.img"),
-            ("deployImage REPO x 1 1 PIGEON", 1, "unknown protocol PIGEON"),
-            ("updateCache CACHE /x.img UNICAST", 2, "CACHE is not a repository"),
-            ("updateCache REPO /none.img UNICAST", 2, "REPO /none.img"),
-            ("updateCache REPO /x.img MULTICAST", 1, "MULTICAST needs a session"),
-            (
-                "updateCache REPO /x.img MULTICAST 9001:half-duplex:239.1.1.1:70M:2:5",
-                55,
-                "must be even, from 9000 to 9098",
-            ),
-        ],
-    );
+    check(&pc, REFUSED_SCRIPTS);
 }
+
+/// Other programs' command lines, and what is refused of sending.
+const SYNTAXES: &[Case] = &[
+    ("ogMcastSyntax SENDFILE 9000:half-duplex:239.194.17.2:90M:1:5 /x", 0, "udp-sender "),
+    ("ogMcastSyntax RECEIVERPARTITION 9000 /dev/sda1 partclone lzop", 0, " | lzop -dc | "),
+    (
+        "ogMcastSyntax SENDPARTITION 9000:half-duplex:239.194.17.2:90M:1:5 /dev/sda1 ntfsclone gzip",
+        0,
+        "| gzip -c | udp-sender ",
+    ),
+    ("ogMcastSyntax SENDFILE 9000 /x", 55, "Error when generating Multicast transfer syntax"),
+    ("ogMcastSyntax SENDFILE 9000", 1, "Wrong execution format"),
+    ("ogMcastSyntax POST 9000 /x", 55, "POST with 3 arguments is unknown"),
+    ("ogMcastSyntax RECEIVERPARTITION 9000 /dev/sda1 dump lzop", 55, "dump"),
+    ("ogUcastSyntax SENDFILE 8000:10.0.0.1:10.0.0.2 /x", 0, "mbuffer  -O 10.0.0.1:8000 -O 10.0.0.2:8000 -i /x\n"),
+    (
+        "ogUcastSyntax RECEIVERPARTITION 8000:10.0.0.1 /dev/sda1 partclone lzop",
+        0,
+        "mbuffer -I 10.0.0.1:8000  | lzop -dc",
+    ),
+    ("ogUcastSyntax RECEIVERFILE 7000:10.0.0.1 /x", 50, "Error when generating Unicast transfer syntax"),
+    ("ogMcastSendFile REPO /none.img 9000:half-duplex:239.1.1.1:9M:1:5", 2, "REPO /none.img"),
+    ("ogMcastReceiverFile 9003 CACHE /x.img", 55, "the port must be even"),
+    ("ogMcastSendPartition 1 9 9000:half-duplex:239.1.1.1:9M:1:5 partclone lzop", 2, "partition 9"),
+    ("ogUcastReceiverPartition 1 1 8009:10.0.0.1 partclone lzop", 50, "must be from 8000 to 8005"),
+    ("ogMcastRequest /x.img", 1, "Wrong execution format"),
+];
 
 #[test]
 fn multicast_is_udpcasts_where_it_is_installed() {
@@ -234,38 +259,7 @@ fn multicast_is_udpcasts_where_it_is_installed() {
     install(&pc, 31);
     done(&pc, "", "createImage 1 1 REPO aula1/x");
     let session = "9000:half-duplex:239.194.17.2:90M:1:5";
-    check(
-        &pc,
-        &[
-            ("ogMcastSyntax SENDFILE 9000:half-duplex:239.194.17.2:90M:1:5 /x", 0, "udp-sender "),
-            ("ogMcastSyntax RECEIVERPARTITION 9000 /dev/sda1 partclone lzop", 0, " | lzop -dc | "),
-            (
-                "ogMcastSyntax SENDPARTITION 9000:half-duplex:239.194.17.2:90M:1:5 /dev/sda1 ntfsclone gzip",
-                0,
-                "| gzip -c | udp-sender ",
-            ),
-            ("ogMcastSyntax SENDFILE 9000 /x", 55, "Error when generating Multicast transfer syntax"),
-            ("ogMcastSyntax SENDFILE 9000", 1, "Wrong execution format"),
-            ("ogMcastSyntax POST 9000 /x", 55, "POST with 3 arguments is unknown"),
-            ("ogMcastSyntax RECEIVERPARTITION 9000 /dev/sda1 dump lzop", 55, "dump"),
-            (
-                "ogUcastSyntax SENDFILE 8000:10.0.0.1:10.0.0.2 /x",
-                0,
-                "mbuffer  -O 10.0.0.1:8000 -O 10.0.0.2:8000 -i /x\n",
-            ),
-            (
-                "ogUcastSyntax RECEIVERPARTITION 8000:10.0.0.1 /dev/sda1 partclone lzop",
-                0,
-                "mbuffer -I 10.0.0.1:8000  | lzop -dc",
-            ),
-            ("ogUcastSyntax RECEIVERFILE 7000:10.0.0.1 /x", 50, "Error when generating Unicast transfer syntax"),
-            ("ogMcastSendFile REPO /none.img 9000:half-duplex:239.1.1.1:9M:1:5", 2, "REPO /none.img"),
-            ("ogMcastReceiverFile 9003 CACHE /x.img", 55, "the port must be even"),
-            ("ogMcastSendPartition 1 9 9000:half-duplex:239.1.1.1:9M:1:5 partclone lzop", 2, "partition 9"),
-            ("ogUcastReceiverPartition 1 1 8009:10.0.0.1 partclone lzop", 50, "must be from 8000 to 8005"),
-            ("ogMcastRequest /x.img", 1, "Wrong execution format"),
-        ],
-    );
+    check(&pc, SYNTAXES);
     let line = format!("updateCache REPO /aula1/x.img MULTICAST {session}");
     let refused =
         pc.command(&line).env("PATH", "/nowhere").env("ogrepo", "127.0.0.1").output().expect("run updateCache");

@@ -22,8 +22,8 @@ pub struct Room {
     pub knows: Knows,
 }
 
-/// Rooms in the order that the head comment of `src/lib.rs` gives, uppermost first: lines of the form ``- `name`: what it
-/// is``, ``- `name` (not `other`, `third`): …`` or ``- `name` (only `other`): …``.
+/// Rooms in the order that the head comment of `src/lib.rs` gives, uppermost first: lines of the form ``- `name`: what
+/// it is``, ``- `name` (not `other`, `third`): …`` or ``- `name` (only `other`): …``.
 ///
 /// # Panics
 ///
@@ -90,8 +90,8 @@ fn why_not(rooms: &[Room], from: &str, to: &str) -> Option<String> {
     }
 }
 
-/// A paragraph for each set of files of one room of which each uses each other, through others or not: a shortest circle,
-/// then each arrow between files of the set with the names that tie it.
+/// A paragraph for each set of files of one room of which each uses each other, through others or not: a shortest
+/// circle, then each arrow between files of the set with the names that tie it.
 pub fn circles(arrows: &[Arrow]) -> Vec<String> {
     let mut uses: BTreeMap<&str, BTreeMap<&str, Vec<&Arrow>>> = BTreeMap::new();
     for arrow in arrows {

@@ -93,8 +93,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// All that `path`, written in the module `scope`, leads to; empty for what no crate of the tree has. The second value
-    /// has the modules that the path itself passes.
+    /// All that `path`, written in the module `scope`, leads to; empty for what no crate of the tree has. The second
+    /// value has the modules that the path itself passes.
     pub fn resolve(&self, scope: usize, path: &[String]) -> (Vec<Target>, Vec<usize>) {
         self.walk(scope, path, &mut Vec::new())
     }
