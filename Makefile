@@ -14,7 +14,7 @@ BUDGET := 1572864
 # Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
-.PHONY: all help demo test fuzz bench sim size baseline bloat install aarch64 uninstall clean initramfs lab test-qemu
+.PHONY: all help demo test counts fuzz bench sim size baseline bloat install aarch64 uninstall clean initramfs lab test-qemu
 
 all: ## build the binary, target/x86_64-unknown-linux-musl/release/ogbox
 	scripts/setup build
@@ -35,6 +35,7 @@ test: ## formatting, clippy, unit, property, cli, interop, machine and QEMU test
 	scripts/build
 	scripts/check $(OGBOX) $(BUDGET)
 	env --default-signal=HUP,INT $(CARGO) test --workspace --locked --target $(TARGET)
+	scripts/counts
 	TARGET=$(AARCH64) scripts/build
 	tests/machines/run $(OGBOX) target/$(AARCH64)/release/ogbox
 	initramfs/pack $(OGBOX) target/initramfs.img
@@ -42,6 +43,10 @@ test: ## formatting, clippy, unit, property, cli, interop, machine and QEMU test
 	tests/browser/run $(OGBOX)
 	tests/qemu/run $(OGBOX) target/initramfs.img
 	tests/initramfs-tools/run $(OGBOX)
+
+counts: ## instructions of the hot paths, as valgrind counts them; fails at 5 % above benches/counts/ (KEEP=1 writes that)
+	scripts/setup counts
+	scripts/counts $(if $(KEEP),--keep)
 
 # Threads leave their lists of destructors behind, which counts as a leak.
 fuzz: ## each parser against made-up input, a minute each (SECONDS=60); needs nightly Rust and cargo-fuzz
