@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, State};
+use super::rounds::{BLOCK, State, rounds};
 
 const LANES: usize = 8;
 

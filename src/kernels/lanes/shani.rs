@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, State};
+use super::rounds::{BLOCK, State};
 
 type V = __m128i;
 
