@@ -14,7 +14,7 @@ use argh::{ArgsInfo, FromArgs};
 use super::bittornado::{self, Dialect, boolean, real, whole};
 use super::daemon::{PidFile, give_up_root, start_anew_on_panic, tell_ready};
 use super::{Exit, Failure, Io, Outcome};
-use crate::sys::signal::Signals;
+use crate::base::signal::Signals;
 use crate::tracker::server::Server;
 use crate::tracker::server::allowed::Source;
 use crate::tracker::server::announce::MOST_PEERS;

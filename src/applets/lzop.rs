@@ -13,12 +13,12 @@ use super::image::watch_over;
 use super::options::{Grammar, normalise};
 use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
+use crate::base::signal::Signals;
 use crate::image::codec::lzop::{self, Member, Splitter};
 use crate::image::codec::{self, Codec, Input, Packed, Split};
 use crate::image::format::untyped;
 use crate::image::save::ImageFile;
 use crate::image::{Error, Watch};
-use crate::sys::signal::Signals;
 
 const GRAMMAR: Grammar =
     Grammar { valued: "oS", valued_long: &["output", "suffix", "progress"], repeated: &[], usage_code: 1 };

@@ -8,6 +8,7 @@ pub mod percent;
 pub mod ready;
 pub mod rng;
 pub mod shell;
+pub mod signal;
 pub mod sort;
 pub mod stamp;
 pub mod sync;

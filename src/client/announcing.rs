@@ -3,10 +3,11 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::base::sync::lock;
 use crate::peer::{Log, Session, Torrent};
 use crate::torrent::PeerId;
 use crate::tracker::announcer::Announcer;
@@ -154,10 +155,6 @@ impl Drop for Announcing {
             let _ = thread.join();
         }
     }
-}
-
-fn lock(entries: &Mutex<Vec<Entry>>) -> MutexGuard<'_, Vec<Entry>> {
-    entries.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn run(shared: &Shared, user_agent: &str) {

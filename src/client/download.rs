@@ -12,10 +12,10 @@ use super::event::{Event, Face, Moment, TURN};
 use super::hub::{Client, Settings};
 use super::keeper::Keeper;
 use super::presence::{BitfieldFile, Looker, Trust, with_end};
+use crate::base::signal::Signals;
 use crate::peer::{Log, Torrent};
 use crate::storage::{self, Found, Journal, Storage};
 use crate::swarm::{Leave, Standing};
-use crate::sys::signal::Signals;
 use crate::torrent::{Bitfield, Metainfo};
 
 /// Where a download's verified pieces are journalled, so that little is hashed again after a power cut.

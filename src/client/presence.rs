@@ -4,13 +4,15 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::event::{Event, Evidence, Face};
+use crate::base::signal::Signals;
+use crate::base::sync::{lock, unpoisoned};
+use crate::base::whole;
 use crate::peer::Log;
 use crate::storage::{Found, Journal, Storage, check_some};
 use crate::sys::cpus;
-use crate::sys::signal::Signals;
 use crate::torrent::{Bitfield, Metainfo};
 
 /// How much of what an earlier run left behind is believed without hashing.
@@ -49,7 +51,7 @@ impl BitfieldFile {
         let done = if have.is_full() {
             fs::remove_file(&self.0).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
         } else {
-            fs::write(&self.0, have.as_bytes())
+            whole::write(&self.0, have.as_bytes())
         };
         if let Err(error) = done {
             log(&format!("warn, bitfield file {}: {error}", self.0.display()));
@@ -159,14 +161,14 @@ impl Looker<'_> {
         let mut pieces = pieces.into_iter().take_while(|_| !self.signals.ending());
         let progress = Mutex::new((0, Ok(()), &mut *face));
         let have = check_some(self.storage, self.metainfo, &mut pieces, cpus::count(), &|_| {
-            let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut progress = lock(&progress);
             let (done, outcome, face) = &mut *progress;
             *done += 1;
             if outcome.is_ok() {
                 *outcome = face(Event::Hashed { done: *done, of });
             }
         });
-        progress.into_inner().unwrap_or_else(PoisonError::into_inner).1?;
+        unpoisoned(progress.into_inner()).1?;
         if !self.signals.ending() {
             face(Event::Checked)?;
         }

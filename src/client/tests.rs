@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use super::*;
+use crate::base::signal::Signals;
 use crate::peer::Options;
 use crate::storage::Storage;
 use crate::swarm::Leave;
-use crate::sys::signal::Signals;
 use crate::torrent::Metainfo;
 use crate::torrent::create::{self, Source};
 

@@ -13,6 +13,5 @@ pub mod lease;
 pub mod limits;
 pub mod net;
 pub mod priority;
-pub mod signal;
 pub mod tcp;
 pub mod watch;

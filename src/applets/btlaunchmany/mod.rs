@@ -18,12 +18,12 @@ use super::daemon::{PidFile, give_up_root, start_anew_on_panic, tell_ready};
 use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
 use crate::base::rng::Rng;
+use crate::base::signal::Signals;
 use crate::client::{Client, Settings};
 use crate::peer::Options;
 use crate::repository::Memory;
 use crate::swarm::Config;
 use crate::sys::limits::descriptors;
-use crate::sys::signal::Signals;
 
 mod report;
 mod seeder;

@@ -2,12 +2,13 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::arguments::{Create, give_up};
 use crate::applets::progress::Progress;
 use crate::applets::{Exit, Io, Outcome};
+use crate::base::sync::lock;
 use crate::torrent::create::{self, Options, Source};
 
 /// Reads `-l`: its default, its bounds and its rounding are the namesake's.
@@ -68,7 +69,7 @@ fn make(content: &str, out: &str, description: &Options, options: &Create, io: &
             let end = if std::io::stdout().is_terminal() { '\r' } else { '\n' };
             let told = Mutex::new((0u32, &mut *io.out));
             source.describe(description, threads, &|| false, &|_| {
-                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut told = lock(&told);
                 told.0 += 1;
                 let piece = told.0;
                 // A reader that went away is no reason to stop.

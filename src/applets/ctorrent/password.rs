@@ -12,8 +12,8 @@ use rustix::stdio::stdin;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 use crate::applets::Io;
+use crate::base::signal::Signals;
 use crate::client::one_line;
-use crate::sys::signal::Signals;
 
 /// The longest password, bytes.
 const LONGEST: usize = 256;

@@ -16,10 +16,10 @@ use super::face::Face;
 use super::status::Teller;
 use super::{info, password};
 use crate::applets::{Exit, Failure, Io, Outcome};
+use crate::base::signal::Signals;
 use crate::client::{self, Control, Download, Error, Facts, Journalling, Selection, Settings, Trust};
 use crate::peer::{Log, Options};
 use crate::swarm::Config;
-use crate::sys::signal::Signals;
 use crate::torrent::Metainfo;
 
 /// Ports to try, from the first down to the last; after them any free one.

@@ -7,13 +7,13 @@ use std::sync::OnceLock;
 use super::words::FAILED;
 use crate::applets::progress::{Progress, Style};
 use crate::applets::{Failure, Io};
+use crate::base::signal::Signals;
 use crate::base::whole;
 use crate::image::codec::{CODECS, Codec, Input, Piece, named, seek};
 use crate::image::container::Header;
 use crate::image::format::Format;
 use crate::image::save::{ImageFile, Options, Save};
 use crate::image::{Error, Watch, disk, inside};
-use crate::sys::signal::Signals;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {

@@ -13,10 +13,10 @@ use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::applets::Io;
+use crate::base::signal::Signals;
 use crate::client::Report;
 use crate::engine::{Code, Engine, Error, Targets, beside, space};
 use crate::storage::Journal;
-use crate::sys::signal::Signals;
 
 /// Time without progress after which a download is given up, unless `OGBOX_STALL` sets another: a server that starts
 /// hashes its images first.

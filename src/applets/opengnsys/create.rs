@@ -9,12 +9,12 @@ use super::scripts::{begin, care, finish};
 use super::swarm::{self, catch_signals};
 use super::{Function, paths};
 use crate::applets::Io;
+use crate::base::signal::Signals;
 use crate::base::whole;
 use crate::engine::checksum::Sum;
 use crate::engine::imaging::How;
 use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
 use crate::image::Watch;
-use crate::sys::signal::Signals;
 
 /// createImage.
 pub const CREATE: Function = Function {

@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::child::{Seeding, client, ctorrent, fetch_and_seed};
 use super::swarm::{Session, TRACKER_PORT};
 use crate::applets::Io;
+use crate::base::signal::Signals;
 use crate::base::{percent, whole};
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Place, Targets, beside, cache, space};
 use crate::storage::Journal;
-use crate::sys::signal::Signals;
 use crate::torrent::Metainfo;
 use crate::tracker::client::{self as tracker, Client};
 

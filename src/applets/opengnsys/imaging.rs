@@ -7,10 +7,10 @@ use super::{Function, NO, print};
 use crate::applets::image::watch_over;
 use crate::applets::progress::Style;
 use crate::applets::{Exit, Io};
+use crate::base::signal::Signals;
 use crate::engine::imaging::How;
 use crate::engine::{Code, Error, Level, Targets};
 use crate::image::Watch;
-use crate::sys::signal::Signals;
 
 /// ogCreateImage: tool and compressor default to engine.cfg's.
 pub const CREATE: Function = Function {

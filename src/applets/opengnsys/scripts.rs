@@ -12,11 +12,11 @@ use super::swarm::{Session, catch_signals};
 use super::{Function, paths, transfer};
 use crate::applets::progress::{Progress, Style};
 use crate::applets::{Exit, Io};
+use crate::base::signal::Signals;
 use crate::engine::checksum::{Sum, drain};
 use crate::engine::upkeep::Step;
 use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
 use crate::image::save::ImageFile;
-use crate::sys::signal::Signals;
 
 /// Session used when the caller gives none.
 const SESSION: &str = "peer:60";

@@ -10,13 +10,13 @@ use std::time::Duration;
 use super::child::{applet, start_daemon};
 use crate::applets::Io;
 use crate::applets::progress::{Progress, Style};
+use crate::base::signal::Signals;
 use crate::base::time;
 use crate::base::whole;
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Targets, beside};
 use crate::storage::{Storage, check_some};
 use crate::sys::cpus;
-use crate::sys::signal::Signals;
 use crate::torrent::Metainfo;
 use crate::torrent::create::{self, Options, Source};
 

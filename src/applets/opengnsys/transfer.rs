@@ -3,10 +3,10 @@
 
 use super::{Function, paths, print, split_file};
 use crate::applets::{Exit, Io};
+use crate::base::signal::Signals;
 use crate::base::whole;
 use crate::engine::multicast::Role;
 use crate::engine::{Code, Engine, Error, Targets, beside, syntax};
-use crate::sys::signal::Signals;
 
 /// The way of a transfer.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use super::{Function, split_file};
 use crate::applets::Exit;
+use crate::base::signal::Signals;
 use crate::engine::unicast::{Session, receive, send};
 use crate::engine::{Code, Error};
-use crate::sys::signal::Signals;
 
 /// ogUcastSendFile.
 pub const SEND_FILE: Function = Function {

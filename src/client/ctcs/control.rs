@@ -5,13 +5,14 @@
 //! reported once.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::link::{Change, Link};
 use super::message::{Order, one_line, peer_id, server};
 use super::scene::{Facts, Scene};
 use super::settings;
+use crate::base::sync::lock;
 use crate::base::time::unix_seconds;
 use crate::peer::Log;
 use crate::torrent::Bitfield;
@@ -71,7 +72,7 @@ impl Control {
         let (messages, log) = (self.messages.clone(), self.log.clone());
         Arc::new(move |line| {
             log(line);
-            let mut messages = messages.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut messages = lock(&messages);
             if messages.len() < MESSAGES {
                 messages.push_back(line.to_owned());
             }
@@ -138,7 +139,7 @@ impl Control {
 
     /// Sends what goes unasked: messages, and a change of state, rates or limits.
     fn report(&mut self, scene: &Scene) {
-        let messages = std::mem::take(&mut *self.messages.lock().unwrap_or_else(PoisonError::into_inner));
+        let messages = std::mem::take(&mut *lock(&self.messages));
         for line in messages {
             // 1 is an error, 2 a warning, 3 a remark.
             let severity = match line.split([' ', ',']).next() {

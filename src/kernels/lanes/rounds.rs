@@ -21,7 +21,7 @@ macro_rules! rounds {
                     let mixed = xor(xor3($w[($t + 13) & 15], $w[($t + 8) & 15], $w[($t + 2) & 15]), $w[$t & 15]);
                     $w[$t & 15] = rol::<1, 31>(mixed);
                 }
-                // What does not wait for the round before is added first.
+                // The parts that do not depend on the previous round are added first.
                 $e = add(add($e, add($w[$t & 15], $k)), $f($b, $c, $d));
                 $e = add($e, rol::<5, 27>($a));
                 $b = rol::<30, 2>($b);
