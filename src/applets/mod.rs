@@ -22,6 +22,7 @@ pub mod options;
 mod partclone;
 pub mod progress;
 
+use crate::base::boundary;
 use partclone::Program;
 
 /// What an applet may talk to; the caller decides where it goes.
@@ -84,6 +85,7 @@ pub struct Applet {
 impl Applet {
     /// Runs it as a process of its own name: by that `pidof` finds it, however it was called.
     fn start(&self, args: &[String], io: &mut Io) -> Outcome {
+        boundary::report_as(self.name);
         // What cannot be named runs all the same.
         let _ = CString::new(self.name).map(|name| rustix::thread::set_name(&name));
         (self.run)(args, io)

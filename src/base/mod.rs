@@ -1,5 +1,6 @@
 //! What the standard library lacks and any room may use.
 
+pub mod boundary;
 pub mod http;
 pub mod log;
 pub mod ready;

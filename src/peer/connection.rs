@@ -11,7 +11,7 @@ use super::link::{Link, write_loop};
 use super::session::Shared;
 use super::torrent::{self, State, Torrent};
 use super::wire::{self, HANDSHAKE, Handshake, Message};
-use super::{extension, lock, pex, spawn};
+use super::{extension, lock, pex, spawn, survive};
 use crate::swarm::{Block, Offence, PeerKey, Verdict};
 use crate::sys;
 use crate::torrent::{BLOCK, Bitfield, InfoHash};
@@ -43,6 +43,8 @@ enum End {
     Offence(Offence),
     /// Our own files failed.
     Storage,
+    /// Handling what came panicked, as the log says.
+    Panicked,
     /// It was not to be.
     Refused(&'static str),
 }
@@ -55,7 +57,7 @@ impl From<io::Error> for End {
 
 /// Dials `address` and talks to whoever answers.
 pub fn dial(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) {
-    let end = dial_and_talk(shared, torrent, address);
+    let end = survive("dial a peer", &shared.log, || dial_and_talk(shared, torrent, address)).unwrap_or(End::Panicked);
     let (failed, forget) = match &end {
         End::Refused(LATE) | End::Io => (true, false),
         End::Refused(why) => (false, *why == OURSELVES),
@@ -162,15 +164,19 @@ fn talk(
         Err(why) => return End::Refused(why),
     };
     let writer = (shared.clone(), torrent.clone(), link.clone());
-    let started = spawn("send", move || {
+    let started = spawn("send", &shared.log, move || {
         let (shared, torrent, link) = writer;
         // Whatever ended it, the reader is told by the socket.
-        let _ = write_loop(&shared, &torrent, &link, key);
+        let _ = survive("send to a peer", &shared.log, || write_loop(&shared, &torrent, &link, key));
         link.close();
     });
     let _joined = Joined { torrent, link: &link, key };
     let mut reader = Reader { shared, torrent, link: &link, key, stored: Vec::new() };
-    if started { reader.run(reading) } else { End::Refused("there are no more threads") }
+    if !started {
+        return End::Refused("there are no more threads");
+    }
+    // The place in the swarm is given up behind the guard: a second panic while the first one unwinds would end the process.
+    survive("read from a peer", &shared.log, || reader.run(reading)).unwrap_or(End::Panicked)
 }
 
 /// A place in the swarm, given up however the connection's thread ends.
@@ -189,7 +195,7 @@ impl Drop for Joined<'_> {
 
 fn report(shared: &Shared, address: SocketAddr, end: End) {
     match end {
-        End::Io | End::Storage => {}
+        End::Io | End::Storage | End::Panicked => {}
         End::Wire(error) => (shared.log)(&format!("{address}: dropped: {error}")),
         End::Offence(offence) => (shared.log)(&format!("{address}: dropped: {offence}")),
         End::Refused(why) if USUAL.contains(&why) => {}
@@ -358,6 +364,8 @@ impl Reader<'_> {
                 self.learn(state, now, payload);
                 Ok(())
             }
+            #[cfg(test)]
+            Message::Extended(_, payload) if payload.starts_with(b"!panic") => panic!("a test's panic"),
             Message::Extended(pex::ID, payload) => {
                 self.torrent.hear_of_peers(state, now, self.link, payload);
                 Ok(())

@@ -10,6 +10,7 @@ use kernels::lanes::sha1;
 
 use super::lock;
 use super::torrent::Torrent;
+use crate::base::boundary::guard;
 use crate::swarm::Verified;
 use crate::torrent::{BLOCK, PieceHasher};
 
@@ -65,16 +66,25 @@ impl Queue {
         let (mut pieces, mut digests) = (Vec::with_capacity(LANES), Vec::with_capacity(LANES));
         let mut outcomes = Vec::with_capacity(LANES);
         while let Some(torrent) = self.take(&mut pieces) {
-            let read = |offset: u64, buffer: &mut [u8]| torrent.storage().read(offset, buffer);
-            hasher.hash(&torrent.metainfo().geometry, &pieces, &read, &mut digests);
-            for (piece, digest) in digests.drain(..) {
-                match digest {
-                    Ok(digest) => outcomes.push(judge(&torrent, piece, digest == torrent.metainfo().piece_hash(piece))),
-                    Err(error) => torrent.fail(format!("read {} back: {error}", torrent.name())),
+            let verified = guard(format_args!("verify {}", torrent.name()), || {
+                let read = |offset: u64, buffer: &mut [u8]| torrent.storage().read(offset, buffer);
+                hasher.hash(&torrent.metainfo().geometry, &pieces, &read, &mut digests);
+                for (piece, digest) in digests.drain(..) {
+                    match digest {
+                        Ok(digest) => {
+                            outcomes.push(judge(&torrent, piece, digest == torrent.metainfo().piece_hash(piece)));
+                        }
+                        Err(error) => torrent.fail(format!("read {} back: {error}", torrent.name())),
+                    }
                 }
-            }
-            torrent.verified(&outcomes);
+                torrent.verified(&outcomes);
+            });
             outcomes.clear();
+            if let Err(panicked) = verified {
+                // Its pieces would be waited for without end.
+                torrent.fail(panicked.to_string());
+                (hasher, digests) = (PieceHasher::new(), Vec::with_capacity(LANES));
+            }
         }
     }
 

@@ -23,6 +23,7 @@ pub mod wire;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
+use crate::base::boundary::guard;
 pub use limiter::Limiter;
 pub use session::{Log, Options, Session};
 pub use torrent::{Connected, Status, Torrent};
@@ -36,7 +37,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Runs `work` in a thread of its own with a small stack; false when the system gives no more threads.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
-    thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work).is_ok()
+/// Runs `work` in a thread of its own with a small stack, where a panic ends in a line of `log`; false when the system
+/// gives no more threads.
+fn spawn(name: &'static str, log: &Log, work: impl FnOnce() + Send + 'static) -> bool {
+    let log = log.clone();
+    let guarded = move || {
+        survive(name, &log, work);
+    };
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(guarded).is_ok()
+}
+
+/// Does `work`; a panic ends in a line of `log`, and there is no result then.
+fn survive<T>(what: &str, log: &Log, work: impl FnOnce() -> T) -> Option<T> {
+    guard(what, work).map_err(|panicked| log(&format!("**error** {panicked}"))).ok()
 }

@@ -14,7 +14,7 @@ use super::limiter::Limiter;
 use super::lsd::Discovery;
 use super::nudge::Nudge;
 use super::torrent::{Setting, Torrent};
-use super::{connection, lock, spawn, web};
+use super::{connection, lock, spawn, survive, web};
 use crate::base::rng::Rng;
 use crate::storage::Storage;
 use crate::swarm::{Config, Swarm};
@@ -201,7 +201,7 @@ impl Session {
         if !torrent.status().whole {
             for url in torrent.metainfo().web_seeds.iter().take(WEB_SEEDS) {
                 let (shared, torrent, url) = (self.shared.clone(), torrent.clone(), url.clone());
-                spawn("web seed", move || web::run(&shared, &torrent, &url));
+                spawn("web seed", &self.shared.log, move || web::run(&shared, &torrent, &url));
             }
         }
         torrent
@@ -268,8 +268,8 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
             }
             continue;
         };
-        let shared = shared.clone();
-        spawn("peer", move || connection::answer(&shared, stream, address, guest));
+        let answering = shared.clone();
+        spawn("peer", &shared.log, move || connection::answer(&answering, stream, address, guest));
     }
 }
 
@@ -287,15 +287,29 @@ fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
     let mut torrents: Vec<Arc<Torrent>> = Vec::new();
     while !shared.stop.load(Ordering::Relaxed) {
         torrents.extend(lock(&shared.torrents).values().cloned());
-        if let Some(Err(error)) = discovery.as_mut().map(|discovery| discovery.turn(zero.elapsed(), &torrents)) {
-            complain(error);
+        if let Some(seeker) = &mut discovery {
+            match survive("look for peers", &shared.log, || seeker.turn(zero.elapsed(), &torrents)) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => complain(error),
+                None => discovery = None,
+            }
         }
         for torrent in torrents.drain(..) {
-            while let Some(address) = torrent.tick() {
-                let (shared, dialled) = (shared.clone(), torrent.clone());
-                spawn("peer", move || connection::dial(&shared, &dialled, address));
+            while let Some(address) = next_dial(shared, &torrent) {
+                let (dialling, dialled) = (shared.clone(), torrent.clone());
+                spawn("peer", &shared.log, move || connection::dial(&dialling, &dialled, address));
             }
         }
         shared.nudge.pause(TICK);
     }
+}
+
+/// Does what of the torrent goes by time; returns an address to dial. A torrent that panics is given up: it would do so at
+/// each turn.
+fn next_dial(shared: &Shared, torrent: &Arc<Torrent>) -> Option<SocketAddr> {
+    survive("look after a torrent", &shared.log, || torrent.tick()).unwrap_or_else(|| {
+        lock(&shared.torrents).remove(&torrent.info_hash());
+        torrent.fail(format!("{}: given up after a panic", torrent.name()));
+        None
+    })
 }

@@ -11,7 +11,9 @@ use super::super::announcing::Announcing;
 use super::report::{Report, Row};
 use crate::base::stamp::Stamp;
 use crate::peer::{Session, Torrent};
-use crate::repository::{self, Admission, Catalogue, Image, Lack, Memory, Opened, Sight, State, Step, Worker, make};
+use crate::repository::{
+    self, Admission, Catalogue, Image, Lack, Memory, Opened, Sight, State, Step, Worker, attempt, make,
+};
 use crate::sys::priority::be_idle;
 use crate::sys::watch::Watch;
 use crate::torrent::{Bitfield, InfoHash};
@@ -158,7 +160,7 @@ impl<'a> Seeder<'a> {
                 match step {
                     Step::Drop(path) => self.drop_torrent(&path),
                     Step::Open(sight) => self.opening.push(move || {
-                        let opened = repository::open(&sight);
+                        let opened = attempt("open it", || repository::open(&sight));
                         Done::Opened(sight, opened)
                     }),
                 }
@@ -183,7 +185,7 @@ impl<'a> Seeder<'a> {
                     return self.seed(&sight, opened);
                 }
                 self.verifying.push(move || {
-                    let verified = repository::verify(&opened);
+                    let verified = attempt("verify it", || repository::verify(&opened));
                     Done::Verified(sight, opened, verified)
                 });
             }
@@ -266,10 +268,10 @@ impl<'a> Seeder<'a> {
         let ending = self.ending.clone();
         self.making.push(move || {
             let stop = || ending.load(Ordering::Relaxed);
-            let made = match lack {
+            let made = attempt("make it", || match lack {
                 Lack::Sums => make::make_sums(&image.path, &stop).map(|_| None),
                 Lack::Everything => make::make(&image.path, &announce, &stop).map(Some),
-            };
+            });
             Done::Made(image, made)
         });
     }

@@ -60,6 +60,11 @@ impl Made {
         self
     }
 
+    /// What is answered to a request whose answering panicked.
+    pub fn panicked() -> Made {
+        Made::new(500, "Internal Server Error", PLAIN, "the tracker failed here; its log says where\n").with(NO_CACHE)
+    }
+
     /// What is answered to a head that is none.
     pub fn malformed(why: Malformed) -> Made {
         let (code, text) = why.status();
@@ -173,6 +178,8 @@ impl Service {
 
     /// Answers a request of `asker`, an address that is not IPv4 mapped.
     pub fn answer(&self, head: &Head, asker: IpAddr, now: u32, scratch: &mut Scratch) -> Made {
+        #[cfg(test)]
+        crate::base::boundary::panic_if_asked("request", head.path);
         if !self.admits(asker) {
             return Made::refused(400, IP_REFUSED);
         }
@@ -396,6 +403,8 @@ impl Service {
     ) -> bool {
         out.clear();
         scratch.line.clear();
+        #[cfg(test)]
+        crate::base::boundary::panic_if_asked("request", packet);
         let Some(request) = udp::Request::read(packet) else { return false };
         if !self.admits(asker.ip()) {
             udp::Reply::Error { transaction: request.transaction(), reason: IP_REFUSED.to_owned() }.write(out);
