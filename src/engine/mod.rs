@@ -16,7 +16,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`error`], [`messages`] | OG_ERR_* numbers, and the texts in three languages |
-//! | [`env`] | environment, engine.cfg, OGBOX_ROOT |
+//! | [`env`](mod@env) | environment, engine.cfg, OGBOX_ROOT |
 //! | [`log`] | ogEcho, ogRaiseError, ogHelp |
 //! | [`disk`], [`partition`], [`fs`] | numbers ↔ devices; partition tables; what a partition holds |
 //! | [`cache`] | where the CACHE partition is |

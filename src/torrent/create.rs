@@ -1,7 +1,7 @@
 //! Describing a file, a directory or a block device: making its metainfo file (BEP 3, 12, 19, 27).
 //!
 //! [`Source::open`] finds the files and their lengths, [`Source::describe`] reads and hashes them with
-//! several threads and gives the metainfo's bytes, [`write`] puts them where scanners of a directory see
+//! several threads and gives the metainfo's bytes, [`write`](fn@write) puts them where scanners of a directory see
 //! either nothing or all of it.
 //!
 //! A directory's regular files are taken in the order of their paths, component by component, those behind
