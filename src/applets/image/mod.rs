@@ -11,7 +11,7 @@ use super::options::Grammar;
 use super::progress::{Progress, Style};
 use super::{Exit, Failure, Io, Outcome};
 use crate::image::checksum::Mode;
-use crate::image::codec::{CODECS, Codec, Input, Piece, named, seek};
+use crate::image::codec::{CODECS, Codec, Input, Piece, asked, named, seek};
 use crate::image::container::{Header, Version};
 use crate::image::save::{Format, ImageFile, Options, Save};
 use crate::image::{Error, Watch, disk, inside};
@@ -183,13 +183,9 @@ fn style(word: Option<&str>) -> Result<Style, Failure> {
     word.map_or(Ok(Style::Auto), str::parse).map_err(|why| Failure::new(FAILED, why))
 }
 
-/// Reads `-c`: the codec of that name, lzop when there is none.
-fn codec(name: Option<&str>) -> Result<&'static Codec, Failure> {
-    let name = name.unwrap_or(CODECS[0].name);
-    named(name).ok_or_else(|| {
-        let names: Vec<&str> = CODECS.iter().map(|codec| codec.name).collect();
-        Failure::new(FAILED, format!("compression {name} is none of {}", names.join(", ")))
-    })
+/// Reads `-c`: the codec of that name, at its level if one is given, lzop without `-c`.
+fn codec(word: Option<&str>) -> Result<Codec, Failure> {
+    asked(word.unwrap_or(CODECS[0].name)).map_err(|why| Failure::new(FAILED, why))
 }
 
 /// Reads `--format`, `--checksum` and `--blocks-per-checksum`.

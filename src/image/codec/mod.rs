@@ -23,9 +23,14 @@ pub type Encode = fn(&[u8], &mut Scratch, &mut Vec<u8>) -> usize;
 pub type Expand = fn(&Packed, &mut Scratch, &mut Vec<u8>) -> Result<usize, String>;
 
 /// One compressed format.
+#[derive(Clone, Copy)]
 pub struct Codec {
     /// What it is called on the command line.
     pub name: &'static str,
+    /// Levels of compression that may be asked for, least and most; `None` where there is one way to write it.
+    pub levels: Option<(u8, u8)>,
+    /// Level that was asked for; `None` for the one that is fast.
+    pub level: Option<u8>,
     /// Bytes of plain data that one piece holds.
     pub piece: usize,
     /// A checksum of all plain bytes stands behind them.
@@ -50,6 +55,8 @@ pub struct Codec {
 pub const CODECS: &[Codec] = &[
     Codec {
         name: "lzop",
+        levels: None,
+        level: None,
         piece: lzop::BLOCK,
         summed: false,
         recognise: lzop::recognise,
@@ -68,6 +75,35 @@ pub const CODECS: &[Codec] = &[
 /// The codec called `name`.
 pub fn named(name: &str) -> Option<&'static Codec> {
     CODECS.iter().find(|codec| codec.name == name)
+}
+
+/// The codec that `word` asks for by its name, with `:LEVEL` behind it or not.
+///
+/// # Errors
+/// There is no such codec, or it has no such level; with what there is.
+pub fn asked(word: &str) -> Result<Codec, String> {
+    let (name, level) = word.split_once(':').map_or((word, None), |(name, level)| (name, Some(level)));
+    let codec = named(name).ok_or_else(|| {
+        let names: Vec<&str> = CODECS.iter().map(|codec| codec.name).collect();
+        format!("compression {name} is none of {}", names.join(", "))
+    })?;
+    level.map_or(Ok(*codec), |level| codec.at(level))
+}
+
+impl Codec {
+    /// The same at the level that `word` spells.
+    ///
+    /// # Errors
+    /// There is no such level; with the levels that there are.
+    pub fn at(&self, word: &str) -> Result<Codec, String> {
+        let name = self.name;
+        let (least, most) =
+            self.levels.ok_or_else(|| format!("compression {name} has no levels, so none is {word}"))?;
+        match word.parse() {
+            Ok(level) if (least..=most).contains(&level) => Ok(Codec { level: Some(level), ..*self }),
+            _ => Err(format!("level {word} of compression {name} is none of {least} to {most}")),
+        }
+    }
 }
 
 /// The codec of a file that begins with `head` (at least 16 bytes of it, if there are so many).
@@ -99,7 +135,7 @@ pub fn pack(
         filled: 0,
         packed: Vec::new(),
         length: 0,
-        scratch: Scratch::default(),
+        scratch: Scratch { level: codec.level, ..Scratch::default() },
     };
     let mut workers: Vec<Worker> = (0..pipeline::buffers()).map(|_| worker()).collect();
     let mut whole = Whole::default();
@@ -224,6 +260,8 @@ impl Unpacked {
 /// What coders keep from piece to piece; made once a thread.
 #[derive(Default)]
 pub struct Scratch {
+    /// Level at which is compressed; `None` for the fast one.
+    level: Option<u8>,
     lzo: lzo1x::Table,
     deflate: Option<gzip::Deflate>,
     zstd: zstd::Contexts,
