@@ -31,10 +31,11 @@ demo: all ## the whole way in two minutes, without root: image, torrent, swarm o
 	scripts/demo $(OGBOX)
 
 # Tests send signals that whoever started make may have had ignored: nohup, or a shell's `&`.
-test: ## formatting, clippy, unit, property, cli, interop, machine and QEMU tests (SKIP=name,name leaves out what needs that tool)
+test: ## formatting, clippy, documentation, unit, property, cli, interop, machine and QEMU tests (SKIP=name,name leaves out what needs that tool)
 	scripts/setup test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --locked --target $(TARGET) --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --locked --target $(TARGET) --no-deps --document-private-items
 	$(BUILD) --target $(TARGET)
 	scripts/check $(OGBOX) $(BUDGET)
 	env --default-signal=HUP,INT $(CARGO) test --workspace --locked --target $(TARGET)
