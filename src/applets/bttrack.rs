@@ -12,7 +12,7 @@ use std::time::Duration;
 use argh::{ArgsInfo, FromArgs};
 
 use super::bittornado::{self, Dialect, boolean, real, whole};
-use super::daemon::{PidFile, give_up_root, start_anew_on_panic, tell_ready};
+use super::daemon::{PidFile, give_up_root, tell_ready};
 use super::{Exit, Failure, Io, Outcome};
 use crate::base::signal::Signals;
 use crate::tracker::server::Server;
@@ -190,7 +190,6 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     for line in ignored.into_iter().chain(options.remarks()) {
         writeln!(io.err, "bttrack: {line}")?;
     }
-    start_anew_on_panic("bttrack");
     let signals = Signals::catch_ends()?;
     signals.catch_hangup()?;
     let server = Server::new(options.config(dfile)?).map_err(|error| Failure::new(1, error))?;

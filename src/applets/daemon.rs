@@ -1,35 +1,11 @@
 //! What a daemon does for its supervisor, be it start-stop-daemon, systemd, s6, or a person.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::{Duration, Instant};
 
 use super::{Failure, Io};
 use crate::base::ready;
 use crate::base::user::become_user;
-
-/// How long a daemon must have run for a panic to start it anew, so that none does so for ever.
-const SOUND: Duration = Duration::from_secs(10);
-
-/// Has a panic start this daemon anew, in the same process and with the same arguments: no input should cause one;
-/// if one does, it costs the connections of that moment and not the server. What it knew it reads from its state
-/// file. A build that unwinds, as tests do, needs none of this: there a panic ends a thread.
-pub fn start_anew_on_panic(name: &'static str) {
-    if !cfg!(panic = "abort") {
-        return;
-    }
-    let begun = Instant::now();
-    std::panic::set_hook(Box::new(move |panic| {
-        eprintln!("{name}: **error** {panic}");
-        let mut words = std::env::args_os();
-        if let (true, Some(called)) = (begun.elapsed() >= SOUND, words.next()) {
-            let error = Command::new("/proc/self/exe").arg0(called).args(words).exec();
-            eprintln!("{name}: start anew: {error}");
-        }
-    }));
-}
 
 /// The file with the process id; removed when dropped.
 pub struct PidFile(Option<PathBuf>);
@@ -44,11 +20,7 @@ impl PidFile {
             return Ok(PidFile(None));
         }
         let id = format!("{}\n", std::process::id());
-        // Started anew, it may no longer be allowed to write what it wrote as root.
-        if !fs::read_to_string(path).is_ok_and(|there| there == id) {
-            let written = fs::write(path, id);
-            written.map_err(|error| Failure::new(1, format!("write process id to {path}: {error}")))?;
-        }
+        fs::write(path, id).map_err(|error| Failure::new(1, format!("write process id to {path}: {error}")))?;
         Ok(PidFile(Some(path.into())))
     }
 }

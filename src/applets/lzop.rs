@@ -1,6 +1,7 @@
 //! `lzop`: files and streams in lzop's format, with lzop 1.04's options, names and exit codes, on all cores.
 //!
-//! All levels are accepted and give LZO1X-1; `-p`, `-P` and `-x`, which concern paths, are refused.
+//! All levels are accepted and give LZO1X-1, which lzop's -2 to -6 are; a note says so for one of its slow levels, -7 to
+//! -9. `-p`, `-P` and `-x`, which concern paths, are refused.
 
 use std::fs::{File, FileTimes, OpenOptions, Permissions};
 use std::io::{self, IsTerminal, Write};
@@ -30,7 +31,8 @@ usage: lzop [-dtlcfnNkUqv] [-1…-9] [-o FILE] [-S SUFFIX] [FILE...]
   -f  overwrite         -k  keep input files  -U  delete them afterwards
   -N  restore the name stored in the file     -n  do not (default)
   -S  suffix of compressed files (.lzo)       -q  quiet    -v  verbose
-  --progress STYLE  new: auto, bar, plain, json or none (default)
+  -1 to -9: all compress as -3 does; a smaller image is made by `ogbox image save -c zstd:9`
+  --progress STYLE  new: auto, bar, plain, json, or none as without it
 Without files: from standard input to standard output.";
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -52,6 +54,9 @@ struct Options {
     restore_name: bool,
     delete: bool,
     verbose: bool,
+    quiet: bool,
+    /// The last level that was asked for and is none of ours, as it was spelt.
+    slow_level: Option<String>,
     progress: Style,
     files: Vec<String>,
 }
@@ -80,8 +85,10 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
                 let style = words.next().map_or("", String::as_str);
                 options.progress = style.parse().map_err(|why: String| Failure::new(1, why))?;
             }
-            "-k" | "--keep" | "-n" | "--no-name" | "-q" | "--quiet" | "--silent" | "-F" | "--no-checksum"
-            | "--no-stdin" | "--crc32" | "--fast" | "--best" | "--no-warn" => {}
+            "-q" | "--quiet" | "--silent" => options.quiet = true,
+            "-k" | "--keep" | "-n" | "--no-name" | "-F" | "--no-checksum" | "--no-stdin" | "--crc32" | "--fast"
+            | "--no-warn" => {}
+            "-7" | "-8" | "-9" | "--best" => options.slow_level = Some(word.clone()),
             digit if digit.len() == 2 && ("-1"..="-9").contains(&digit) => {}
             "-h" | "-H" | "--help" => {
                 writeln!(io.out, "{HELP}")?;
@@ -103,6 +110,9 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     }
     if options.job == Job::List {
         writeln!(io.out, "method      compressed  uncompr. ratio uncompressed_name")?;
+    }
+    if let Some(level) = options.slow_level.as_ref().filter(|_| options.job == Job::Compress && !options.quiet) {
+        writeln!(io.err, "lzop: {level}: there are no slow levels here; this compresses as -3 does")?;
     }
     let mut code = 0;
     // Without progress a signal kills the process, as it does lzop.

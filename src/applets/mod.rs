@@ -22,6 +22,8 @@ mod partclone;
 pub mod progress;
 
 pub use io::{Exit, Failure, Io, Outcome};
+
+use crate::base::boundary;
 use partclone::Program;
 
 /// One command of the binary.
@@ -37,6 +39,7 @@ pub struct Applet {
 impl Applet {
     /// Runs it under its own name, so that `pidof` finds it however it was called.
     fn start(&self, args: &[String], io: &mut Io) -> Outcome {
+        boundary::report_as(self.name);
         // An applet that cannot be named still runs.
         let _ = CString::new(self.name).map(|name| rustix::thread::set_name(&name));
         (self.run)(args, io)

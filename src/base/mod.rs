@@ -1,5 +1,6 @@
 //! Helpers that the standard library lacks and any room may use.
 
+pub mod boundary;
 pub mod decimal;
 pub mod http;
 pub mod lockfile;

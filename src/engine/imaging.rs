@@ -17,7 +17,7 @@ use crate::image::{self, Watch};
 /// A compressor of images.
 enum Compressor {
     /// Built in.
-    Codec(&'static codec::Codec),
+    Codec(codec::Codec),
     /// An installed program.
     Program(String),
 }
@@ -199,10 +199,16 @@ impl Engine {
     }
 
     fn compressor(&self, word: &str) -> Result<Compressor, Error> {
-        let name =
+        let (name, level) =
             syntax::compressor(word).ok_or_else(|| Error::new(Code::Image, format!("unknown compressor {word}")))?;
+        // As zstd itself does.
+        let level =
+            level.or_else(|| Some(self.env().get("ZSTD_CLEVEL")).filter(|text| name == "zstd" && !text.is_empty()));
         match codec::named(name) {
-            Some(codec) => Ok(Compressor::Codec(codec)),
+            Some(codec) => {
+                let codec = level.map_or(Ok(*codec), |level| codec.at(level));
+                codec.map(Compressor::Codec).map_err(|why| Error::new(Code::Image, why))
+            }
             None if self.has_program(name) => Ok(Compressor::Program(name.to_owned())),
             None => Err(Error::new(Code::Image, format!("{name} is not installed"))),
         }
@@ -263,4 +269,43 @@ fn save_through(save: &Save, mut child: std::process::Child, program: &str, watc
     let status = child.wait().map_err(|error| image::Error::io(format!("wait for {program}"), error))?;
     written?;
     if status.success() { Ok(()) } else { Err(image::Error::Refused(format!("{program} ended with {status}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::env::Env;
+
+    #[test]
+    fn a_level_comes_with_the_compressors_word_or_for_zstd_from_its_own_variable() {
+        let level = |word: &str, variable: &str| {
+            let variables = vec![("ZSTD_CLEVEL".to_owned(), variable.to_owned())];
+            let engine = Engine::new("ogCreateImage", Env::new(variables));
+            match engine.compressor(word) {
+                Ok(Compressor::Codec(codec)) => Ok((codec.name, codec.level)),
+                Ok(Compressor::Program(name)) => panic!("{name}"),
+                Err(error) => Err((error.code, error.detail)),
+            }
+        };
+        assert_eq!(level("zstd", ""), Ok(("zstd", None)));
+        assert_eq!(level("ZSTD:9", "3"), Ok(("zstd", Some(9))));
+        assert_eq!(level("zstd", "3"), Ok(("zstd", Some(3))));
+        assert_eq!(level("gzip", "3"), Ok(("gzip", None)));
+        assert_eq!(level("2:6", "3"), Ok(("gzip", Some(6))));
+        for (word, variable) in [("zstd:22", ""), ("zstd", "22")] {
+            let why = "level 22 of compression zstd is none of 1 to 19".to_owned();
+            assert_eq!(level(word, variable), Err((Code::Image, why)));
+        }
+        assert!(level("zstd:x", "").is_err() && level("lzop:9", "").is_err());
+    }
+
+    #[test]
+    fn a_line_for_the_shell_has_the_level_as_its_program_takes_it() {
+        let engine = Engine::new("ogCreateImageSyntax", Env::new(Vec::new()));
+        let line = |compressor| syntax::save(&engine, "/dev/none", "ntfsclone", compressor).map_err(|error| error.code);
+        assert!(line("zstd:9").is_ok_and(|line| line.ends_with("| zstd -9 -c ")));
+        assert!(line("zstd").is_ok_and(|line| line.ends_with("| zstd -c ")));
+        assert_eq!(line("lzop:9"), Err(Code::Format));
+        assert_eq!(line("zstd:9; reboot"), Err(Code::Format));
+    }
 }

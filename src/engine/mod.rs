@@ -16,7 +16,7 @@
 //! | file | contents |
 //! |---|---|
 //! | [`error`], [`messages`] | OG_ERR_* numbers, and the texts in three languages |
-//! | [`env`] | environment, engine.cfg, OGBOX_ROOT |
+//! | [`env`](mod@env) | environment, engine.cfg, OGBOX_ROOT |
 //! | [`log`] | ogEcho, ogRaiseError, ogHelp |
 //! | [`device`], [`disk`], [`fs`] | disks and partitions; numbers ↔ devices; file systems of partitions |
 //! | [`cache`] | finding and emptying the CACHE partition |

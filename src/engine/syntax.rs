@@ -5,9 +5,11 @@ use std::path::Path;
 
 use super::{Code, Engine, Error, fs};
 
-/// The compressor that `word` of ogCreateImage means: a name, or OpenGnsys' old number for it.
-pub fn compressor(word: &str) -> Option<&'static str> {
-    Some(match word.to_ascii_lowercase().as_str() {
+/// Returns the compressor that `word` of ogCreateImage means, a name or OpenGnsys' old number for it, and the level behind
+/// it (`zstd:9`), which only ogbox knows.
+pub fn compressor(word: &str) -> Option<(&'static str, Option<&str>)> {
+    let (name, level) = word.split_once(':').map_or((word, None), |(name, level)| (name, Some(level)));
+    let name = match name.to_ascii_lowercase().as_str() {
         "0" | "none" => "none",
         "1" | "lzop" => "lzop",
         "2" | "gzip" => "gzip",
@@ -15,7 +17,9 @@ pub fn compressor(word: &str) -> Option<&'static str> {
         "zstd" => "zstd",
         "lz4" => "lz4",
         _ => return None,
-    })
+    };
+    let sound = |level: &str| !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_digit());
+    level.is_none_or(sound).then_some((name, level))
 }
 
 /// partclone's program for a file system, which is named as ogGetFsType does.
@@ -73,11 +77,12 @@ pub fn create(engine: &Engine, device: &str, image: &str, tool: &str, compressor
 /// [`Code::Format`]: unknown tool or compressor.
 pub fn save(engine: &Engine, device: &str, tool: &str, compressor: &str) -> Result<String, Error> {
     let packer = match self::compressor(compressor) {
-        Some("none") => String::new(),
-        Some("bzip2") => "| bzip2 -c ".to_owned(),
-        Some("lzop") => "| lzop ".to_owned(),
-        Some(name) => format!("| {name} -c "),
-        None => return Err(Error::new(Code::Format, format!("compressor {compressor}"))),
+        Some(("none", None)) => String::new(),
+        Some(("bzip2", None)) => "| bzip2 -c ".to_owned(),
+        Some(("lzop", None)) => "| lzop ".to_owned(),
+        Some((name, None)) => format!("| {name} -c "),
+        Some((name @ ("zstd" | "gzip"), Some(level))) => format!("| {name} -{level} -c "),
+        _ => return Err(Error::new(Code::Format, format!("compressor {compressor}"))),
     };
     Ok(format!("{}{} {packer}", clone(engine, device, tool)?, engine.buffer()))
 }
@@ -119,8 +124,8 @@ pub fn restore(engine: &Engine, image: &str, device: &str, tool: &str, compresso
 /// [`Code::NotFound`]: unknown tool or compressor.
 pub fn expand(engine: &Engine, device: &str, tool: &str, compressor: &str) -> Result<(String, String), Error> {
     let unpacker = match self::compressor(compressor) {
-        Some("none") => "cat".to_owned(),
-        Some(name) => format!("{name} -dc"),
+        Some(("none", _)) => "cat".to_owned(),
+        Some((name, _)) => format!("{name} -dc"),
         None => return Err(Error::new(Code::NotFound, format!("Compressor no valid {compressor}"))),
     };
     let tool = match tool.to_ascii_lowercase().as_str() {

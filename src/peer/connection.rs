@@ -12,7 +12,7 @@ use super::shared::Shared;
 use super::state::{self, State};
 use super::torrent::Torrent;
 use super::wire::{self, HANDSHAKE, Handshake, Message};
-use super::{extension, pex, sender, spawn};
+use super::{extension, pex, sender, spawn, survive};
 use crate::base::sync::lock;
 use crate::swarm::{Block, Offence, PeerKey, Verdict};
 use crate::sys;
@@ -45,6 +45,8 @@ enum End {
     Offence(Offence),
     /// Our own files failed.
     Storage,
+    /// Handling a message panicked, as the log says.
+    Panicked,
     /// The connection was not wanted.
     Refused(&'static str),
 }
@@ -57,7 +59,7 @@ impl From<io::Error> for End {
 
 /// Dials `address` and serves the connection to its end.
 pub fn dial(shared: &Arc<Shared>, torrent: &Arc<Torrent>, address: SocketAddr) {
-    let end = dial_and_talk(shared, torrent, address);
+    let end = survive("dial a peer", &shared.log, || dial_and_talk(shared, torrent, address)).unwrap_or(End::Panicked);
     let (failed, forget) = match &end {
         End::Refused(LATE) | End::Io => (true, false),
         End::Refused(why) => (false, *why == OURSELVES),
@@ -164,15 +166,19 @@ fn talk(
         Err(why) => return End::Refused(why),
     };
     let writer = (shared.clone(), torrent.clone(), link.clone());
-    let started = spawn("send", move || {
+    let started = spawn("send", &shared.log, move || {
         let (shared, torrent, link) = writer;
-        // Whatever the error, the reader learns of it from the socket.
-        let _ = sender::run(&shared, &torrent, &link, key);
+        // The reader learns of it from the socket.
+        let _ = survive("send to a peer", &shared.log, || sender::run(&shared, &torrent, &link, key));
         link.close();
     });
     let _joined = Joined { torrent, link: &link, key };
     let mut reader = Reader { shared, torrent, link: &link, key, stored: Vec::new() };
-    if started { reader.run(reading) } else { End::Refused("no more threads are available") }
+    if !started {
+        return End::Refused("no more threads are available");
+    }
+    // The place in the swarm is given up outside the guard: a second panic while the first unwinds would end the process.
+    survive("read from a peer", &shared.log, || reader.run(reading)).unwrap_or(End::Panicked)
 }
 
 /// A place in the swarm, given up whichever way the connection's thread ends.
@@ -191,7 +197,7 @@ impl Drop for Joined<'_> {
 
 fn report(shared: &Shared, address: SocketAddr, end: End) {
     match end {
-        End::Io | End::Storage => {}
+        End::Io | End::Storage | End::Panicked => {}
         End::Wire(error) => (shared.log)(&format!("{address}: dropped: {error}")),
         End::Offence(offence) => (shared.log)(&format!("{address}: dropped: {offence}")),
         End::Refused(why) if USUAL.contains(&why) => {}
@@ -360,6 +366,8 @@ impl Reader<'_> {
                 self.learn(state, now, payload);
                 Ok(())
             }
+            #[cfg(test)]
+            Message::Extended(_, payload) if payload.starts_with(b"!panic") => panic!("a test's panic"),
             Message::Extended(pex::ID, payload) => {
                 state.hear_of_peers(now, self.link, payload);
                 Ok(())

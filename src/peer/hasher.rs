@@ -7,6 +7,7 @@ use kernels::lanes::sha1;
 
 use super::gather::{LANES, Queue};
 use super::torrent::Torrent;
+use crate::base::boundary::guard;
 use crate::swarm::Verified;
 use crate::torrent::{BLOCK, PieceHasher};
 
@@ -16,16 +17,23 @@ pub fn run(queue: &Queue<Torrent>) {
     let (mut pieces, mut digests) = (Vec::with_capacity(LANES), Vec::with_capacity(LANES));
     let mut outcomes = Vec::with_capacity(LANES);
     while let Some(torrent) = queue.take(&mut pieces) {
-        let read = |offset: u64, buffer: &mut [u8]| torrent.storage().read(offset, buffer);
-        hasher.hash(&torrent.metainfo().geometry, &pieces, &read, &mut digests);
-        for (piece, digest) in digests.drain(..) {
-            match digest {
-                Ok(digest) => outcomes.push(judge(&torrent, piece, digest == torrent.metainfo().piece_hash(piece))),
-                Err(error) => torrent.fail(format!("read {} back: {error}", torrent.name())),
+        let verified = guard(format_args!("verify {}", torrent.name()), || {
+            let read = |offset: u64, buffer: &mut [u8]| torrent.storage().read(offset, buffer);
+            hasher.hash(&torrent.metainfo().geometry, &pieces, &read, &mut digests);
+            for (piece, digest) in digests.drain(..) {
+                match digest {
+                    Ok(digest) => outcomes.push(judge(&torrent, piece, digest == torrent.metainfo().piece_hash(piece))),
+                    Err(error) => torrent.fail(format!("read {} back: {error}", torrent.name())),
+                }
             }
-        }
-        torrent.verified(&outcomes);
+            torrent.verified(&outcomes);
+        });
         outcomes.clear();
+        if let Err(panicked) = verified {
+            // The torrent would wait for these pieces without end.
+            torrent.fail(panicked.to_string());
+            (hasher, digests) = (PieceHasher::new(), Vec::with_capacity(LANES));
+        }
     }
 }
 

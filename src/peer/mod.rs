@@ -30,6 +30,7 @@ pub mod wire;
 use std::sync::Arc;
 use std::thread;
 
+use crate::base::boundary::guard;
 pub use limiter::Limiter;
 pub use session::{Options, Session};
 pub use torrent::{Connected, Status, Torrent};
@@ -42,7 +43,17 @@ pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 /// Stack size of a connection's threads, bytes; their buffers are on the heap.
 const STACK: usize = 128 << 10;
 
-/// Runs `work` in its own thread with a small stack; returns false if the system has no more threads.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
-    thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work).is_ok()
+/// Runs `work` in its own thread with a small stack, where a panic ends in a line of `log`; returns false if the system has
+/// no more threads.
+fn spawn(name: &'static str, log: &Log, work: impl FnOnce() + Send + 'static) -> bool {
+    let log = log.clone();
+    let guarded = move || {
+        survive(name, &log, work);
+    };
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(guarded).is_ok()
+}
+
+/// Returns the result of `work`; `None` after a panic, which `log` reports.
+fn survive<T>(what: &str, log: &Log, work: impl FnOnce() -> T) -> Option<T> {
+    guard(what, work).map_err(|panicked| log(&format!("**error** {panicked}"))).ok()
 }

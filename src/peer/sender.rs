@@ -21,6 +21,8 @@ pub fn run(shared: &Shared, torrent: &Arc<Torrent>, link: &Link, key: PeerKey) -
             if !link.take_queued(&mut messages) {
                 return Ok(());
             }
+            #[cfg(test)]
+            assert_ne!(block.length, 666, "a test's panic");
             put_header(block, &mut messages);
             shared.up.pass(&torrent.shares.0, u64::from(block.length));
             if torrent.storage().is_guarded() {

@@ -12,7 +12,7 @@ use super::limiter::Limiter;
 use super::lsd::Discovery;
 use super::shared::Shared;
 use super::torrent::{Setting, Torrent};
-use super::{Log, connection, hasher, spawn, web};
+use super::{Log, connection, hasher, spawn, survive, web};
 use crate::base::rng::Rng;
 use crate::base::sync::lock;
 use crate::storage::Storage;
@@ -171,7 +171,7 @@ impl Session {
         if !torrent.status().whole {
             for url in torrent.metainfo().web_seeds.iter().take(WEB_SEEDS) {
                 let (shared, torrent, url) = (self.shared.clone(), torrent.clone(), url.clone());
-                spawn("web seed", move || web::run(&shared, &torrent, &url));
+                spawn("web seed", &self.shared.log, move || web::run(&shared, &torrent, &url));
             }
         }
         torrent
@@ -238,8 +238,8 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
             }
             continue;
         };
-        let shared = shared.clone();
-        spawn("peer", move || connection::answer(&shared, stream, address, guest));
+        let answering = shared.clone();
+        spawn("peer", &shared.log, move || connection::answer(&answering, stream, address, guest));
     }
 }
 
@@ -257,13 +257,17 @@ fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
     let mut torrents: Vec<Arc<Torrent>> = Vec::new();
     while !shared.stop.load(Ordering::Relaxed) {
         torrents.extend(lock(&shared.torrents).values().cloned());
-        if let Some(discovery) = &mut discovery {
-            seek(discovery, zero.elapsed(), &torrents).unwrap_or_else(complain);
+        if let Some(seeker) = &mut discovery {
+            match survive("look for peers", &shared.log, || seek(seeker, zero.elapsed(), &torrents)) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => complain(error),
+                None => discovery = None,
+            }
         }
         for torrent in torrents.drain(..) {
-            while let Some(address) = torrent.tick() {
-                let (shared, dialled) = (shared.clone(), torrent.clone());
-                spawn("peer", move || connection::dial(&shared, &dialled, address));
+            while let Some(address) = next_dial(shared, &torrent) {
+                let (dialling, dialled) = (shared.clone(), torrent.clone());
+                spawn("peer", &shared.log, move || connection::dial(&dialling, &dialled, address));
             }
         }
         shared.nudge.pause(TICK);
@@ -278,5 +282,15 @@ fn seek(discovery: &mut Discovery, now: Duration, torrents: &[Arc<Torrent>]) -> 
         if let Some(torrent) = public().find(|torrent| torrent.info_hash() == info_hash) {
             torrent.add_addresses(&[address]);
         }
+    })
+}
+
+/// Takes a torrent's turn and returns an address to dial. A torrent that panics is given up, for it would do so at each
+/// turn.
+fn next_dial(shared: &Shared, torrent: &Arc<Torrent>) -> Option<SocketAddr> {
+    survive("look after a torrent", &shared.log, || torrent.tick()).unwrap_or_else(|| {
+        lock(&shared.torrents).remove(&torrent.info_hash());
+        torrent.fail(format!("{}: given up after a panic", torrent.name()));
+        None
     })
 }

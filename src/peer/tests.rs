@@ -1,6 +1,6 @@
 //! Tests with several sessions of one process, connected over loopback.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use super::wire::{Handshake, Message};
 use super::{Log, Options, Session, Torrent};
 use crate::base::rng::Rng;
 use crate::storage::Storage;
-use crate::swarm::Offence;
+use crate::swarm::{Block, Offence};
 use crate::sys::allocations;
 use crate::torrent::create::{self, Source};
 use crate::torrent::{BLOCK, Bitfield, Metainfo, PeerId};
@@ -161,6 +161,84 @@ fn a_peer_that_promises_everything_and_sends_nothing_is_dropped() {
     assert_eq!(line, format!("{from}: dropped: {}", Offence::Stalled));
     let seeder = session(Options::default());
     scene.seed(&seeder);
+    fetching.add_addresses(&[address(&seeder)]);
+    eventually("the download is whole", || fetching.status().whole);
+    scene.assert_is_payload("fetched");
+}
+
+/// A peer of the test's own, which has shaken hands.
+fn stranger(session: &Session, scene: &Scene, fast: bool, extended: bool) -> TcpStream {
+    let mut stream = TcpStream::connect(address(session)).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set a time-out");
+    let id = PeerId(*b"-XX0000-000000000000");
+    let handshake = Handshake { info_hash: scene.metainfo.info_hash, peer_id: id, fast, extended };
+    stream.write_all(&handshake.encode()).expect("shake hands");
+    stream
+}
+
+fn log_to_channel() -> (Log, std::sync::mpsc::Receiver<String>) {
+    let (lines, told) = channel();
+    (Arc::new(move |line| drop(lines.send(line.to_owned()))), told)
+}
+
+#[test]
+fn a_peer_whose_message_makes_a_reader_panic_leaves_the_swarm_and_the_download_goes_on() {
+    let scene = Scene::new(8, 1, false);
+    let (log, told) = log_to_channel();
+    let leecher = session(Options { log, ..Options::default() });
+    let fetching = scene.fetch(&leecher, "fetched");
+    for _ in 0..3 {
+        let mut bad = stranger(&leecher, &scene, true, true);
+        let mut messages = Vec::new();
+        // It is asked for blocks, which others must be asked for afterwards.
+        Message::HaveAll.encode(&mut messages);
+        Message::Unchoke.encode(&mut messages);
+        bad.write_all(&messages).expect("promise everything");
+        eventually("it is asked for blocks", || {
+            fetching.peers().first().is_some_and(|peer| peer.sight.down == (false, true))
+        });
+        messages.clear();
+        Message::Extended(9, b"!panic").encode(&mut messages);
+        bad.write_all(&messages).expect("send what panics");
+        let line = told.recv_timeout(PATIENCE).expect("hear of it");
+        assert!(line.starts_with("**error** read from a peer: panicked at src/peer/connection.rs:"), "{line}");
+        // What it had sent is cut off at once, or at its end.
+        drop(bad.read_to_end(&mut Vec::new()));
+        eventually("it has left", || connections(&fetching) == 0);
+    }
+    let seeder = session(Options::default());
+    scene.seed(&seeder);
+    fetching.add_addresses(&[address(&seeder)]);
+    eventually("the download is whole", || fetching.status().whole);
+    scene.assert_is_payload("fetched");
+}
+
+#[test]
+fn a_writer_that_panics_ends_its_connection_and_no_other() {
+    let scene = Scene::new(9, 1, false);
+    let (log, told) = log_to_channel();
+    let seeder = session(Options { log, ..Options::default() });
+    let seeded = scene.seed(&seeder);
+    let mut bad = stranger(&seeder, &scene, false, false);
+    let mut messages = Vec::new();
+    Message::Interested.encode(&mut messages);
+    let line = loop {
+        // Requests that come before it is unchoked are passed over.
+        Message::Request(Block { piece: 0, begin: 0, length: 666 }).encode(&mut messages);
+        if bad.write_all(&messages).is_err() {
+            break told.recv_timeout(PATIENCE);
+        }
+        messages.clear();
+        if let Ok(line) = told.recv_timeout(Duration::from_millis(50)) {
+            break Ok(line);
+        }
+    };
+    let line = line.expect("hear of it");
+    assert!(line.starts_with("**error** send to a peer: panicked at src/peer/sender.rs:"), "{line}");
+    drop(bad.read_to_end(&mut Vec::new()));
+    eventually("it has left", || connections(&seeded) == 0);
+    let leecher = session(Options::default());
+    let fetching = scene.fetch(&leecher, "fetched");
     fetching.add_addresses(&[address(&seeder)]);
     eventually("the download is whole", || fetching.status().whole);
     scene.assert_is_payload("fetched");

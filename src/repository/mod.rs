@@ -16,4 +16,4 @@ pub use catalogue::{Admission, Catalogue, Lack, State, Step};
 pub use look::{Image, Look, Sight, look};
 pub use memory::Memory;
 pub use open::{Opened, open, verify};
-pub use worker::Worker;
+pub use worker::{Worker, attempt};

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 
+use crate::base::boundary::guard;
 use crate::base::sync::{lock, unpoisoned};
 
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
@@ -49,7 +49,7 @@ impl<T: Send + 'static> Worker<T> {
         Ok(Worker { shared })
     }
 
-    /// Queues a job.
+    /// Queues a job. One that panics gives no result, unless it is an [`attempt`].
     pub fn push(&self, job: impl FnOnce() -> T + Send + 'static) {
         self.shared.lock().jobs.push_back(Box::new(job));
         self.shared.wake.notify_one();
@@ -76,12 +76,19 @@ fn run<T>(shared: &Shared<T>) {
         };
         queue.busy = true;
         drop(queue);
-        // No input should make it panic; where panics unwind, one costs a job and not the thread.
-        let done = catch_unwind(AssertUnwindSafe(job));
+        let done = guard("a job", job);
         queue = shared.lock();
         queue.busy = false;
         queue.done.extend(done.ok());
     }
+}
+
+/// Does `job` and returns its result; a panic, with its place, is an error as any other.
+///
+/// # Errors
+/// That of `job`, or its panic.
+pub fn attempt<T>(what: &str, job: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    guard(what, job).unwrap_or_else(|panicked| Err(panicked.to_string()))
 }
 
 #[cfg(test)]
@@ -102,5 +109,24 @@ mod tests {
             thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(done, [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn an_attempt_that_panics_fails_with_the_reason() {
+        let worker = Worker::start("test", || {}).unwrap();
+        let open: fn(&str) -> Result<usize, String> = |name| match name {
+            "bad" => panic!("a test's panic"),
+            name => Ok(name.len()),
+        };
+        for name in ["fine", "bad", "better"] {
+            worker.push(move || attempt("open a torrent", || open(name)));
+        }
+        let mut done = Vec::new();
+        while worker.is_busy() {
+            done.extend(worker.done());
+            thread::sleep(Duration::from_millis(1));
+        }
+        let [Ok(4), Err(why), Ok(6)] = &done[..] else { panic!("{done:?}") };
+        assert!(why.starts_with(&format!("open a torrent: panicked at {}:", file!())), "{why}");
     }
 }

@@ -2,8 +2,6 @@
 
 #[cfg(test)]
 pub mod allocations;
-#[cfg(panic = "abort")]
-mod backtrace;
 pub mod block;
 pub mod clock;
 pub mod cpus;

@@ -125,3 +125,22 @@ fn files_cut_short_or_with_a_flipped_bit_anywhere_are_refused() {
         }
     }
 }
+
+#[test]
+fn what_is_saved_at_any_level_is_what_the_usual_tools_read() {
+    if !tools(&["gzip", "zstd", "mkfs.ext4", "debugfs"]) {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let fs = make(dir.path(), "64M", "");
+    works(&["save", "-c", "none", path(&fs), "-o", path(&at("plain"))]);
+    let mut sizes = Vec::new();
+    for (codec, level) in [("zstd", 1), ("zstd", 3), ("zstd", 9), ("zstd", 19), ("gzip", 1), ("gzip", 9)] {
+        works(&["save", "-c", &format!("{codec}:{level}"), path(&fs), "-o", path(&at("image"))]);
+        let (image, plain) = (at("image"), at("plain"));
+        sh(&format!("{codec} -t < {0} && {codec} -dc < {0} | cmp - {1}", image.display(), plain.display()));
+        sizes.push(fs::metadata(at("image")).unwrap().len());
+    }
+    assert!(sizes[..4].is_sorted_by(|lower, higher| lower > higher) && sizes[4] > sizes[5], "{sizes:?}");
+}

@@ -14,9 +14,10 @@ use argh::{ArgsInfo, FromArgs};
 use self::report::Report;
 use self::seeder::Seeder;
 use super::bittornado::{self, Dialect, boolean, real, whole};
-use super::daemon::{PidFile, give_up_root, start_anew_on_panic, tell_ready};
+use super::daemon::{PidFile, give_up_root, tell_ready};
 use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
+use crate::base::boundary::guard;
 use crate::base::rng::Rng;
 use crate::base::signal::Signals;
 use crate::client::{Client, Settings};
@@ -186,7 +187,6 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     for line in ignored {
         writeln!(io.err, "btlaunchmany: {line}")?;
     }
-    start_anew_on_panic("btlaunchmany");
     let signals = Signals::catch_ends()?;
     signals.catch_hangup()?;
     signals.catch_usr1()?;
@@ -208,7 +208,12 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         if signals.take_hangup() {
             report.reopen();
         }
-        seeder.turn(rescan, signals.take_usr1());
+        let dump = signals.take_usr1();
+        if let Err(panicked) = guard("look after the torrents", || seeder.turn(rescan, dump)) {
+            report.say(&format!("**error** {panicked}"));
+            // One that comes at every turn must not fill the log.
+            std::thread::sleep(Duration::from_secs(1));
+        }
     }
     seeder.end();
     Ok(Exit::OK)

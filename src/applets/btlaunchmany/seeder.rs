@@ -11,7 +11,9 @@ use super::report::{Report, Row};
 use crate::base::stamp::Stamp;
 use crate::client::Client;
 use crate::peer::Torrent;
-use crate::repository::{self, Admission, Catalogue, Image, Lack, Memory, Opened, Sight, State, Step, Worker, make};
+use crate::repository::{
+    self, Admission, Catalogue, Image, Lack, Memory, Opened, Sight, State, Step, Worker, attempt, make,
+};
 use crate::sys::priority::be_idle;
 use crate::sys::watch::Watch;
 use crate::torrent::InfoHash;
@@ -157,7 +159,7 @@ impl<'a> Seeder<'a> {
                 match step {
                     Step::Drop(path) => self.drop_torrent(&path),
                     Step::Open(sight) => self.opening.push(move || {
-                        let opened = repository::open(&sight);
+                        let opened = attempt("open it", || repository::open(&sight));
                         Done::Opened(sight, opened)
                     }),
                 }
@@ -182,7 +184,7 @@ impl<'a> Seeder<'a> {
                     return self.seed(&sight, opened);
                 }
                 self.verifying.push(move || {
-                    let verified = repository::verify(&opened);
+                    let verified = attempt("verify it", || repository::verify(&opened));
                     Done::Verified(sight, opened, verified)
                 });
             }
@@ -261,10 +263,10 @@ impl<'a> Seeder<'a> {
         let ending = self.ending.clone();
         self.making.push(move || {
             let stop = || ending.load(Ordering::Relaxed);
-            let made = match lack {
+            let made = attempt("make it", || match lack {
                 Lack::Sums => make::make_sums(&image.path, &stop).map(|_| None),
                 Lack::Everything => make::make(&image.path, &announce, &stop).map(Some),
-            };
+            });
             Done::Made(image, made)
         });
     }

@@ -20,7 +20,9 @@ struct Args {
     #[argh(option, short = 'o')]
     output: Option<String>,
 
-    /// compression: lzop (default), gzip, zstd, lz4, none
+    /// compression: lzop (default), gzip, zstd, lz4, none; also zstd:1 to zstd:19, gzip:1 to gzip:9. Of an installed system
+    /// zstd makes 28 % less than lzop; zstd:3 32 % in 1.4 times zstd's time, zstd:9 36 % in 5 times, zstd:19 40 % in 100
+    /// times, and with 20 MiB of memory for each of two pieces a core and one more
     #[argh(option, short = 'c')]
     compress: Option<String>,
 
@@ -60,7 +62,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Parsed::Done(exit) => return Ok(exit),
     };
     let style = style(args.progress.as_deref())?;
-    let codec = codec(args.compress.as_deref())?;
+    let codec = &codec(args.compress.as_deref())?;
     let output = output(args.output.as_deref())?;
     let format = format(args.format.as_deref(), args.checksum.as_deref(), args.blocks_per_checksum)?;
     let options = Options { force: args.force, raw: args.raw, format, ..Options::default() };

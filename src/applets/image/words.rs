@@ -7,7 +7,7 @@ use crate::applets::Failure;
 use crate::applets::options::Grammar;
 use crate::applets::progress::Style;
 use crate::image::checksum::Mode;
-use crate::image::codec::{CODECS, Codec, Input, named};
+use crate::image::codec::{CODECS, Codec, Input, asked};
 use crate::image::container::Version;
 use crate::image::format::Format;
 
@@ -39,13 +39,9 @@ pub fn style(word: Option<&str>) -> Result<Style, Failure> {
     word.map_or(Ok(Style::Auto), str::parse).map_err(|why| Failure::new(FAILED, why))
 }
 
-/// Parses `-c`: the codec of that name, lzop by default.
-pub fn codec(name: Option<&str>) -> Result<&'static Codec, Failure> {
-    let name = name.unwrap_or(CODECS[0].name);
-    named(name).ok_or_else(|| {
-        let names: Vec<&str> = CODECS.iter().map(|codec| codec.name).collect();
-        Failure::new(FAILED, format!("compression {name} is none of {}", names.join(", ")))
-    })
+/// Parses `-c`: the codec of that name, at its level if one is given; lzop by default.
+pub fn codec(word: Option<&str>) -> Result<Codec, Failure> {
+    asked(word.unwrap_or(CODECS[0].name)).map_err(|why| Failure::new(FAILED, why))
 }
 
 /// Parses `--format`, `--checksum` and `--blocks-per-checksum`.

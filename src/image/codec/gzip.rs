@@ -14,6 +14,8 @@ use crate::image::Error;
 /// The line of the table.
 pub const CODEC: Codec = Codec {
     name: "gzip",
+    levels: Some((1, 9)),
+    level: None,
     piece: PIECE,
     summed: false,
     recognise,
@@ -30,8 +32,8 @@ const PIECE: usize = 256 << 10;
 const MAX_MEMBER: usize = 4 << 20;
 /// Largest ratio of deflate.
 const MAX_RATIO: usize = 1032;
-/// Of ten: above it this compressor takes twice the time for 2 %.
-const LEVEL: i32 = 4;
+/// The level unless another is asked for: above it this compressor takes twice the time for 2 %.
+const LEVEL: u8 = 4;
 
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 const HEADER_CRC: u8 = 2;
@@ -47,7 +49,8 @@ fn recognise(head: &[u8]) -> bool {
 }
 
 fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
-    let make = || Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(LEVEL, -15, 0)));
+    let flags = create_comp_flags_from_zip_params(scratch.level.unwrap_or(LEVEL).into(), -15, 0);
+    let make = || Box::new(CompressorOxide::new(flags));
     let deflate = scratch.deflate.get_or_insert_with(make);
     let mut room = plain.len() + plain.len() / 8 + 1024;
     let packed = loop {

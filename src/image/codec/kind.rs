@@ -13,9 +13,14 @@ pub type Encode = fn(&[u8], &mut Scratch, &mut Vec<u8>) -> usize;
 pub type Expand = fn(&Packed, &mut Scratch, &mut Vec<u8>) -> Result<usize, String>;
 
 /// One compressed format.
+#[derive(Clone, Copy)]
 pub struct Codec {
     /// Its name on the command line.
     pub name: &'static str,
+    /// Lowest and highest level of compression; `None` where there is no choice.
+    pub levels: Option<(u8, u8)>,
+    /// The chosen level; `None` for the default, which is the fastest.
+    pub level: Option<u8>,
     /// Bytes of plain data that one piece holds.
     pub piece: usize,
     /// Whether a file ends with a checksum of all its plain bytes.
@@ -34,6 +39,22 @@ pub struct Codec {
     /// Expands a piece into the front of the buffer; returns the number of bytes written, or the fault of the piece.
     /// `None` if pieces are stored plain.
     pub expand: Option<Expand>,
+}
+
+impl Codec {
+    /// Returns the codec at the level that `word` spells.
+    ///
+    /// # Errors
+    /// There is no such level; the message gives the range.
+    pub fn at(&self, word: &str) -> Result<Codec, String> {
+        let name = self.name;
+        let (least, most) =
+            self.levels.ok_or_else(|| format!("compression {name} has no levels, so none is {word}"))?;
+        match word.parse() {
+            Ok(level) if (least..=most).contains(&level) => Ok(Codec { level: Some(level), ..*self }),
+            _ => Err(format!("level {word} of compression {name} is none of {least} to {most}")),
+        }
+    }
 }
 
 /// A summary of everything packed, for the bytes after it.

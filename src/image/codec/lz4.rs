@@ -15,6 +15,8 @@ use crate::image::Error;
 /// The line of the table.
 pub const CODEC: Codec = Codec {
     name: "lz4",
+    levels: None,
+    level: None,
     piece: PIECE,
     summed: true,
     recognise,

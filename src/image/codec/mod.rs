@@ -28,6 +28,8 @@ pub use scratch::Scratch;
 pub const CODECS: &[Codec] = &[
     Codec {
         name: "lzop",
+        levels: None,
+        level: None,
         piece: lzop::BLOCK,
         summed: false,
         recognise: lzop::recognise,
@@ -46,6 +48,19 @@ pub const CODECS: &[Codec] = &[
 /// Returns the codec called `name`.
 pub fn named(name: &str) -> Option<&'static Codec> {
     CODECS.iter().find(|codec| codec.name == name)
+}
+
+/// Returns the codec that `word` names, at the level behind its name, if one is given (`zstd:9`).
+///
+/// # Errors
+/// There is no such codec, or it has no such level; the message lists those that exist.
+pub fn asked(word: &str) -> Result<Codec, String> {
+    let (name, level) = word.split_once(':').map_or((word, None), |(name, level)| (name, Some(level)));
+    let codec = named(name).ok_or_else(|| {
+        let names: Vec<&str> = CODECS.iter().map(|codec| codec.name).collect();
+        format!("compression {name} is none of {}", names.join(", "))
+    })?;
+    level.map_or(Ok(*codec), |level| codec.at(level))
 }
 
 /// Returns the codec of a file that begins with `head` (at least 16 bytes, if the file has as many).
@@ -77,7 +92,7 @@ pub fn pack(
         filled: 0,
         packed: Vec::new(),
         length: 0,
-        scratch: Scratch::default(),
+        scratch: Scratch { level: codec.level, ..Scratch::default() },
     };
     let mut workers: Vec<Worker> = (0..pipeline::buffers()).map(|_| worker()).collect();
     let mut whole = Whole::default();

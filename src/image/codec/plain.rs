@@ -6,6 +6,8 @@ use crate::image::Error;
 /// Takes every file that no other codec recognises.
 pub const CODEC: Codec = Codec {
     name: "none",
+    levels: None,
+    level: None,
     piece: PIECE,
     summed: false,
     recognise: |_| true,

@@ -19,6 +19,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 
 use super::shared::Shared;
 use super::torrent::Torrent;
+use crate::base::boundary::guard;
 use crate::base::http::Dialer;
 use crate::swarm::{Action, Block, FRIEND_REQUEST, PeerKey, Verdict};
 use range::Part;
@@ -56,7 +57,8 @@ pub fn run(shared: &Arc<Shared>, torrent: &Arc<Torrent>, url: &str) {
     let seed = Web { shared, torrent, url, agent: agent(shared.bind) };
     let (mut cut, mut pause) = (0, PAUSE.0);
     while let Some((key, orders)) = torrent.join_source() {
-        let trouble = seed.serve(key, &orders, || (cut, pause) = (0, PAUSE.0));
+        let served = guard("fetch from it", || seed.serve(key, &orders, || (cut, pause) = (0, PAUSE.0)));
+        let trouble = served.unwrap_or_else(|panicked| Trouble::Wrong(panicked.to_string()));
         torrent.leave_source(key);
         let (why, last) = match trouble {
             Trouble::Over => return,

@@ -10,7 +10,6 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -42,6 +41,7 @@ use self::ranges::ListFile;
 use self::service::{Service, Which};
 use self::worker::{Shared, Worker};
 use super::Error;
+use crate::base::boundary::{Panicked, guard};
 use crate::base::log::{self as daemon, Log};
 use crate::sys::limits::descriptors;
 use crate::sys::watch::Watch;
@@ -58,6 +58,8 @@ const TICK: Duration = Duration::from_millis(100);
 const EXPIRY: Duration = Duration::from_secs(5);
 /// Most time between two attempts to read a missing directory.
 const MISSING: Duration = Duration::from_secs(1);
+/// Pause after a panic of a thread that goes on.
+const RECOVERY: Duration = Duration::from_secs(1);
 /// Least time between two scans of the list's source, however much changes there.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -155,13 +157,12 @@ impl Server {
                     let mut worker =
                         Worker::new(&shared, at < workers.div_ceil(2)).map_err(local("wait for connections"))?;
                     let log = &shared.service.log;
-                    // No input should make it panic; where panics unwind, one costs a request and not the tracker.
                     let run = move || {
                         loop {
-                            match catch_unwind(AssertUnwindSafe(|| worker.run())) {
+                            match guard("wait for requests", || worker.run()) {
                                 Ok(Ok(())) => return,
                                 Ok(Err(error)) => return log.note(&format!("**warning** a thread gives up: {error}")),
-                                Err(_) => log.note("**warning** a request made a thread panic"),
+                                Err(panicked) => survive(&panicked, log),
                             }
                         }
                     };
@@ -174,8 +175,10 @@ impl Server {
                 if let Some(path) = &shared.service.config.resolv_conf {
                     let ask = || {
                         while !shared.ending.load(Ordering::Relaxed) {
-                            if !shared.service.names.ask_next(path) {
-                                thread::sleep(TICK);
+                            match guard("ask for a name", || shared.service.names.ask_next(path)) {
+                                Ok(true) => {}
+                                Ok(false) => thread::sleep(TICK),
+                                Err(panicked) => survive(&panicked, &shared.service.log),
                             }
                         }
                     };
@@ -209,19 +212,24 @@ impl Server {
                 }
                 due
             };
-            let service = &self.shared.service;
-            if hangup() {
-                service.log.reopen();
-            }
-            if due(&mut flushed, service.config.flush_interval) {
-                service.log.flush();
-            }
-            if due(&mut expired, EXPIRY) {
-                service.store.expire(service.store.now());
-            }
-            let interval = service.config.save_interval;
-            if due(&mut saved, interval) {
-                self.save();
+            let shared = self.shared.clone();
+            let service = &shared.service;
+            let kept = guard("keep house", || {
+                if hangup() {
+                    service.log.reopen();
+                }
+                if due(&mut flushed, service.config.flush_interval) {
+                    service.log.flush();
+                }
+                if due(&mut expired, EXPIRY) {
+                    service.store.expire(service.store.now());
+                }
+                if due(&mut saved, service.config.save_interval) {
+                    self.save();
+                }
+            });
+            if let Err(panicked) = kept {
+                survive(&panicked, &service.log);
             }
         }
     }
@@ -261,25 +269,46 @@ fn keep_looking(mut allowed: Option<Allowed>, mut lists: Vec<(Which, ListFile)>,
         if !told && !overdue {
             continue;
         }
-        loop {
-            last = Some(Instant::now());
-            look_at_lists(&mut lists, service);
-            let mut directories: Vec<PathBuf> = lists.iter().map(|(_, file)| directory_of(file.path())).collect();
-            if let Some(allowed) = &mut allowed {
-                let change = allowed.look();
-                // A missing directory cannot be watched, so its return causes no event.
-                let gone = change.directories.is_empty();
-                rescan = if gone { service.config.rescan.min(MISSING) } else { service.config.rescan };
-                directories.extend_from_slice(&change.directories);
-                apply(change, service);
-            }
-            // A second scan finds files that came into a directory before it was watched.
-            if !watch.as_mut().is_some_and(|watch| watch.only(&directories)) {
-                break;
-            }
+        last = Some(Instant::now());
+        match guard("look at what may be tracked", || look(&mut allowed, &mut lists, &mut watch, service)) {
+            Ok(next) => rescan = next,
+            Err(panicked) => survive(&panicked, &service.log),
         }
         thread::sleep(LOOK);
     }
+}
+
+/// Looks at what may be tracked and puts it in force; returns the time after which to look again unasked.
+fn look(
+    allowed: &mut Option<Allowed>,
+    lists: &mut [(Which, ListFile)],
+    watch: &mut Option<Watch>,
+    service: &Service,
+) -> Duration {
+    loop {
+        let mut rescan = service.config.rescan;
+        look_at_lists(lists, service);
+        let mut directories: Vec<PathBuf> = lists.iter().map(|(_, file)| directory_of(file.path())).collect();
+        if let Some(allowed) = allowed {
+            let change = allowed.look();
+            // Nothing is there to be watched: nobody will report that it is back.
+            if change.directories.is_empty() {
+                rescan = rescan.min(MISSING);
+            }
+            directories.extend_from_slice(&change.directories);
+            apply(change, service);
+        }
+        // What came into a directory before it was watched is found by looking once more.
+        if !watch.as_mut().is_some_and(|watch| watch.only(&directories)) {
+            return rescan;
+        }
+    }
+}
+
+/// Logs a panic, and waits a moment, lest one that comes at every turn fill the log.
+fn survive(panicked: &Panicked, log: &Log) {
+    log.note(&format!("**error** {panicked}"));
+    thread::sleep(RECOVERY);
 }
 
 fn look_at_lists(lists: &mut [(Which, ListFile)], service: &Service) {

@@ -63,6 +63,11 @@ impl Made {
         self
     }
 
+    /// The reply to a request whose answering panicked.
+    pub fn panicked() -> Made {
+        Made::new(500, "Internal Server Error", PLAIN, "the tracker failed here; its log says where\n").with(NO_CACHE)
+    }
+
     /// The reply to a malformed head.
     pub fn malformed(why: Malformed) -> Made {
         let (code, text) = why.status();
@@ -176,6 +181,8 @@ impl Service {
 
     /// Answers a request from `asker`, which must not be an IPv4-mapped address.
     pub fn answer(&self, head: &Head, asker: IpAddr, now: u32, scratch: &mut Scratch) -> Made {
+        #[cfg(test)]
+        crate::base::boundary::panic_if_asked("request", head.path);
         if !self.admits(asker) {
             return Made::refused(400, IP_REFUSED);
         }

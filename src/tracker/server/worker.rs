@@ -19,6 +19,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, 
 use super::http::{Head, Method, Version};
 use super::log::{self, Stamp};
 use super::service::{Made, Scratch, Service};
+use crate::base::boundary::{Panicked, guard};
 use crate::base::time::unix_seconds;
 use crate::sys::datagrams::Batch;
 use crate::tracker::udp::MAX_PACKET;
@@ -192,10 +193,10 @@ impl<'a> Worker<'a> {
                 self.hand_in_lines();
             }
             for event in events.drain(..) {
-                match event.data.u64() {
-                    data if data & LISTENER != 0 => self.accept((data & !LISTENER) as usize),
-                    data if data & DATAGRAMS != 0 => self.answer_datagrams((data & !DATAGRAMS) as usize),
-                    at => self.wake(at as usize),
+                let data = event.data.u64();
+                if let Err(panicked) = guard("serve a connection", || self.serve(data)) {
+                    self.survive(&panicked);
+                    self.free_slot(data);
                 }
             }
             if self.lines.len() > LINES {
@@ -204,6 +205,33 @@ impl<'a> Worker<'a> {
         }
         self.hand_in_lines();
         Ok(())
+    }
+
+    /// Does what an event asks for.
+    fn serve(&mut self, data: u64) {
+        match data {
+            data if data & LISTENER != 0 => self.accept((data & !LISTENER) as usize),
+            data if data & DATAGRAMS != 0 => self.answer_datagrams((data & !DATAGRAMS) as usize),
+            at => self.wake(at as usize),
+        }
+    }
+
+    /// Logs a panic, drops what it may have left half written and makes anew what it may have lost.
+    fn survive(&mut self, panicked: &Panicked) {
+        self.shared.service.log.note(&format!("**error** {panicked}"));
+        self.scratch = Scratch::default();
+        self.output.clear();
+        self.large.clear();
+        self.input.clear();
+        self.input.reserve(INPUT);
+    }
+
+    /// Gives the place of a connection free that a panic closed.
+    fn free_slot(&mut self, data: u64) {
+        let lost = self.connections.get(data as usize).is_some_and(Option::is_none);
+        if lost && !self.free.iter().any(|free| u64::from(*free) == data) {
+            self.free.push(data as u32);
+        }
     }
 
     fn hand_in_lines(&mut self) {
@@ -351,6 +379,8 @@ impl<'a> Worker<'a> {
     /// Answers the complete requests at the front of `input` while the replies fit the socket, and returns the number
     /// of bytes consumed: all of them if the connection is to be closed.
     fn digest(&mut self, connection: &mut Connection<'a>, input: &[u8]) -> usize {
+        #[cfg(test)]
+        crate::base::boundary::panic_if_asked("connection", input);
         let mut output = std::mem::take(&mut self.output);
         let mut taken = 0;
         while taken < input.len() && connection.pending.is_none() && !connection.closing {
@@ -396,11 +426,11 @@ impl<'a> Worker<'a> {
                                 };
                                 body = wanted;
                                 connection.invited = false;
-                                shared.service.put(&head, whole)
+                                self.answered(|service, _, _| service.put(&head, whole))
                             }
                             Err(refused) => refused,
                         },
-                        _ => shared.service.answer(&head, asker, self.now, &mut self.scratch),
+                        _ => self.answered(|service, now, scratch| service.answer(&head, asker, now, scratch)),
                     };
                     taken += length + body;
                     // After an unread body no request can be found.
@@ -427,6 +457,15 @@ impl<'a> Worker<'a> {
             }
         }
         taken
+    }
+
+    /// Has the service answer a request; a panic answers 500.
+    fn answered(&mut self, answer: impl FnOnce(&Service, u32, &mut Scratch) -> Made) -> Made {
+        let (service, now, scratch) = (&self.shared.service, self.now, &mut self.scratch);
+        guard("answer a request", || answer(service, now, scratch)).unwrap_or_else(|panicked| {
+            self.survive(&panicked);
+            Made::panicked()
+        })
     }
 
     /// Keeps the buffer of a small body for reuse; that of a large one is freed.
@@ -530,16 +569,22 @@ impl<'a> Worker<'a> {
             let Some((packet, from)) = self.batch.datagram(at) else { continue };
             let asker = SocketAddr::new(from.ip().to_canonical(), from.port());
             let (now, scratch, output) = (self.now, &mut self.scratch, &mut self.output);
-            let answered = shared.service.answer_udp(packet, asker, now, scratch, output);
+            let answer = || shared.service.answer_udp(packet, asker, now, scratch, output);
+            let answered = guard("answer a datagram", answer);
             let mut length = 0;
-            if answered {
-                self.batch.output.extend_from_slice(output);
-                length = self.batch.answer(at);
-            } else if std::mem::replace(&mut self.garbage, self.now) == self.now {
-                continue;
-            }
-            let (line, code) =
-                if answered { (self.scratch.line.trim_ascii_end(), 200) } else { (&b"UDP garbage"[..], 400) };
+            let (line, code) = match answered {
+                Ok(true) => {
+                    self.batch.output.extend_from_slice(output);
+                    length = self.batch.answer(at);
+                    (self.scratch.line.trim_ascii_end(), 200)
+                }
+                Ok(false) if std::mem::replace(&mut self.garbage, self.now) == self.now => continue,
+                Ok(false) => (&b"UDP garbage"[..], 400),
+                Err(panicked) => {
+                    self.survive(&panicked);
+                    (&b"UDP"[..], 500)
+                }
+            };
             let request = log::Request { ip: asker.ip(), line, code, length, referer: None, agent: None };
             log::request(&request, self.stamp.at(self.clock), &mut self.lines);
         }

@@ -9,7 +9,7 @@ fn sample() -> Vec<u8> {
 
 /// As others write it: one long frame that does not say its size.
 fn long(plain: &[u8]) -> Vec<u8> {
-    let mut context = compressor();
+    let mut context = compressor(None);
     let mut out = vec![0; zstd_safe::compress_bound(plain.len()) + 1000];
     let mut to = OutBuffer::around(&mut out[..]);
     context.compress_stream(&mut to, &mut InBuffer::around(plain)).unwrap();
@@ -69,6 +69,36 @@ fn windows_of_more_than_128_mib_and_dictionaries_are_refused() {
     let frame = |head: &[u8]| [&MAGIC.to_le_bytes()[..], head, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
     assert!(unpacked(&frame(&[0, (28 - 10) << 3])).unwrap_err().contains("too much memory"));
     assert!(unpacked(&frame(&[1, 0x50, 7])).unwrap_err().contains("dictionary"));
+}
+
+#[test]
+fn each_level_comes_back_and_the_highest_is_smaller() {
+    // Words in an order of their own, which longer searches find more of.
+    let words: Vec<String> = (0..400_u32).map(|at| format!("{:x}", at.wrapping_mul(2_654_435_761))).collect();
+    let mut at = 1_u64;
+    let mut plain = Vec::new();
+    while plain.len() < 2_300_000 {
+        at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        plain.extend(words[(at >> 33) as usize % (1 + (at >> 50) as usize % 400)].bytes());
+    }
+    let mut sizes = Vec::new();
+    for level in ["1", "3", "9", "19"] {
+        let codec = CODEC.at(level).unwrap();
+        let file = packed(&codec, &plain);
+        assert!(unpacked(&file).as_ref() == Ok(&plain), "level {level}");
+        assert_eq!(file[file.len() - SEEK_FOOTER..], footer(3), "level {level} has a seek table");
+        sizes.push(file.len());
+    }
+    // Those between depend on the data more than on the level.
+    assert!(sizes[3] < sizes[0], "{sizes:?}");
+}
+
+#[test]
+fn a_level_that_there_is_none_of_is_refused_with_those_that_there_are() {
+    for level in ["0", "20", "-1", "", "x", "1.5", "300"] {
+        let why = format!("level {level} of compression zstd is none of 1 to 19");
+        assert_eq!(CODEC.at(level).err(), Some(why));
+    }
 }
 
 proptest! {

@@ -23,6 +23,8 @@ impl Service {
     ) -> bool {
         out.clear();
         scratch.line.clear();
+        #[cfg(test)]
+        crate::base::boundary::panic_if_asked("request", packet);
         let Some(request) = Request::read(packet) else { return false };
         let transaction = request.transaction();
         if !self.admits(asker.ip()) {
