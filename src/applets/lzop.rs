@@ -61,8 +61,8 @@ struct Options {
     files: Vec<String>,
 }
 
-/// Runs lzop. Exit codes: 1 error, 2 warning.
-pub fn run(args: &[String], io: &mut Io) -> Outcome {
+/// Reads the command line; `None` once help or version are printed.
+fn read(args: &[String], io: &mut Io) -> Result<Option<Options>, Failure> {
     let mut options = Options { suffix: ".lzo".to_owned(), progress: Style::Quiet, ..Options::default() };
     let words = normalise(&GRAMMAR, args);
     let mut words = words.iter();
@@ -92,11 +92,11 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
             digit if digit.len() == 2 && ("-1"..="-9").contains(&digit) => {}
             "-h" | "-H" | "--help" => {
                 writeln!(io.out, "{HELP}")?;
-                return Ok(Exit::OK);
+                return Ok(None);
             }
             "-V" | "--version" => {
                 writeln!(io.out, "lzop v1.04 (ogbox {})", env!("CARGO_PKG_VERSION"))?;
-                return Ok(Exit::OK);
+                return Ok(None);
             }
             "--" => options.files.extend(words.by_ref().cloned()),
             word if word.starts_with('-') && word != "-" => {
@@ -108,6 +108,12 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     if options.files.is_empty() {
         options.files.push("-".to_owned());
     }
+    Ok(Some(options))
+}
+
+/// Runs lzop. Exit codes: 1 error, 2 warning.
+pub fn run(args: &[String], io: &mut Io) -> Outcome {
+    let Some(options) = read(args, io)? else { return Ok(Exit::OK) };
     if options.job == Job::List {
         writeln!(io.out, "method      compressed  uncompr. ratio uncompressed_name")?;
     }
