@@ -1,6 +1,6 @@
 //! Local service discovery (BEP 14): peers on one network find one another by multicast, without a tracker.
 //!
-//! Works over IPv4 (239.192.152.143:6771) and IPv6 ([ff15::efc0:988f]:6771), within one network (TTL 1). A session that
+//! Works over IPv4 (239.192.152.143:6771) and IPv6 (`[ff15::efc0:988f]:6771`), within one network (TTL 1). A session that
 //! is bound to an address uses that address's interface, so one on loopback never leaves the machine.
 
 use std::collections::HashSet;

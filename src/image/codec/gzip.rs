@@ -1,4 +1,4 @@
-//! gzip (RFC 1952), written as members of [`PIECE`] bytes, each with its length in an extra field `OG`, so that all
+//! gzip (RFC 1952), written as members of 256 KiB, each with its length in an extra field `OG`, so that all
 //! cores compress and expand them; gzip reads them as one file. Files of other programs are one long stream, which is
 //! inflated in order while earlier pieces are written.
 
