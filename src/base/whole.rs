@@ -4,7 +4,8 @@
 //! Until then a file is `.NAME.RANDOM.ogbox-part`: hidden from whoever lists images or torrents, and a name that nobody can
 //! foresee and put something else under. What has the name already keeps it until the new file is on the disk, and passes
 //! its mode on. A symbolic link stays and what it leads to is replaced. Character devices and pipes are written to as they
-//! are; nothing else in the place of a file is written to, and nothing is made where device nodes are.
+//! are, and so is an open file behind a name of /proc, such as /dev/stdout; nothing else in the place of a file is written
+//! to, and nothing is made where device nodes are.
 //!
 //! What is not promised: that a process which is killed leaves nothing behind ([`sweep`] finds it), and owner, ACLs and
 //! extended attributes of a file that is replaced.
@@ -45,7 +46,14 @@ impl Whole {
     pub fn create(path: &Path) -> io::Result<Whole> {
         match as_it_is(path, fs::metadata(path))? {
             Some(file) => Ok(Whole { file, path: path.to_owned(), part: None }),
-            None => Whole::begin(destination(path)?),
+            None => match destination(path)? {
+                Some(destination) => Whole::begin(destination),
+                // What was written to that file before stays: standard output may be one.
+                None => {
+                    let file = File::options().append(true).open(path)?;
+                    Ok(Whole { file, path: path.to_owned(), part: None })
+                }
+            },
         }
     }
 
@@ -167,7 +175,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Removes what was begun of the file `path` and never completed. For who knows that nobody writes it now.
 pub fn sweep(path: &Path) {
-    let Ok(path) = destination(path) else { return };
+    let Ok(Some(path)) = destination(path) else { return };
     let Ok(prefix) = prefix(&path) else { return };
     for entry in fs::read_dir(directory_of(&path)).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -186,17 +194,23 @@ fn prefix(path: &Path) -> io::Result<String> {
     Ok(format!(".{}.", &name[..name.floor_char_boundary(most)]))
 }
 
-/// Where `path` leads: it need not be there.
-fn destination(path: &Path) -> io::Result<PathBuf> {
+/// Returns where `path` leads, to a file that may not be there yet; `None` if a link of /proc leads to an open file, whose
+/// name is not what was asked for.
+fn destination(path: &Path) -> io::Result<Option<PathBuf>> {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
         match fs::read_link(&path) {
+            Ok(_) if is_in_proc(&path) => return Ok(None),
             Ok(next) => path = directory_of(&path).join(next),
             // No link, or not there; what else is wrong with it shows when it is made.
-            Err(_) => return Ok(path),
+            Err(_) => return Ok(Some(path)),
         }
     }
     Err(Errno::LOOP.into())
+}
+
+fn is_in_proc(path: &Path) -> bool {
+    rustix::fs::statfs(directory_of(path)).is_ok_and(|system| system.f_type as libc::c_long == libc::PROC_SUPER_MAGIC)
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -240,6 +254,7 @@ fn tolerant(synced: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -314,7 +329,6 @@ mod tests {
     #[test]
     fn what_is_no_file_is_written_to_as_it_is_or_refused() {
         write(Path::new("/dev/null"), "gone").unwrap();
-        Whole::create(Path::new("/proc/self/fd/1")).unwrap().commit().unwrap();
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(write(dir.path(), "x").unwrap_err().kind(), io::ErrorKind::IsADirectory);
@@ -323,6 +337,20 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         assert_eq!(write(&socket, "x").unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(names(dir.path()), ["socket"]);
+    }
+
+    #[test]
+    fn an_open_file_that_proc_leads_to_is_appended_to_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let mut out = File::create(&path).unwrap();
+        out.write_all(b"before ").unwrap();
+        let link = dir.path().join("stdout");
+        symlink(format!("/proc/self/fd/{}", out.as_raw_fd()), &link).unwrap();
+        write(&link, "written").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"before written");
+        assert_eq!(path.metadata().unwrap().ino(), out.metadata().unwrap().ino());
+        assert_eq!(names(dir.path()), ["out", "stdout"]);
     }
 
     #[test]
