@@ -7,7 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::base::sync::lock;
+use crate::base::boundary::guard;
+use crate::base::sync::{lock, unpoisoned};
 use crate::peer::{Log, Session, Torrent};
 use crate::torrent::PeerId;
 use crate::tracker::announcer::Announcer;
@@ -177,13 +178,17 @@ fn run(shared: &Shared, user_agent: &str) {
             .iter_mut()
             .find_map(|entry| entry.announcer.due(now).map(|announce| (entry.torrent.clone(), announce)));
         let Some((torrent, announce)) = due else {
-            drop(shared.wake.wait_timeout(entries, LOOK));
+            drop(unpoisoned(shared.wake.wait_timeout(entries, LOOK)));
             continue;
         };
         drop(entries);
         let request = request(shared, &torrent, announce.event, announce.tracker_id);
         let client = if announce.event == Event::Stopped { &parting } else { &patient };
-        let reply = client.announce(&announce.url, &request);
+        let reply = guard("read its answer", || client.announce(&announce.url, &request));
+        let reply = reply.unwrap_or_else(|panicked| {
+            (shared.log)(&format!("**error** {}: {panicked}", announce.url));
+            Err(Error::Transport { url: announce.url.clone(), why: panicked.to_string() })
+        });
         let now = shared.zero.elapsed().as_millis() as u64;
         let mut entries = lock(&shared.entries);
         if let Some(entry) = entries.iter_mut().find(|entry| Arc::ptr_eq(&entry.torrent, &torrent)) {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::base::boundary::guard;
 use crate::peer::{Log, Torrent};
 use crate::storage::{Failed, Journal};
 
@@ -31,8 +32,14 @@ impl Keeper {
         let keep = move || {
             while !theirs.load(Ordering::Relaxed) {
                 let have = ours.have();
-                if !went_well(journal.record(ours.storage(), &have), &ours, &lines) {
-                    return None;
+                let recorded = guard("keep the journal", || journal.record(ours.storage(), &have));
+                match recorded {
+                    Ok(recorded) if went_well(&recorded, &ours, &lines) => {}
+                    Ok(_) => return None,
+                    Err(panicked) => {
+                        lines(&format!("**error** {panicked}"));
+                        return None;
+                    }
                 }
                 thread::park_timeout(PAUSE);
             }
@@ -52,7 +59,7 @@ impl Keeper {
         for _ in 0..PARTING.as_millis() / step.as_millis() {
             if self.torrent.status().peers == (0, 0) {
                 let closed = journal.close(self.torrent.storage(), &self.torrent.have());
-                went_well(closed, &self.torrent, &self.log);
+                went_well(&closed, &self.torrent, &self.log);
                 return;
             }
             thread::sleep(step);
@@ -61,8 +68,8 @@ impl Keeper {
     }
 }
 
-fn went_well(done: Result<(), Failed>, torrent: &Torrent, log: &Log) -> bool {
-    match &done {
+fn went_well(done: &Result<(), Failed>, torrent: &Torrent, log: &Log) -> bool {
+    match done {
         Ok(()) => {}
         Err(Failed::Data(error)) => torrent.fail(error.to_string()),
         Err(Failed::Journal(error)) => log(&format!("warn, no journal: {error}")),
