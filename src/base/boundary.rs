@@ -1,8 +1,8 @@
-//! Where panics end: at the thread, request or job that had one. Everything else goes on.
+//! The boundary of a panic: the thread, request or job that had it. Everything else goes on.
 //!
-//! No input may cause a panic. Should one come all the same, [`guard`] catches it and returns what it was and where, for
-//! the caller's log, and the caller gives up what it was doing: closes the connection, answers with an error, refuses the
-//! torrent. A panic outside any guard ends its thread; a line on standard error says so.
+//! No input may cause a panic. Should one happen all the same, [`guard`] catches it and returns its message and place for
+//! the caller's log, and the caller gives up that piece of work: it closes the connection, answers with an error, or refuses
+//! the torrent. A panic outside any guard ends its thread, with a line on standard error.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -16,9 +16,9 @@ static NAME: OnceLock<&'static str> = OnceLock::new();
 static HOOK: Once = Once::new();
 
 thread_local! {
-    /// How many guards this thread is in.
+    /// Guards around the current code of this thread.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// Message and place of a panic that is on its way to its guard.
+    /// Message and place of a panic on its way to its guard.
     static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -39,10 +39,10 @@ pub fn report_as(name: &'static str) {
     HOOK.call_once(set_hook);
 }
 
-/// Runs `work`; `what` says in the line about a panic what was being done.
+/// Runs `work` and returns its result; `what` names the work in the line about a panic.
 ///
-/// What `work` had borrowed may be half changed after a panic: the caller drops it or makes it anew. Locks that it held
-/// are poisoned, which the locks of this program pass over.
+/// Data that `work` had borrowed may be half changed after a panic: the caller drops it or makes it anew. Locks that it
+/// held are poisoned, which [`lock`](super::sync::lock) passes over.
 ///
 /// # Errors
 /// `work` panicked. A panic outside this thread, of one that `work` waited for, has had its own line on standard error.
@@ -52,7 +52,7 @@ pub fn guard<T>(what: impl fmt::Display, work: impl FnOnce() -> T) -> Result<T, 
     let done = panic::catch_unwind(AssertUnwindSafe(work));
     DEPTH.set(DEPTH.get() - 1);
     done.map_err(|_| {
-        // A payload that was passed on (`resume_unwind`) came by no hook.
+        // A payload passed on by `resume_unwind` has not gone through the hook.
         let panic = CAUGHT.take().unwrap_or_else(|| "panicked in another thread".to_owned());
         Panicked(format!("{what}: {panic}"))
     })
@@ -62,7 +62,7 @@ fn set_hook() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         let line = describe(panic);
-        // A second panic on the way to the guard ends the process: nobody would ever read what was kept.
+        // A second panic on the way to the guard ends the process, so both are printed now.
         let first = CAUGHT.try_with(|caught| caught.take()).ok().flatten();
         if DEPTH.get() > 0 && first.is_none() && CAUGHT.try_with(|caught| caught.replace(Some(line.clone()))).is_ok() {
             return;
@@ -71,7 +71,7 @@ fn set_hook() {
         for line in first.iter().chain([&line]) {
             let thread = thread::current();
             let text = format!("{name}: **error** thread {}: {line}\n", thread.name().unwrap_or("without a name"));
-            // One write, so that lines do not mix; nobody is left to tell when it fails.
+            // One write, so that lines do not mix; a failure has nowhere to be reported.
             let _ = io::stderr().write_all(text.as_bytes());
         }
     }));

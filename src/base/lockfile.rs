@@ -1,14 +1,15 @@
-//! Exclusive use by a file whose being there is the lock, as OpenGnsys' scripts and other machines see it.
+//! Exclusive use by the existence of a file, which OpenGnsys' scripts and other machines see.
 //!
-//! A lock that says whose it is holds for as long as flock(2) on it does, so that a process which was killed locks nobody
-//! out. It is taken like this:
-//! 1. make the file with O_EXCL, lock it, then say whose it is: until then it looks like a script's, which nobody breaks;
-//! 2. if it is there, open and lock that one, without waiting: who holds flock and reads there whose it is may have it,
-//! 3. if the name still leads to the file that is locked: between opening and locking, its holder may have given it up
-//!    and another taken the name.
+//! A lock with its owner's text in it is valid only while a process holds flock(2) on it, so that a killed process locks
+//! nobody out. It is taken in these steps:
+//! 1. Create the file with O_EXCL, flock it, then write the owner's text. Until then it looks like a script's lock, which
+//!    is never broken.
+//! 2. If the file exists, open it and flock it without waiting. If that succeeds and the text is the owner's, it is stale.
+//! 3. Compare the name with the open file once more: between opening and locking, the holder may have given up the lock
+//!    and another process may have taken the name.
 //!
-//! Whoever removes a lock does so holding flock on it, after the same look. What says nothing is a script's or another
-//! machine's: it is never broken. Scripts that remove another's lock by force are not guarded against.
+//! A lock is removed only while holding flock on it, after the same comparison. A lock without text belongs to a script or
+//! another machine and is never broken. Scripts that remove a lock by force are not guarded against.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -17,12 +18,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-/// How often a lock is tried for that goes away while it is looked at.
+/// Attempts at a lock that vanishes while it is being examined.
 const ATTEMPTS: usize = 8;
-/// Bytes of the longest text that says whose a lock is.
+/// Longest owner's text, bytes.
 const LONGEST: u64 = 64;
 
-/// Exclusive use, given up when it is dropped.
+/// A lock that is held; given up when dropped.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -30,16 +31,16 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock `path` for as long as this process lives, saying that it is `whose`; `None` when somebody has it.
+    /// Takes the lock `path` with the text `owner`, for at most the life of this process; `None` if it is held already.
     ///
     /// # Errors
-    /// The file cannot be made, or the one that is there not be read.
-    pub fn take(path: &Path, whose: &str) -> io::Result<Option<Lock>> {
+    /// The file cannot be created, or an existing one cannot be read.
+    pub fn take(path: &Path, owner: &str) -> io::Result<Option<Lock>> {
         for _ in 0..ATTEMPTS {
             let taken = match File::create_new(path) {
-                Ok(file) => Some(sign(file, whose)?),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match take_over(path, whose) {
-                    // It was given up just now.
+                Ok(file) => Some(sign(file, owner)?),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match take_over(path, owner) {
+                    // It was given up in the meantime.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                     taken => taken?,
                 },
@@ -50,10 +51,10 @@ impl Lock {
         Ok(None)
     }
 
-    /// Takes the lock `path` whatever becomes of this process; `None` when somebody has it.
+    /// Takes the lock `path` without a text, so that it outlives a killed process; `None` if it is held already.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file cannot be created.
     pub fn take_for_good(path: &Path) -> io::Result<Option<Lock>> {
         match File::create_new(path) {
             Ok(file) => Ok(Some(Lock { path: path.to_owned(), file })),
@@ -65,49 +66,49 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // It may have been taken away by force (ogUnlock), and be another's now.
+        // It may have been removed by force (ogUnlockImage), and the name may be another's now.
         if leads_to(&self.path, &self.file).unwrap_or(false) {
-            // Nobody is left to tell when it fails.
+            // A failure has nowhere to be reported.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Whether somebody has the lock `path`: it is there, and not left by a dead process that said that it was `whose`.
-pub fn is_held(path: &Path, whose: &str) -> bool {
-    path.exists() && !matches!(take_over(path, whose), Ok(Some(_)))
+/// Whether the lock `path` is held: the file exists, and is not the stale lock of a dead process with the text `owner`.
+pub fn is_held(path: &Path, owner: &str) -> bool {
+    path.exists() && !matches!(take_over(path, owner), Ok(Some(_)))
 }
 
-/// Removes the lock `path` if a dead process left it that said that it was `whose`.
-pub fn break_stale(path: &Path, whose: &str) {
-    if let Ok(Some(file)) = take_over(path, whose) {
+/// Removes the lock `path` if it is the stale lock of a dead process with the text `owner`.
+pub fn break_stale(path: &Path, owner: &str) {
+    if let Ok(Some(file)) = take_over(path, owner) {
         drop(Lock { path: path.to_owned(), file });
     }
 }
 
-/// Makes a new lock file a process's.
-fn sign(mut file: File, whose: &str) -> io::Result<File> {
+/// Makes a new lock file this process's.
+fn sign(mut file: File, owner: &str) -> io::Result<File> {
     flock(&file, FlockOperation::LockExclusive)?;
-    file.write_all(whose.as_bytes())?;
-    // Or, where the power fails, an empty one is left, which nobody would take over.
+    file.write_all(owner.as_bytes())?;
+    // After a power cut an empty file would be left, which nobody would take over.
     file.sync_all()?;
     Ok(file)
 }
 
-/// Takes the lock `path` if a dead process left it that said that it was `whose`; `NotFound` when it is there no more.
-fn take_over(path: &Path, whose: &str) -> io::Result<Option<File>> {
+/// Takes over the lock `path` if it is stale; `NotFound` if it is gone.
+fn take_over(path: &Path, owner: &str) -> io::Result<Option<File>> {
     let file = File::options().read(true).write(true).open(path)?;
-    Ok(if is_left(path, &file, whose)? { Some(file) } else { None })
+    Ok(if is_left(path, &file, owner)? { Some(file) } else { None })
 }
 
-/// Whether `file`, opened as `path`, is a lock that a dead process left; if so, this process has flock on it now.
-fn is_left(path: &Path, mut file: &File, whose: &str) -> io::Result<bool> {
+/// Whether `file`, opened as `path`, is stale; if so, this process holds flock on it now.
+fn is_left(path: &Path, mut file: &File, owner: &str) -> io::Result<bool> {
     if flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(false);
     }
     let mut said = Vec::new();
     Read::by_ref(&mut file).take(LONGEST).read_to_end(&mut said)?;
-    Ok(leads_to(path, file)? && said == whose.as_bytes())
+    Ok(leads_to(path, file)? && said == owner.as_bytes())
 }
 
 /// Whether `path` is the name of the open `file`.
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_lock_was_taken_away_by_force_leaves_the_next_ones() {
+    fn a_holder_whose_lock_was_removed_by_force_leaves_the_next_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.lock");
         let first = Lock::take(&path, OURS).unwrap().unwrap();

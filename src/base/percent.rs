@@ -1,5 +1,5 @@
-//! Percent-encoding (RFC 3986, 2.1): bytes as text in URLs, and back. What is encoded are bytes, not text: an info-hash is
-//! 20 arbitrary ones.
+//! Percent-encoding (RFC 3986, 2.1) of bytes in URLs, and back. Bytes rather than text, for an info-hash is 20 arbitrary
+//! bytes.
 
 /// Appends `bytes` to `out`, everything but unreserved characters escaped.
 pub fn escape(bytes: &[u8], out: &mut String) {
@@ -24,9 +24,8 @@ fn escape_but(plain: &[u8], bytes: &[u8], out: &mut String) {
     }
 }
 
-/// Undoes the escapes of `value` into `out` and returns how many bytes that made; `None` when an escape is cut or no
-/// hexadecimal number, or when `out` is too short. A `+` stays one, as trackers read it: some clients send it unescaped
-/// inside an info-hash.
+/// Undoes the escapes of `value` into `out` and returns the number of bytes written; `None` if an escape is cut short or
+/// not hexadecimal, or `out` is too short. A `+` stays as it is: some clients send it unescaped inside an info-hash.
 pub fn unescape_into(value: &[u8], out: &mut [u8]) -> Option<usize> {
     let mut made = 0;
     let mut rest = value;
@@ -43,7 +42,7 @@ pub fn unescape_into(value: &[u8], out: &mut [u8]) -> Option<usize> {
     Some(made)
 }
 
-/// Undoes the escapes of `value`; `None` when one is wrong. Never longer than `value`.
+/// Undoes the escapes of `value`; `None` if one is malformed. The result is never longer than `value`.
 pub fn unescape(value: &[u8]) -> Option<Vec<u8>> {
     let mut out = vec![0; value.len()];
     let length = unescape_into(value, &mut out)?;

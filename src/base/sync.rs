@@ -1,5 +1,5 @@
-//! Locks that outlive a panic: a thread that panicked while it held one has ended its own work, not everybody's. What
-//! it left behind is taken as it is.
+//! Locks that survive a panic: a thread that panicked while it held one ends its own work and nobody else's. The data is
+//! taken as it was left.
 
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     unpoisoned(mutex.lock())
 }
 
-/// Returns what `result` holds, poisoned or not: for waits on a [`Condvar`](std::sync::Condvar), for an
+/// Returns the content of `result`, poisoned or not: for waits on a [`Condvar`](std::sync::Condvar), for an
 /// [`RwLock`](std::sync::RwLock), and for taking a mutex apart.
 pub fn unpoisoned<T>(result: LockResult<T>) -> T {
     result.unwrap_or_else(PoisonError::into_inner)
