@@ -1,4 +1,4 @@
-//! What every applet is given and returns: where to write, and how it ended.
+//! The interface of every applet: its outputs, its result.
 
 use std::io::{self, Write};
 

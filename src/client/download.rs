@@ -1,4 +1,4 @@
-//! One torrent from what is on the disk to everything that was chosen, and on until it is time to leave.
+//! The life of one torrent: from the pieces on the disk to all that are wanted, then seeding until it is time to leave.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::torrent::{Bitfield, Metainfo};
 pub enum Journalling {
     /// Nowhere.
     Off,
-    /// Beside the data, unless that is a device: of what happens to a device between two runs nothing is known.
+    /// Beside the data, unless that is a device: nothing tells what happened to a device between two runs.
     Beside,
     /// In this file.
     At(PathBuf),
@@ -39,7 +39,7 @@ pub struct Download {
     pub tiers: Vec<Vec<String>>,
     /// The files that are wanted.
     pub selection: Selection,
-    /// How much of what an earlier run left behind is believed.
+    /// How far the traces of an earlier run are believed.
     pub trust: Trust,
     /// Enhanced CTorrent's bitfield file.
     pub bitfield: PathBuf,
@@ -58,7 +58,7 @@ pub struct Download {
 }
 
 impl Download {
-    /// Hashes what is on the disk and leaves a bitfield file, without making anything else. False if a signal ended it.
+    /// Hashes the data on the disk and writes the bitfield file; creates nothing else. False if a signal ended it.
     ///
     /// # Errors
     /// `face` failed.
@@ -81,7 +81,7 @@ impl Download {
         Ok(true)
     }
 
-    /// Downloads what is missing, seeds it, and returns once it is time to leave or a signal ends it.
+    /// Downloads the missing pieces and seeds; returns once it is time to leave or a signal ends it.
     ///
     /// # Errors
     /// The data cannot be opened or written, no port is free, `face` failed, or the torrent had to end.
@@ -227,7 +227,7 @@ impl Running<'_> {
         Moment { status: self.torrent.status(), announced: self.client.announced(self.torrent) }
     }
 
-    /// Returns what a CTCS server sees.
+    /// Returns the view of a CTCS server.
     fn scene<'a>(&'a self, moment: &'a Moment, whole_since: Option<Instant>, leave: &'a mut Leave) -> Scene<'a> {
         let Running { client, torrent, selection, .. } = *self;
         Scene { client, torrent, selection, moment, whole_since, leave }

@@ -15,7 +15,7 @@ pub enum Error {
     Data(storage::Error),
     /// No port of this address can be listened on.
     Listen(IpAddr, io::Error),
-    /// Whoever takes the events failed.
+    /// The receiver of the events failed.
     Face(io::Error),
     /// It had to end while it ran, for this reason.
     Failed(String),

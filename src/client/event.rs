@@ -1,4 +1,4 @@
-//! What a download says of itself.
+//! The events of a download.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub struct Moment {
     pub announced: Announced,
 }
 
-/// What tells a download which pieces are on the disk already.
+/// The evidence by which a download knows which pieces are on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// Nothing is there.

@@ -75,7 +75,7 @@ impl Client {
         torrent
     }
 
-    /// Ends a torrent: its connections now, and its trackers are told.
+    /// Ends a torrent's connections at once, and announces its end.
     pub fn remove(&self, torrent: &Arc<Torrent>) {
         self.announcing.remove(torrent);
         self.session.remove(&torrent.info_hash());

@@ -9,7 +9,7 @@ use crate::base::boundary::guard;
 use crate::peer::{Log, Torrent};
 use crate::storage::{Failed, Journal};
 
-/// Pause between two records of the journal: what is lost at the most, and has to be hashed again.
+/// Pause between two records of the journal: at most so much has to be hashed again.
 const PAUSE: Duration = Duration::from_secs(3);
 /// Time that connections get to end before the journal is closed.
 const PARTING: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ impl Keeper {
             }
             thread::sleep(step);
         }
-        // A connection may still be writing: what was recorded stands, the rest is hashed again.
+        // A connection may still be writing: recorded pieces stand, the rest is hashed again.
     }
 }
 

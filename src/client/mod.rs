@@ -2,8 +2,8 @@
 //! words to it.
 //!
 //! 1. A [`Client`] listens at one port under one peer id, announces and serves any number of torrents.
-//! 2. A [`Download`] takes one torrent from what is on the disk to everything that was chosen, and stays until the
-//!    conditions to [`Leave`](crate::swarm::Leave) are met; each step is an [`Event`].
+//! 2. A [`Download`] takes one torrent from the pieces on the disk to all that are wanted, and seeds it until the conditions
+//!    to [`Leave`](crate::swarm::Leave) are met; each step is an [`Event`].
 //! 3. A [`Control`] reports to a CTCS server and obeys it meanwhile.
 //!
 //! Nothing here prints, reads a command line or asks a person.

@@ -15,7 +15,7 @@ use crate::storage::{Found, Journal, Storage, check_some};
 use crate::sys::cpus;
 use crate::torrent::{Bitfield, Metainfo};
 
-/// How much of what an earlier run left behind is believed without hashing.
+/// How far the traces of an earlier run are believed without hashing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// The journal; of the bitfield file's pieces none before they are hashed.
@@ -104,7 +104,7 @@ impl Looker<'_> {
                 face(Event::Looking(Evidence::Trusted))?;
                 Ok(self.without_absent(Bitfield::full(pieces)))
             }
-            // Something is missing, and nothing says what.
+            // Something is missing, and nothing tells which pieces.
             (Trust::Everything, Claim::Damaged) => self.look_at_all(face),
             (Trust::Journal, claim) => match (journal.and_then(|journal| journal.read(self.storage)), claim) {
                 (Some(vouched), _) => self.look_at_doubts(vouched.pieces, vouched.closed, face),

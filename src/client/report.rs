@@ -1,4 +1,4 @@
-//! A moment of a download as one line of JSON: what `--json` prints, and what our own programs read of one another.
+//! A moment of a download as one line of JSON, for `--json` and between our own programs.
 
 use std::time::Duration;
 

@@ -202,7 +202,7 @@ fn a_peer_whose_message_makes_a_reader_panic_leaves_the_swarm_and_the_download_g
         bad.write_all(&messages).expect("send what panics");
         let line = told.recv_timeout(PATIENCE).expect("hear of it");
         assert!(line.starts_with("**error** read from a peer: panicked at src/peer/connection.rs:"), "{line}");
-        // What it had sent is cut off at once, or at its end.
+        // Its connection ends, whether or not everything it sent was read.
         drop(bad.read_to_end(&mut Vec::new()));
         eventually("it has left", || connections(&fetching) == 0);
     }

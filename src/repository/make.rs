@@ -19,7 +19,7 @@ use crate::torrent::{InfoHash, Metainfo};
 
 /// Bytes of a piece: the most that ctorrent supports.
 const PIECE: u32 = 4 << 20;
-/// What stands in a lock of ours.
+/// The text of our locks.
 const OURS: &str = "ogbox btlaunchmany --create\n";
 
 /// Locks `image` against everybody else.

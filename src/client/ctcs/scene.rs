@@ -11,7 +11,7 @@ use crate::client::hub::Client;
 use crate::peer::Torrent;
 use crate::swarm::Leave;
 
-/// What a server is shown of a command line that it may not change.
+/// Parts of the command line that a server sees and cannot change.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The metainfo file's path.

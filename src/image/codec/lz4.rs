@@ -31,7 +31,7 @@ pub const CODEC: Codec = Codec {
 const PIECE: usize = 1 << 20;
 const PIECE_CODE: u8 = 6 << 4;
 
-/// Of the format's checksums, which are XXH32.
+/// Seed of the format's checksums, which are XXH32.
 const SEED: u32 = 0;
 const MAGIC: u32 = 0x184d_2204;
 const LEGACY: u32 = 0x184c_2102;

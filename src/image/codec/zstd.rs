@@ -94,7 +94,7 @@ fn encode(plain: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> usize {
     }
 }
 
-/// What stands behind the last frame: each frame's two sizes, then how many there are.
+/// Appends the seek table: the two sizes of each frame, then their number.
 fn seek_table(Whole { pieces, .. }: &Whole, out: &mut Vec<u8>) {
     // An empty frame, which is what zstd makes of nothing.
     if pieces.is_empty() {

@@ -1,4 +1,4 @@
-//! What the instruction sets share: the measures of a block and the rounds.
+//! Shared by the instruction sets: the size of a block, the state, the rounds.
 
 /// Bytes of a SHA-1 block.
 pub const BLOCK: usize = 64;

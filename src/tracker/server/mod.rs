@@ -298,7 +298,7 @@ fn look(
             directories.extend_from_slice(&change.directories);
             apply(change, service);
         }
-        // What came into a directory before it was watched is found by looking once more.
+        // A second scan finds files that came into a directory before it was watched.
         if !watch.as_mut().is_some_and(|watch| watch.only(&directories)) {
             return rescan;
         }
