@@ -20,7 +20,7 @@ use super::names::Names;
 use super::ranges::Ranges;
 use super::status::{self, Status};
 use super::store::{Announce, Listing, Store};
-use super::swarm::Address;
+use super::swarm::{Address, Owner};
 use super::{page, publish};
 use crate::base::log::{Log, iso};
 use crate::base::percent;
@@ -309,6 +309,7 @@ impl Service {
         let announce = Announce {
             info_hash: query.info_hash,
             address: SocketAddr::new(ip, rest.port).into(),
+            owner: Owner::new(asker, rest.key),
             id: rest.id,
             left: rest.left,
             event: rest.event,
@@ -328,10 +329,17 @@ impl Service {
     /// The address that other peers get for this one.
     fn address_of(&self, head: &Head, asker: IpAddr, said: Option<IpAddr>) -> IpAddr {
         match (self.config.override_ip, said) {
-            (OverrideIp::Everybody, Some(said)) => said,
             (OverrideIp::Everybody, None) => forwarded(head).unwrap_or(asker),
-            (OverrideIp::Local, Some(said)) if is_local(asker) => said,
-            (OverrideIp::Local, _) => asker,
+            (_, said) => said.filter(|_| self.believes(asker)).unwrap_or(asker),
+        }
+    }
+
+    /// Whether `asker` may say which address a peer has.
+    fn believes(&self, asker: IpAddr) -> bool {
+        match self.config.override_ip {
+            OverrideIp::Everybody => true,
+            OverrideIp::Local => is_local(asker),
+            OverrideIp::Trusted => asker.is_loopback() || self.config.proxies.contains(asker),
         }
     }
 

@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 
 use super::allowed::Source;
 use super::config::{OverrideIp, ScrapeAllowed};
+use super::ranges::Ranges;
 use super::store::Rules;
+use super::swarm::Owner;
 use super::*;
 use crate::torrent::bencode::Encoder;
 use crate::torrent::{InfoHash, Metainfo, PeerId};
@@ -36,7 +38,15 @@ fn start(dir: tempfile::TempDir, change: impl Fn(&mut Config)) -> Running {
     let mut config = Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         udp: true,
-        rules: Rules { closed: true, reannounce: 60, life: 180, usual_peers: 50, most_peers: 200, keep_dead: false },
+        rules: Rules {
+            closed: true,
+            reannounce: 60,
+            life: 180,
+            usual_peers: 50,
+            most_peers: 200,
+            keep_dead: false,
+            most_of_source: 64,
+        },
         source: Some(Source::Directory { path: path("images"), controls: false }),
         rescan: Duration::from_secs(600),
         dfile: path("dstate"),
@@ -52,7 +62,8 @@ fn start(dir: tempfile::TempDir, change: impl Fn(&mut Config)) -> Running {
         allow_get: true,
         scrape: ScrapeAllowed::Full,
         compact_required: false,
-        override_ip: OverrideIp::Local,
+        override_ip: OverrideIp::Trusted,
+        proxies: Ranges::default(),
         show_infopage: true,
         infopage_redirect: None,
         show_names: true,
@@ -530,7 +541,8 @@ fn readers_that_do_not_read_give_way_and_pin_no_memory() {
     let hash = tracker.add("x.img");
     let store = &tracker.shared.service.store;
     for n in 0..5000u16 {
-        store.restore_peer(hash, SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881)), PeerId([1; 20]), 0, 1);
+        let socket = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881));
+        store.restore_peer(hash, socket, Owner::new(socket.ip(), 0), PeerId([1; 20]), 0, 1);
     }
     let pages = 12;
     let mut slow: Vec<TcpStream> = (0..pages).map(|_| tracker.connect()).collect();
