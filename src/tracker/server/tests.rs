@@ -598,9 +598,34 @@ fn the_bearer_of_the_token_publishes_a_torrent_that_is_tracked_at_once() {
     assert_eq!(fs::read(tracker.dir.path().join("images/x.img.torrent")).unwrap(), bytes);
     let again = put(&tracker, "/file?name=y.torrent", "secret", &bytes, "");
     assert!(again.starts_with("HTTP/1.1 409 ") && again.ends_with("already, as x.img.torrent\n"), "{again}");
-    let names: Vec<_> =
+    let mut names: Vec<_> =
         fs::read_dir(tracker.dir.path().join("images")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["x.img.torrent"], "nothing is left beside it");
+    names.sort();
+    assert_eq!(names, [".x.img.torrent.published", "x.img.torrent"], "nothing but the mark is left beside it");
+}
+
+#[test]
+fn the_token_replaces_what_it_published_and_no_torrent_of_the_administrator_after_a_restart_too() {
+    let mut tracker = publisher();
+    let own = tracker.add("own.img");
+    let refused = |tracker: &Running| {
+        let said = put(tracker, "/file?name=own.img.torrent", "secret", &torrent("evil", 1), "");
+        assert!(said.starts_with("HTTP/1.1 409 ") && said.ends_with("the token did not publish it\n"), "{said}");
+        assert!(tracker.shared.service.store.listing(own).is_some());
+    };
+    let published = |tracker: &Running, pieces| {
+        let said = put(tracker, "/file?name=x.torrent", "secret", &torrent("x", pieces), "");
+        assert!(said.starts_with("HTTP/1.1 201 "), "{said}");
+    };
+    refused(&tracker);
+    published(&tracker, 1);
+    published(&tracker, 2);
+    tracker.end();
+    let dir = std::mem::replace(&mut tracker.dir, tempfile::tempdir().unwrap());
+    let token = dir.path().join("token");
+    let again = start(dir, move |config| config.publish_token = Some(token.clone()));
+    published(&again, 3);
+    refused(&again);
 }
 
 #[test]
