@@ -28,6 +28,7 @@ pub mod names;
 pub mod page;
 pub mod publish;
 pub mod ranges;
+pub mod ration;
 pub mod service;
 pub mod status;
 pub mod store;

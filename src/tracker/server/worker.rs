@@ -18,6 +18,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, 
 
 use super::http::{Head, Method, Version};
 use super::log::{self, Stamp};
+use super::ration::Ration;
 use super::service::{Made, Scratch, Service};
 use crate::base::boundary::{Panicked, guard};
 use crate::base::time::unix_seconds;
@@ -129,6 +130,7 @@ pub struct Worker<'a> {
     scratch: Scratch,
     batch: Batch,
     lines: Vec<u8>,
+    ration: Ration,
     stamp: Stamp,
     /// The store's time.
     now: u32,
@@ -166,6 +168,7 @@ impl<'a> Worker<'a> {
             // One byte more than accepted, so that longer packets are noticed.
             batch: Batch::new(MAX_PACKET + 1),
             lines: Vec::new(),
+            ration: Ration::default(),
             stamp: Stamp::default(),
             now,
             clock: unix_seconds(),
@@ -190,6 +193,7 @@ impl<'a> Worker<'a> {
                 self.now = now;
                 self.clock = unix_seconds();
                 self.close_overdue();
+                self.ration.turn(self.stamp.at(self.clock), &mut self.lines);
                 self.hand_in_lines();
             }
             for event in events.drain(..) {
@@ -203,6 +207,7 @@ impl<'a> Worker<'a> {
                 self.hand_in_lines();
             }
         }
+        self.ration.turn(self.stamp.at(self.clock), &mut self.lines);
         self.hand_in_lines();
         Ok(())
     }
@@ -550,7 +555,7 @@ impl<'a> Worker<'a> {
             referer: head.header("referer"),
             agent: head.header("user-agent"),
         };
-        log::request(&request, self.stamp.at(self.clock), &mut self.lines);
+        self.ration.log(&request, self.stamp.at(self.clock), &mut self.lines);
     }
 
     /// Logs the end of a connection without a complete request, with the start of what it sent.
@@ -558,7 +563,7 @@ impl<'a> Worker<'a> {
         let line = sent.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or(b"-");
         let line = line[..line.len().min(200)].trim_ascii_end();
         let request = log::Request { ip: connection.peer.ip(), line, code, length: 0, referer: None, agent: None };
-        log::request(&request, self.stamp.at(self.clock), &mut self.lines);
+        self.ration.log(&request, self.stamp.at(self.clock), &mut self.lines);
     }
 
     fn answer_datagrams(&mut self, socket: usize) {
@@ -586,7 +591,7 @@ impl<'a> Worker<'a> {
                 }
             };
             let request = log::Request { ip: asker.ip(), line, code, length, referer: None, agent: None };
-            log::request(&request, self.stamp.at(self.clock), &mut self.lines);
+            self.ration.log(&request, self.stamp.at(self.clock), &mut self.lines);
         }
         self.batch.send(socket);
     }
