@@ -767,6 +767,39 @@ fn a_pc_is_shown_by_the_name_that_reverse_lookup_gives() {
 }
 
 #[test]
+fn readers_of_pages_share_a_rendering_a_second_and_announces_go_on_beside_them() {
+    let tracker = tracker(|_| ());
+    let hash = tracker.add("x.img");
+    let store = &tracker.shared.service.store;
+    for n in 0..20_000u16 {
+        let socket = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881));
+        store.restore_peer(hash, socket, Owner::new(socket.ip(), 0), PeerId([1; 20]), 0, 1);
+    }
+    let (begin, pages) = (Instant::now(), AtomicUsize::new(0));
+    let reading = AtomicBool::new(true);
+    thread::scope(|threads| {
+        for _ in 0..16 {
+            threads.spawn(|| {
+                while reading.load(Ordering::Relaxed) {
+                    let page = tracker.get("/status.json");
+                    // One that is too slow among many may have had to give way.
+                    assert!(page.is_empty() || page.starts_with("HTTP/1.0 200 "), "{:.200}", page);
+                    pages.fetch_add(usize::from(page.ends_with("}]}]}")), Ordering::Relaxed);
+                }
+            });
+        }
+        while begin.elapsed() < Duration::from_secs(3) {
+            client().announce(&tracker.udp_url(), &announce(hash, 1)).unwrap();
+            client().announce(&tracker.url(), &announce(hash, 2)).unwrap();
+        }
+        reading.store(false, Ordering::Relaxed);
+    });
+    let (rendered, seconds) = (tracker.shared.service.pages.rendered(), begin.elapsed().as_secs() as u32);
+    assert!((1..=seconds + 1).contains(&rendered), "{rendered} renderings in {seconds} s");
+    assert!(pages.load(Ordering::Relaxed) > rendered as usize, "readers share a rendering");
+}
+
+#[test]
 fn the_page_can_be_elsewhere_or_nowhere() {
     let elsewhere = tracker(|config| config.infopage_redirect = Some("http://lab/".to_owned()));
     assert!(elsewhere.get("/").contains("302 Found\r\n") && elsewhere.get("/").contains("Location: http://lab/\r\n"));
