@@ -185,8 +185,15 @@ const HASH: InfoHash = InfoHash([7; 20]);
 
 /// A tracker that knows 1,000 peers of a torrent, and the announces of 100 of them as datagrams.
 fn tracker() -> (Store, Vec<Vec<u8>>) {
-    let rules =
-        Rules { closed: false, reannounce: 1800, life: 600, usual_peers: 50, most_peers: 200, keep_dead: false };
+    let rules = Rules {
+        closed: false,
+        reannounce: 1800,
+        life: 600,
+        usual_peers: 50,
+        most_peers: 200,
+        keep_dead: false,
+        most_of_source: 64,
+    };
     let store = Store::new(rules, 5);
     let announce = |number: u32, event| Announce {
         info_hash: HASH,
@@ -215,10 +222,11 @@ fn tracker() -> (Store, Vec<Vec<u8>>) {
 
 /// Takes note of an announce and writes the reply.
 fn answer(store: &Store, announce: &Announce, out: &mut Vec<u8>) {
-    let address = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | announce.key), announce.port)).into();
+    let socket = SocketAddr::from((Ipv4Addr::from(0x0a00_0000 | announce.key), announce.port));
     let question = ogbox::tracker::server::store::Announce {
         info_hash: announce.info_hash,
-        address,
+        address: socket.into(),
+        owner: ogbox::tracker::server::swarm::Owner::new(socket.ip(), announce.key),
         id: announce.peer_id,
         left: announce.left,
         event: announce.event,

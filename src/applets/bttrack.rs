@@ -19,6 +19,7 @@ use crate::tracker::server::Server;
 use crate::tracker::server::allowed::Source;
 use crate::tracker::server::announce::MOST_PEERS;
 use crate::tracker::server::config::{Config, OverrideIp, ScrapeAllowed};
+use crate::tracker::server::ranges::Ranges;
 use crate::tracker::server::store::Rules;
 
 /// Most connections kept open: a few hundred bytes each, and as much again in the kernel.
@@ -121,8 +122,8 @@ struct Track {
     /// file containing x-icon data to return when browser requests favicon.ico
     #[argh(option, default = "String::new()")]
     favicon: String,
-    /// peers whose own statement of their address (ip=) is accepted: 0 all, 1 those on local networks, 2 the same
-    /// (defaults to 2)
+    /// peers whose own statement of their address (ip=) is accepted: 0 all, 1 those on local networks, 2 this machine's
+    /// and those of --proxies (defaults to 2)
     #[argh(option, default = "2", from_str_fn(whole))]
     only_local_override_ip: u8,
     /// file to write the tracker logs, use - for stdout (default)
@@ -159,6 +160,12 @@ struct Track {
     /// new: file with the token that lets its bearer PUT /file?name=X.torrent into allowed_dir
     #[argh(option, default = "String::new()")]
     publish_token: String,
+    /// new: comma-separated addresses and networks (aa.bb.cc.dd/len) of proxies whose ip= is accepted
+    #[argh(option, default = "String::new()")]
+    proxies: String,
+    /// new: most peers of a torrent that one address may announce, 0 for no limit; its oldest goes first (defaults to 64)
+    #[argh(option, default = "64", from_str_fn(whole))]
+    max_peers_per_source: u32,
     /// new: user to become once the port and the files are open
     #[argh(option, default = "String::new()")]
     user: String,
@@ -248,6 +255,10 @@ impl Track {
                 usual_peers: self.response_size as usize,
                 most_peers: (self.max_give.max(self.response_size) as usize).min(MOST_PEERS),
                 keep_dead: self.keep_dead,
+                most_of_source: match self.max_peers_per_source {
+                    0 => usize::MAX,
+                    most => most as usize,
+                },
             },
             source,
             rescan: seconds(rescan.max(1)),
@@ -264,7 +275,12 @@ impl Track {
             allow_get: self.allow_get,
             scrape: self.scrape_allowed,
             compact_required: self.compact_reqd,
-            override_ip: if self.only_local_override_ip == 0 { OverrideIp::Everybody } else { OverrideIp::Local },
+            override_ip: match self.only_local_override_ip {
+                0 => OverrideIp::Everybody,
+                1 => OverrideIp::Local,
+                _ => OverrideIp::Trusted,
+            },
+            proxies: self.proxies()?,
             show_infopage: self.show_infopage,
             infopage_redirect: (!self.infopage_redirect.is_empty()).then(|| self.infopage_redirect.clone()),
             show_names: self.show_names,
@@ -272,6 +288,13 @@ impl Track {
             most_connections: MOST_CONNECTIONS,
             workers: if self.workers == 0 { processors } else { self.workers.into() },
         })
+    }
+
+    fn proxies(&self) -> Result<Ranges, Failure> {
+        match Ranges::read(self.proxies.replace(',', "\n").as_bytes()) {
+            (proxies, wrong) if wrong.is_empty() => Ok(proxies),
+            _ => Err(Failure::new(1, format!("--proxies {}: not a list of addresses", self.proxies))),
+        }
     }
 
     /// The addresses to listen on.

@@ -2,7 +2,7 @@
 //! peers can reach, and ureq's own connector leaves the choice to the kernel.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
@@ -16,6 +16,22 @@ pub struct Dialer {
     pub from: IpAddr,
     /// Whether a connection may be reused.
     pub keep: bool,
+    /// Whether addresses of this machine and its links ([`is_near`]) are connected to.
+    pub near: bool,
+}
+
+/// Whether `ip` is a loopback or link-local address, or leads to this machine by being unspecified.
+pub fn is_near(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 0,
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified(),
+    }
+}
+
+/// The error of a connection to an address that must not be connected to.
+fn too_near(address: &SocketAddr) -> io::Error {
+    let why = format!("{} is a loopback or link-local address", address.ip());
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
 /// A connection; every wait on it ends by ureq's deadline.
@@ -37,6 +53,10 @@ impl<In: Transport> Connector<In> for Dialer {
         let patience = *details.timeout.after / details.addrs.len().max(1) as u32;
         let mut failure = io::Error::other("the name has no address");
         for address in &details.addrs {
+            if !self.near && is_near(address.ip()) {
+                failure = too_near(address);
+                continue;
+            }
             match net::dial(self.from, *address, patience) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
@@ -90,5 +110,20 @@ fn failed(error: io::Error, timeout: NextTimeout) -> ureq::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ureq::Error::Timeout(timeout.reason),
         _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_addresses_are_known_in_all_their_forms() {
+        for near in ["127.0.0.1", "127.9.9.9", "169.254.1.1", "0.0.0.0", "::1", "::", "fe80::1", "::ffff:127.0.0.1"] {
+            assert!(is_near(near.parse().unwrap()), "{near}");
+        }
+        for far in ["10.0.0.1", "192.168.1.1", "8.8.8.8", "fd00::1", "2001:db8::1", "::ffff:10.0.0.1"] {
+            assert!(!is_near(far.parse().unwrap()), "{far}");
+        }
     }
 }

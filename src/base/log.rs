@@ -17,6 +17,9 @@ use super::time::{self, Calendar};
 /// Bytes gathered at which they are written without waiting any longer.
 const FULL: usize = 64 << 10;
 
+/// Longest line of the daemon's own, bytes; the rest is cut.
+const LONGEST: usize = 4096;
+
 /// No characters to escape besides control characters; DEL is one.
 const NO_SIGNS: [u8; 2] = [0x7f; 2];
 
@@ -60,7 +63,12 @@ impl Log {
     /// Writes a line in which `signs` and control characters are escaped.
     fn write(&self, line: &str, signs: [u8; 2]) {
         let mut inner = self.lock();
+        let begin = inner.waiting.len();
         escape_signs(line.as_bytes(), signs, &mut inner.waiting);
+        if inner.waiting.len() - begin > LONGEST {
+            inner.waiting.truncate(begin + LONGEST);
+            inner.waiting.extend_from_slice(b"...");
+        }
         inner.waiting.push(b'\n');
         inner.write();
     }
@@ -187,6 +195,17 @@ mod tests {
         let (old, new) = (fs::read_to_string(moved).unwrap(), fs::read_to_string(path).unwrap());
         assert!(old.starts_with("# Log Started:  20") && old.ends_with("one\n"), "{old}");
         assert!(new.starts_with("# Log reopened:  20") && new.ends_with("two\n"), "{new}");
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = Log::open(Some(&path)).unwrap();
+        log.note(&"\x01".repeat(1 << 20));
+        log.say(&"x".repeat(1 << 20));
+        let text = fs::read_to_string(path).unwrap();
+        assert_eq!(text.lines().skip(1).map(str::len).collect::<Vec<_>>(), [LONGEST + 3; 2]);
     }
 
     #[test]

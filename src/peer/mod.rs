@@ -32,7 +32,7 @@ use std::thread;
 
 use crate::base::boundary::guard;
 pub use limiter::Limiter;
-pub use session::{Options, Session};
+pub use session::{NearSeeds, Options, Session};
 pub use torrent::{Connected, Status, Torrent};
 pub use web::range;
 

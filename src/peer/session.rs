@@ -47,8 +47,29 @@ pub struct Options {
     pub stalled: Duration,
     /// Settings of each torrent's swarm.
     pub swarm: Config,
+    /// Web seeds that may be at loopback and link-local addresses.
+    pub near_web_seeds: NearSeeds,
     /// Receives the peers that are dropped, and why.
     pub log: Log,
+}
+
+/// Web seeds that may be at loopback and link-local addresses.
+#[derive(Clone, Debug)]
+pub enum NearSeeds {
+    /// Those with these URLs.
+    These(Vec<String>),
+    /// All.
+    All,
+}
+
+impl NearSeeds {
+    /// Whether the web seed `url` is one of them.
+    pub fn include(&self, url: &str) -> bool {
+        match self {
+            NearSeeds::These(urls) => urls.iter().any(|one| one == url),
+            NearSeeds::All => true,
+        }
+    }
 }
 
 impl Default for Options {
@@ -63,6 +84,7 @@ impl Default for Options {
             lsd: false,
             stalled: Duration::from_secs(75),
             swarm: Config::default(),
+            near_web_seeds: NearSeeds::These(Vec::new()),
             log: Arc::new(|_| {}),
         }
     }
@@ -171,7 +193,8 @@ impl Session {
         if !torrent.status().whole {
             for url in torrent.metainfo().web_seeds.iter().take(WEB_SEEDS) {
                 let (shared, torrent, url) = (self.shared.clone(), torrent.clone(), url.clone());
-                spawn("web seed", &self.shared.log, move || web::run(&shared, &torrent, &url));
+                let near = self.options.near_web_seeds.include(&url);
+                spawn("web seed", &self.shared.log, move || web::run(&shared, &torrent, &url, near));
             }
         }
         torrent

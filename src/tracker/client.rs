@@ -51,7 +51,7 @@ impl Client {
             .user_agent(user_agent)
             .build();
         // No connection is kept: the next request comes in seconds at the soonest.
-        let dialer = Dialer { from, keep: false };
+        let dialer = Dialer { from, keep: false, near: true };
         let agent = ureq::Agent::with_parts(config, dialer, DefaultResolver::default());
         Client { agent, timeout, from }
     }

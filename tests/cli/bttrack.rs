@@ -142,6 +142,8 @@ fn no_arguments_print_every_option() {
         "reverse_lookup",
         "publish_token",
         "ready_fd",
+        "proxies",
+        "max_peers_per_source",
     ] {
         assert!(said.lines().any(|line| line == format!("--{name} <arg>")), "{name} in {said}");
     }

@@ -25,5 +25,6 @@ mod pc;
 mod scene;
 mod servers;
 mod setup;
+mod status_page;
 #[path = "../support/mod.rs"]
 mod support;

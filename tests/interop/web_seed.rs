@@ -23,7 +23,10 @@ fn a_web_seed_that_our_torrent_names_gives_everything_to_us_and_to_aria2() {
 
     let (ours, theirs) = (lab.path("ours.img"), lab.make_dir("theirs"));
     let mut fetch = applet("ctorrent");
-    fetch.args(["--no-lsd", "--leave", "0", "-i", &lab.host(2).to_string(), "-s"]).arg(&ours).arg(&torrent);
+    fetch
+        .args(["--no-lsd", "--local-web-seeds", "--leave", "0", "-i", &lab.host(2).to_string(), "-s"])
+        .arg(&ours)
+        .arg(&torrent);
     run(&mut fetch);
     assert_same_file(&whole, &ours);
 

@@ -207,6 +207,9 @@ pub struct Run {
     /// URL of the data over HTTP, in addition to those that the torrent names; may be given several times
     #[argh(option, arg_name = "url")]
     pub web_seed: Vec<String>,
+    /// use web seeds of the torrent at loopback and link-local addresses, too; those of --web-seed may be anywhere
+    #[argh(switch)]
+    pub local_web_seeds: bool,
     /// metainfo file
     #[argh(positional)]
     pub torrent: Vec<PathBuf>,

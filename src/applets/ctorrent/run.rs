@@ -18,7 +18,7 @@ use super::{info, password};
 use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::base::signal::Signals;
 use crate::client::{self, Control, Download, Error, Facts, Journalling, Selection, Settings, Trust};
-use crate::peer::{Log, Options};
+use crate::peer::{Log, NearSeeds, Options};
 use crate::swarm::Config;
 use crate::torrent::Metainfo;
 
@@ -196,6 +196,10 @@ fn settings(options: &Run, log: Log) -> Settings {
             pex: on(options.pex, options.no_pex),
             lsd: on(options.lsd, options.no_lsd),
             swarm: Config { upload: !options.leech, max_request: (options.slice as u32) << 10, ..Config::default() },
+            near_web_seeds: match options.local_web_seeds {
+                true => NearSeeds::All,
+                false => NearSeeds::These(options.web_seed.clone()),
+            },
             log,
             ..Options::default()
         },

@@ -2,7 +2,8 @@
 //!
 //! Consecutive blocks are requested as one range; a block is handed on as soon as it is complete, so a buffer of one
 //! block is enough. A server that is unavailable is retried for ever, ever more slowly, as it may be the only source.
-//! One that answers wrongly is given up, with the reason in the log.
+//! One that answers wrongly is given up, with the reason in the log; so is one at a loopback or link-local address, by which
+//! a torrent could make this machine ask its own services, unless the user asks for it.
 
 pub mod range;
 
@@ -49,12 +50,13 @@ enum Trouble {
     Over,
 }
 
-/// Fetches the blocks that the swarm requests from the web seed `url`, until the torrent is complete or ends.
-pub fn run(shared: &Arc<Shared>, torrent: &Arc<Torrent>, url: &str) {
+/// Fetches the blocks that the swarm requests from the web seed `url`, until the torrent is complete or ends. It may be at
+/// a loopback or link-local address only if `near`.
+pub fn run(shared: &Arc<Shared>, torrent: &Arc<Torrent>, url: &str, near: bool) {
     if !url.starts_with("http://") {
         return (shared.log)(&format!("{url}: given up: only http:// web seeds are supported"));
     }
-    let seed = Web { shared, torrent, url, agent: agent(shared.bind) };
+    let seed = Web { shared, torrent, url, agent: agent(shared.bind, near) };
     let (mut cut, mut pause) = (0, PAUSE.0);
     while let Some((key, orders)) = torrent.join_source() {
         let served = guard("fetch from it", || seed.serve(key, &orders, || (cut, pause) = (0, PAUSE.0)));
@@ -78,7 +80,8 @@ pub fn run(shared: &Arc<Shared>, torrent: &Arc<Torrent>, url: &str) {
     }
 }
 
-fn agent(from: IpAddr) -> Agent {
+/// An agent that connects from `from`, and to addresses of this machine only if `near`.
+fn agent(from: IpAddr, near: bool) -> Agent {
     let config = Agent::config_builder()
         .timeout_global(Some(PATIENCE * 4 + BODY))
         .timeout_resolve(Some(PATIENCE))
@@ -97,7 +100,7 @@ fn agent(from: IpAddr) -> Agent {
         .max_response_header_size(16 << 10)
         .user_agent(concat!("ogbox/", env!("CARGO_PKG_VERSION")))
         .build();
-    Agent::with_parts(config, Dialer { from, keep: true }, DefaultResolver::default())
+    Agent::with_parts(config, Dialer { from, keep: true, near }, DefaultResolver::default())
 }
 
 struct Web<'a> {
@@ -260,6 +263,12 @@ fn read(body: &mut impl Read, into: &mut [u8]) -> Result<(), Trouble> {
 
 fn failure(error: ureq::Error) -> Trouble {
     match error {
+        // The dialer's own refusal; one of the kernel's has a number.
+        ureq::Error::Io(refused)
+            if refused.kind() == io::ErrorKind::PermissionDenied && refused.raw_os_error().is_none() =>
+        {
+            Trouble::Wrong(refused.to_string())
+        }
         ureq::Error::Http(_) | ureq::Error::BadUri(_) | ureq::Error::Protocol(_) => Trouble::Wrong(error.to_string()),
         error => Trouble::Away(error.to_string()),
     }

@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::super::Options;
 use super::super::tests::{LOOPBACK, Scene, address, eventually, session};
+use super::super::{NearSeeds, Options};
 
 /// The behaviour of a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,7 +102,7 @@ fn talking() -> (Options, Arc<Mutex<String>>) {
     let said = Arc::new(Mutex::new(String::new()));
     let log = said.clone();
     let log = Arc::new(move |line: &str| *log.lock().expect("one writer at a time") += &format!("{line}\n"));
-    (Options { log, pex: false, ..Options::default() }, said)
+    (Options { log, pex: false, near_web_seeds: NearSeeds::All, ..Options::default() }, said)
 }
 
 #[test]
@@ -150,6 +150,31 @@ fn a_server_that_answers_wrongly_is_given_up_with_a_reason_and_peers_give_the_re
         eventually("it is whole", || fetching.status().whole);
         scene.assert_is_payload("fetched");
     }
+}
+
+#[test]
+fn a_torrent_does_not_make_us_ask_our_own_machine() {
+    let mut scene = Scene::new(14, 2, false);
+    let (server, asked) = (Server::start(&scene, Manner::Right), Server::start(&scene, Manner::Right));
+    let by_name = server.url.replace("127.0.0.1", "localhost");
+    scene.metainfo.web_seeds = vec![server.url.clone(), by_name.clone(), "http://169.254.169.254/x".to_owned()];
+    let these = |urls| NearSeeds::These(urls);
+    let (options, said) = talking();
+    let leecher = session(Options { near_web_seeds: these(Vec::new()), ..options });
+    let _fetching = scene.fetch(&leecher, "fetched");
+    let given_up = |url: &str, address: &str| {
+        let line = format!("{url}: given up: {address} is a loopback or link-local address");
+        said.lock().expect("one at a time").lines().any(|said| said.starts_with(&line))
+    };
+    eventually("the address is refused", || given_up(&server.url, "127.0.0.1"));
+    eventually("the name's address is refused", || given_up(&by_name, "127.0.0.1") || given_up(&by_name, "::1"));
+    eventually("a link-local one is refused", || given_up("http://169.254.169.254/x", "169.254.169.254"));
+    assert_eq!(server.connections.load(Ordering::Relaxed), 0);
+    scene.metainfo.web_seeds.push(asked.url.clone());
+    let other = session(Options { near_web_seeds: these(vec![asked.url.clone()]), ..talking().0 });
+    let fetching = scene.fetch(&other, "other");
+    eventually("the one that is asked for gives all", || fetching.status().whole);
+    assert_eq!(server.connections.load(Ordering::Relaxed), 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Announces and scrapes over HTTP: parsing query strings, bencoding answers.
 //!
 //! Names, checks and error texts are those of BitTornado's `bttrack`. Only the parameters that decide the answer are
-//! read: info_hash, peer_id, port (or cryptoport), left, event, numwant, compact, no_peer_id, ip.
+//! read: info_hash, peer_id, port (or cryptoport), left, event, numwant, compact, no_peer_id, ip, key.
 
 use std::net::IpAddr;
 
@@ -42,6 +42,8 @@ pub struct Rest {
     pub form: Form,
     /// The address it claims to have.
     pub ip: Option<IpAddr>,
+    /// The number made of its `key`; 0 for none.
+    pub key: u32,
 }
 
 /// The form of a list of peers.
@@ -62,7 +64,8 @@ impl Query {
     /// The info-hash is missing or malformed.
     pub fn read(text: &[u8]) -> Result<Query, &'static str> {
         let (mut info_hash, mut id, mut port, mut cryptoport, mut left) = (None, None, None, None, None);
-        let (mut event, mut wanted, mut compact, mut no_peer_id, mut ip) = (None, None, false, false, None);
+        let (mut event, mut wanted, mut compact, mut no_peer_id) = (None, None, false, false);
+        let (mut ip, mut key) = (None, None);
         for (name, value) in query::pairs(text) {
             let is_set = !value.is_empty() && value != b"0";
             // The first of several counts.
@@ -75,6 +78,7 @@ impl Query {
                 b"event" => _ = event.get_or_insert(value),
                 b"numwant" => _ = wanted.get_or_insert(value),
                 b"ip" => _ = ip.get_or_insert(value),
+                b"key" => _ = key.get_or_insert(value),
                 b"compact" => compact |= is_set,
                 b"no_peer_id" => no_peer_id |= is_set,
                 _ => {}
@@ -105,10 +109,20 @@ impl Query {
                     (false, true) => Form::NoPeerId,
                 },
                 ip: ip.and_then(address),
+                key: key.map_or(0, key_number),
             })
         };
         Ok(Query { info_hash, rest: rest() })
     }
+}
+
+/// The number made of a `key`: its value if it has at most 8 hex digits, as over UDP (BEP 15), else a hash (FNV-1a) of its
+/// bytes.
+pub fn key_number(key: &[u8]) -> u32 {
+    let digits = std::str::from_utf8(key).ok().filter(|key| key.len() <= 8);
+    digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_else(|| {
+        key.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    })
 }
 
 /// Unescapes a value of exactly 20 bytes.
@@ -245,6 +259,10 @@ mod tests {
                 .unwrap();
         assert_eq!((all.port, all.event, all.wanted), (7, Event::Completed, Some(99_999_999_999)));
         assert_eq!((all.form, all.ip), (Form::Compact, Some([10, 0, 0, 7].into())));
+        assert_eq!(all.key, 0);
+        assert_eq!(rest(&format!("{GOOD}&key=00Ab12ff")).unwrap().key, 0x00ab_12ff);
+        assert_eq!(rest(&format!("{GOOD}&key=xyz")).unwrap().key, key_number(b"xyz"));
+        assert_ne!(key_number(b"xyz"), key_number(b"xyw"));
         assert_eq!(rest(&format!("{GOOD}&no_peer_id=1&compact=0")).unwrap().form, Form::NoPeerId);
         assert_eq!(rest(&format!("{GOOD}&numwant=-1&event=")).unwrap().wanted, None);
         for ip in ["0.0.0.0", "239.1.1.1", "255.255.255.255", "localhost", "::", "%zz", &"1".repeat(99)] {
@@ -313,7 +331,7 @@ mod tests {
             prop_assert_eq!(query.info_hash, InfoHash(hash));
             let expected = Rest {
                 id: PeerId(id), port, left, event: Event::Started, wanted: Some(numwant as usize),
-                form: Form::Compact, ip: Some([10, 0, 0, 1].into()),
+                form: Form::Compact, ip: Some([10, 0, 0, 1].into()), key: 3,
             };
             prop_assert_eq!(query.rest, Ok(expected));
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::allowed::Source;
+use super::ranges::Ranges;
 use super::store::Rules;
 
 /// The scrapes that are answered.
@@ -25,6 +26,8 @@ pub enum OverrideIp {
     Everybody,
     /// Machines on local networks; proxies are not trusted.
     Local,
+    /// This machine's, by loopback, and those of [`Config::proxies`].
+    Trusted,
 }
 
 /// The settings of a tracker.
@@ -68,6 +71,8 @@ pub struct Config {
     pub compact_required: bool,
     /// The peers whose own statement of their address is accepted.
     pub override_ip: OverrideIp,
+    /// The proxies that may state a peer's address.
+    pub proxies: Ranges,
     /// Whether `/` is answered.
     pub show_infopage: bool,
     /// A URL that `/` redirects to.

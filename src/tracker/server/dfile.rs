@@ -2,14 +2,17 @@
 //! other's. Replaced atomically; a corrupt one is set aside.
 //!
 //! `peers` is a dictionary info-hash → peer id → {ip, port, left, …}, `completed` one info-hash → number. The
-//! namesakes' other entries (their parsed directory) are not written, since they are made anew at each start.
+//! `key` and `source` say who may change the peer: the namesakes know the first and ignore the second, which is left out
+//! where it is `ip`. The namesakes' other entries (their parsed directory) are not written, since they are made anew at each start.
 
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::announce::key_number;
 use super::store::{self, Store};
+use super::swarm::Owner;
 use crate::base::whole;
 use crate::torrent::bencode::{self, Encoder};
 use crate::torrent::{InfoHash, PeerId};
@@ -45,10 +48,17 @@ pub fn encode(store: &Store) -> Vec<u8> {
                     let address = peer.address.socket();
                     swarm.dict(peer.id.0, |one| {
                         one.bytes("ip", address.ip().to_string());
+                        if peer.owner.key != 0 {
+                            one.bytes("key", format!("{:08x}", peer.owner.key));
+                        }
                         one.int("left", i64::try_from(peer.left).unwrap_or(i64::MAX));
                         one.int("nat", 0);
                         one.int("port", address.port().into());
                         one.int("requirecrypto", 0);
+                        let source = peer.owner.source();
+                        if source != address.ip() {
+                            one.bytes("source", source.to_string());
+                        }
                         one.int("supportcrypto", 0);
                     });
                 }
@@ -118,12 +128,16 @@ pub fn restore(bytes: &[u8], store: &Store, age: u32) -> Option<usize> {
             let left = u64::try_from(peer.get(b"left")?.int()?).ok()?;
             // The namesake may have host names, which cannot be sent to peers.
             if let Ok(ip) = peer.get(b"ip")?.str()?.parse::<IpAddr>() {
-                peers.push((hash, SocketAddr::new(ip, port), id, left));
+                let key = peer.get(b"key").and_then(|key| key.bytes()).map_or(0, key_number);
+                let source = peer.get(b"source").and_then(|source| source.str()?.parse().ok()).unwrap_or(ip);
+                peers.push((hash, SocketAddr::new(ip, port), Owner::new(source, key), id, left));
             }
         }
     }
     completed.into_iter().for_each(|(hash, count)| store.restore_completed(hash, count));
-    peers.into_iter().for_each(|(hash, socket, id, left)| store.restore_peer(hash, socket, id, left, age));
+    for (hash, socket, owner, id, left) in peers {
+        store.restore_peer(hash, socket, owner, id, left, age);
+    }
     Some(store.peers())
 }
 
@@ -147,6 +161,7 @@ mod tests {
             let announce = Announce {
                 info_hash: InfoHash([n as u8 / 2; 20]),
                 address: address.parse::<SocketAddr>().unwrap().into(),
+                owner: Owner::new([127, 0, 0, 1].into(), n as u32),
                 id: PeerId([n as u8; 20]),
                 left: 5 * n as u64,
                 event: Event::Completed,

@@ -8,6 +8,11 @@ use super::http::decimal;
 use crate::base::log::escape;
 use crate::base::time::{self, Calendar};
 
+/// Longest line, bytes.
+pub const LONGEST: usize = 1024;
+/// Most bytes of the request line, and of a header, that are written.
+const MOST: [usize; 2] = [600, 120];
+
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// `[day/month/year:hour:minute:second]`, formatted once a second.
@@ -47,9 +52,9 @@ pub struct Request<'a> {
     pub agent: Option<&'a [u8]>,
 }
 
-/// Appends the line of a request to `out`.
-pub fn request(request: &Request, stamp: &str, out: &mut Vec<u8>) {
-    match request.ip {
+/// Appends the start of a request's line, its source and time, to `out`.
+pub fn address(ip: IpAddr, stamp: &str, out: &mut Vec<u8>) {
+    match ip {
         IpAddr::V4(ip) => {
             for (at, byte) in ip.octets().into_iter().enumerate() {
                 if at > 0 {
@@ -63,17 +68,31 @@ pub fn request(request: &Request, stamp: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b" - - ");
     out.extend_from_slice(stamp.as_bytes());
+}
+
+/// Appends the rest of a request's line to `out`.
+pub fn request(request: &Request, out: &mut Vec<u8>) {
     out.extend_from_slice(b" \"");
-    escape(request.line, out);
+    escape_some(request.line, MOST[0], out);
     out.extend_from_slice(b"\" ");
     decimal(request.code.into(), out);
     out.push(b' ');
     decimal(request.length as u64, out);
     out.extend_from_slice(b" \"");
-    escape(request.referer.unwrap_or(b"-"), out);
+    escape_some(request.referer.unwrap_or(b"-"), MOST[1], out);
     out.extend_from_slice(b"\" \"");
-    escape(request.agent.unwrap_or(b"-"), out);
+    escape_some(request.agent.unwrap_or(b"-"), MOST[1], out);
     out.extend_from_slice(b"\"\n");
+}
+
+/// Appends `text` escaped, at most `most` bytes of it and `...` for the rest.
+fn escape_some(text: &[u8], most: usize, out: &mut Vec<u8>) {
+    let begin = out.len();
+    escape(&text[..text.len().min(most + 1)], out);
+    if out.len() - begin > most {
+        out.truncate(begin + most);
+        out.extend_from_slice(b"...");
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +110,8 @@ mod tests {
             referer: None,
             agent: Some(b"ctorrent"),
         };
-        request(&line, "[22/Nov/2026:10:00:00]", &mut out);
+        address(line.ip, "[22/Nov/2026:10:00:00]", &mut out);
+        request(&line, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "10.0.0.1 - - [22/Nov/2026:10:00:00] \"GET /\\x1b[2J\\x22\\x0a HTTP/1.0\" 200 12 \"-\" \"ctorrent\"\n"

@@ -26,8 +26,10 @@ pub mod http;
 pub mod log;
 pub mod names;
 pub mod page;
+pub mod pages;
 pub mod publish;
 pub mod ranges;
+pub mod ration;
 pub mod service;
 pub mod status;
 pub mod store;
@@ -168,6 +170,12 @@ impl Server {
                     };
                     start("worker").spawn_scoped(threads, run).map_err(local("start a thread"))?;
                 }
+                let render = || {
+                    while !shared.ending.load(Ordering::Relaxed) {
+                        shared.service.render_next(TICK);
+                    }
+                };
+                start("pages").spawn_scoped(threads, render).map_err(local("start a thread"))?;
                 if allowed.is_some() || !lists.is_empty() {
                     let look = || keep_looking(allowed, lists, &shared);
                     start("allowed").spawn_scoped(threads, look).map_err(local("start a thread"))?;

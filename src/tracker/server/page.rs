@@ -138,6 +138,11 @@ progress{appearance:none;width:8rem;height:.6rem;border:0;background:var(--line)
 @media(max-width:40rem){body{font-size:14px;padding:.4rem}th,td,td.rows td{padding:.35rem .25rem}.wide{display:none}\
 td.rows{padding-left:.3rem}progress{width:3rem}}";
 
+/// The code of the page's language for a browser that accepts `accepted`.
+pub fn code(accepted: &str) -> &'static str {
+    language(accepted).code
+}
+
 /// The page. `open` holds the info-hashes of the expanded torrents; with `link` each torrent links to its .torrent;
 /// with `icon` there is a favicon; `clock` is the server's time of day.
 pub fn page(status: &Status, open: &[String], accepted: &str, link: bool, icon: bool, clock: &str) -> String {

@@ -3,14 +3,19 @@
 //!
 //! The sender needs the token; the body must be a torrent and the name a plain file name. The file appears complete:
 //! it is written under a hidden name, then renamed.
+//!
+//! The token publishes new names, and replaces what it has published before, never an administrator's torrent: a hidden file
+//! beside each of its torrents, the mark, has the SHA-1 of what it put there, and what has another is somebody else's.
 
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kernels::lanes::sha1;
+
 use super::store::{Listing, Store};
-use crate::base::whole::Whole;
+use crate::base::whole::{self, Whole};
 use crate::torrent::{InfoHash, Metainfo};
 
 /// Largest .torrent accepted, bytes: 800,000 pieces.
@@ -45,16 +50,51 @@ pub fn publish(directory: &Path, name: &[u8], bytes: &[u8], store: &Store) -> Re
         let other = other.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         return Err((409, format!("this torrent is here already, as {other}")));
     }
-    // A link of that name is replaced: whoever publishes writes nothing outside the directory.
-    let put = Whole::create_at(&path).and_then(|mut whole| {
-        whole.file().write_all(bytes)?;
-        whole.commit()
-    });
-    put.map_err(|error| (507, format!("keep {name}: {error}")))?;
+    put(&path, bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => (409, format!("{name} is here already, and the token did not publish it")),
+        _ => (507, format!("keep {name}: {error}")),
+    })?;
     let listing =
         Listing { name: metainfo.name.clone(), length: metainfo.geometry.length(), path, ..Listing::default() };
     store.list_one(hash, Arc::new(listing));
     Ok(hash)
+}
+
+/// Puts `bytes` at `path`, where there is nothing or what the token put there before, and marks them as the token's.
+///
+/// # Errors
+/// `AlreadyExists`: something else is there. The disk is full, the directory is not writable …
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let digest = |bytes: &[u8]| InfoHash(sha1(bytes)).to_string();
+    let old = match fs::read(path) {
+        Ok(old) if old == bytes => return Ok(()),
+        Ok(old) => Some(digest(&old)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mark = mark(path);
+    if let Some(old) = &old {
+        let marked = fs::read_to_string(&mark).unwrap_or_default();
+        // A link is an administrator's, whatever it leads to.
+        if !marked.lines().any(|line| line == old) || fs::symlink_metadata(path)?.is_symlink() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+    }
+    // Both are the token's until the new one is there, and a torrent without a mark never is.
+    whole::write(&mark, format!("{}\n{}\n", digest(bytes), old.as_deref().unwrap_or_default()))?;
+    let mut whole = Whole::create_at(path)?;
+    whole.file().write_all(bytes)?;
+    match old {
+        Some(_) => whole.commit(),
+        None => whole.commit_new(),
+    }?;
+    Ok(())
+}
+
+/// The mark of the torrent `path`.
+fn mark(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.published"))
 }
 
 /// Whether `name` is a visible .torrent in the directory itself.
@@ -74,6 +114,35 @@ mod tests {
         }
         assert!(is_file_name("x.img.torrent") && is_file_name("Ubuntu 24.04 aula ñ.torrent"));
         assert!(!is_file_name(&format!("{}.torrent", "x".repeat(200))));
+    }
+
+    #[test]
+    fn the_token_replaces_its_own_torrents_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.torrent");
+        let refused = |bytes: &[u8]| put(&path, bytes).is_err_and(|why| why.kind() == io::ErrorKind::AlreadyExists);
+        fs::write(&path, "the administrator's").unwrap();
+        assert!(refused(b"one"));
+        assert_eq!(fs::read(&path).unwrap(), b"the administrator's");
+        fs::remove_file(&path).unwrap();
+        for bytes in ["one", "two", "two", "three"] {
+            put(&path, bytes.as_bytes()).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), bytes.as_bytes());
+        }
+        fs::write(&path, "the administrator's again").unwrap();
+        assert!(refused(b"four"));
+        // The mark of what was there before is no longer worth anything.
+        fs::write(&path, "one").unwrap();
+        assert!(refused(b"four"));
+        let elsewhere = dir.path().join("elsewhere");
+        for target in ["three", "nothing"] {
+            fs::remove_file(&path).unwrap();
+            fs::write(&elsewhere, "three").unwrap();
+            std::os::unix::fs::symlink(dir.path().join(if target == "three" { "elsewhere" } else { "no" }), &path)
+                .unwrap();
+            assert!(refused(b"four"), "a link to {target}");
+        }
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"three");
     }
 
     #[test]

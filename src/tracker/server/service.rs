@@ -8,7 +8,8 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use nanoserde::SerJson;
 
@@ -17,14 +18,16 @@ use super::announce::{self, Form, Query};
 use super::config::{Config, OverrideIp, ScrapeAllowed};
 use super::http::{Head, Malformed, Method, Reply};
 use super::names::Names;
+use super::pages::{Key, Kind, Pages};
 use super::ranges::Ranges;
 use super::status::{self, Status};
 use super::store::{Announce, Listing, Store};
-use super::swarm::Address;
+use super::swarm::{Address, Owner};
 use super::{page, publish};
+use crate::base::boundary::guard;
 use crate::base::log::{Log, iso};
 use crate::base::percent;
-use crate::base::sync::{lock, unpoisoned};
+use crate::base::sync::unpoisoned;
 use crate::base::time::unix_seconds;
 use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
 use crate::tracker::query;
@@ -49,18 +52,30 @@ pub struct Made {
     reason: &'static str,
     kind: &'static str,
     headers: Cow<'static, str>,
-    /// The body.
+    /// The body, unless it is shared.
     pub body: Vec<u8>,
+    /// The body, if it is that of several replies.
+    shared: Option<Arc<Vec<u8>>>,
 }
 
 impl Made {
     fn new(code: u16, reason: &'static str, kind: &'static str, body: impl Into<Vec<u8>>) -> Made {
-        Made { code, reason, kind, headers: Cow::Borrowed(""), body: body.into() }
+        Made { code, reason, kind, headers: Cow::Borrowed(""), body: body.into(), shared: None }
     }
 
     fn with(mut self, headers: impl Into<Cow<'static, str>>) -> Made {
         self.headers += headers.into();
         self
+    }
+
+    /// The body.
+    pub fn bytes(&self) -> &[u8] {
+        self.shared.as_ref().map_or(&self.body, |shared| shared)
+    }
+
+    /// The body, uncopied.
+    pub fn into_shared(self) -> Arc<Vec<u8>> {
+        self.shared.unwrap_or_else(|| Arc::new(self.body))
     }
 
     /// The reply to a request whose answering panicked.
@@ -140,7 +155,8 @@ pub struct Service {
     pub names: Names,
     lists: RwLock<Lists>,
     counters: Counters,
-    pages: Mutex<()>,
+    /// The pages.
+    pub pages: Pages,
 }
 
 impl Service {
@@ -158,7 +174,7 @@ impl Service {
         let lists =
             Lists { allowed: config.allowed_ips.as_ref().map(|_| Ranges::default()), banned: Ranges::default() };
         let (names, lists, counters) = (Names::default(), RwLock::new(lists), Counters::default());
-        Service { config, store, log, favicon, secret, names, lists, counters, pages: Mutex::default() }
+        Service { config, store, log, favicon, secret, names, lists, counters, pages: Pages::default() }
     }
 
     /// Replaces a list of addresses.
@@ -247,16 +263,40 @@ impl Service {
         }
     }
 
-    fn page(&self, head: &Head) -> Made {
-        // One page at a time: each takes memory for every peer on it.
-        let _turn = lock(&self.pages);
-        const JUST_NOW: &str = "Cache-Control: no-store\r\n";
-        if let (Some(target), b"/" | b"/index.html") = (&self.config.infopage_redirect, head.path) {
-            let location = format!("Location: {}\r\n", target.replace(['\r', '\n'], ""));
-            return Made::new(302, "Found", PLAIN, "look there\n").with(location);
-        }
+    /// The page that a request asks for; `None` if it asks for something else.
+    fn page_key(&self, head: &Head) -> Option<Key> {
+        let kind = match head.path {
+            _ if !self.config.show_infopage => return None,
+            b"/status.json" => Kind::Json,
+            b"/metrics" => Kind::Metrics,
+            b"/" | b"/index.html" if self.config.infopage_redirect.is_none() => {
+                let accepted = head.header("accept-language").and_then(|text| std::str::from_utf8(text).ok());
+                Kind::People(page::code(accepted.unwrap_or_default()))
+            }
+            _ => return None,
+        };
         let named = query::pairs(head.query).filter(|(name, _)| *name == b"open").take(MOST_OPEN);
-        let open: Vec<InfoHash> = named.filter_map(|(_, hash)| std::str::from_utf8(hash).ok()?.parse().ok()).collect();
+        let open = named.filter_map(|(_, hash)| std::str::from_utf8(hash).ok()?.parse().ok());
+        Some(Key { kind, open: if kind == Kind::Metrics { Vec::new() } else { open.collect() } })
+    }
+
+    /// Whether a request asks for a page that has to be rendered first.
+    pub fn page_waits(&self, head: &Head, asker: IpAddr) -> bool {
+        let key = if head.method == Method::Put { None } else { self.page_key(head) };
+        key.is_some_and(|key| self.admits(asker) && self.pages.waits(&key, Instant::now()))
+    }
+
+    /// Renders the page that has been wanted for the longest time; waits at most `patience` for one.
+    pub fn render_next(&self, patience: Duration) {
+        let Some(key) = self.pages.next(patience) else { return };
+        let page = guard("render a page", || self.render(&key));
+        if let Err(panicked) = &page {
+            self.log.note(&format!("**error** {panicked}"));
+        }
+        self.pages.keep(&key, page.ok().map(Arc::new), Instant::now());
+    }
+
+    fn render(&self, key: &Key) -> Vec<u8> {
         let names = self.config.show_names;
         let status = |open: &dyn Fn(InfoHash) -> bool, most| {
             let hosts = status::hosts(&self.config.hosts);
@@ -264,30 +304,47 @@ impl Service {
             let host = |ip| hosts.get(&ip).cloned().unwrap_or_else(|| asked(ip));
             Status::of(&self.store, names, &host, open, most)
         };
-        match head.path {
-            b"/status.json" => {
-                let status = status(&|hash| open.is_empty() || open.contains(&hash), usize::MAX);
-                Made::new(200, "OK", "application/json", status.serialize_json()).with(JUST_NOW)
+        let open = &key.open;
+        match key.kind {
+            Kind::Json => {
+                status(&|hash| open.is_empty() || open.contains(&hash), usize::MAX).serialize_json().into_bytes()
             }
-            b"/metrics" => {
+            Kind::Metrics => {
                 let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
                 let Counters { announces, scrapes, refusals } = &self.counters;
                 let counters =
                     [("announces", value(announces)), ("scrapes", value(scrapes)), ("refusals", value(refusals))];
-                let metrics = status(&|_| true, usize::MAX).metrics(&counters);
-                Made::new(200, "OK", "text/plain; version=0.0.4; charset=utf-8", metrics).with(JUST_NOW)
+                status(&|_| true, usize::MAX).metrics(&counters).into_bytes()
             }
-            _ => {
-                let accepted = head.header("accept-language").and_then(|text| std::str::from_utf8(text).ok());
+            Kind::People(language) => {
                 let clock = iso(unix_seconds());
                 let status = status(&|hash| open.contains(&hash), MOST_ROWS);
                 let open: Vec<String> = open.iter().map(InfoHash::to_string).collect();
-                let link = self.config.allow_get;
-                let page =
-                    page::page(&status, &open, accepted.unwrap_or_default(), link, self.favicon.is_some(), &clock);
-                Made::new(200, "OK", "text/html; charset=utf-8", page).with(JUST_NOW).with("Vary: Accept-Language\r\n")
+                page::page(&status, &open, language, self.config.allow_get, self.favicon.is_some(), &clock).into_bytes()
             }
         }
+    }
+
+    fn page(&self, head: &Head) -> Made {
+        if let (Some(target), b"/" | b"/index.html") = (&self.config.infopage_redirect, head.path) {
+            let location = format!("Location: {}\r\n", target.replace(['\r', '\n'], ""));
+            return Made::new(302, "Found", PLAIN, "look there\n").with(location);
+        }
+        let Some(key) = self.page_key(head) else { return Made::alas() };
+        let page = match self.pages.last(&key) {
+            Some(Some(page)) => page,
+            Some(None) => return Made::panicked(),
+            None => {
+                let text = "too many pages are wanted at once\n";
+                return Made::new(503, "Service Unavailable", PLAIN, text).with("Retry-After: 1\r\n");
+            }
+        };
+        let (kind, headers) = match key.kind {
+            Kind::Json => ("application/json", "Cache-Control: no-store\r\n"),
+            Kind::Metrics => ("text/plain; version=0.0.4; charset=utf-8", "Cache-Control: no-store\r\n"),
+            Kind::People(_) => ("text/html; charset=utf-8", "Cache-Control: no-store\r\nVary: Accept-Language\r\n"),
+        };
+        Made { shared: Some(page), ..Made::new(200, "OK", kind, "") }.with(headers)
     }
 
     fn announce(&self, head: &Head, asker: IpAddr, now: u32, scratch: &mut Scratch) -> Made {
@@ -309,6 +366,7 @@ impl Service {
         let announce = Announce {
             info_hash: query.info_hash,
             address: SocketAddr::new(ip, rest.port).into(),
+            owner: Owner::new(asker, rest.key),
             id: rest.id,
             left: rest.left,
             event: rest.event,
@@ -328,10 +386,17 @@ impl Service {
     /// The address that other peers get for this one.
     fn address_of(&self, head: &Head, asker: IpAddr, said: Option<IpAddr>) -> IpAddr {
         match (self.config.override_ip, said) {
-            (OverrideIp::Everybody, Some(said)) => said,
             (OverrideIp::Everybody, None) => forwarded(head).unwrap_or(asker),
-            (OverrideIp::Local, Some(said)) if is_local(asker) => said,
-            (OverrideIp::Local, _) => asker,
+            (_, said) => said.filter(|_| self.believes(asker)).unwrap_or(asker),
+        }
+    }
+
+    /// Whether `asker` may say which address a peer has.
+    fn believes(&self, asker: IpAddr) -> bool {
+        match self.config.override_ip {
+            OverrideIp::Everybody => true,
+            OverrideIp::Local => is_local(asker),
+            OverrideIp::Trusted => asker.is_loopback() || self.config.proxies.contains(asker),
         }
     }
 

@@ -218,6 +218,7 @@ mod tests {
     use super::*;
     use crate::torrent::PeerId;
     use crate::tracker::message::Event;
+    use crate::tracker::server::swarm::Owner;
 
     const HASH: InfoHash = InfoHash([7; 20]);
 
@@ -234,9 +235,17 @@ mod tests {
             (3, 400, now), // downloading
             (4, 0, now),   // complete
         ] {
-            let address = SocketAddr::from(([10, 0, 0, n], 6881)).into();
-            let announce =
-                Announce { info_hash: HASH, address, id: PeerId([n; 20]), left, event: Event::None, wanted: None };
+            let socket = SocketAddr::from(([10, 0, 0, n], 6881));
+            let (address, owner) = (socket.into(), Owner::new(socket.ip(), 0));
+            let announce = Announce {
+                info_hash: HASH,
+                address,
+                owner,
+                id: PeerId([n; 20]),
+                left,
+                event: Event::None,
+                wanted: None,
+            };
             store.announce(&announce, time, &mut Vec::new()).unwrap();
         }
         store

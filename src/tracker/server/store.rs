@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::swarm::{Address, Peer, Swarm, Update};
+use super::swarm::{Address, Owner, Peer, Swarm, Update};
 use crate::base::rng::Rng;
 use crate::base::sync::lock;
 use crate::torrent::{InfoHash, PeerId};
@@ -54,6 +54,8 @@ pub struct Rules {
     pub most_peers: usize,
     /// Whether torrents without peers are kept.
     pub keep_dead: bool,
+    /// Most peers of a torrent that one source address may announce, unless it is loopback.
+    pub most_of_source: usize,
 }
 
 /// An announce by either protocol.
@@ -63,6 +65,8 @@ pub struct Announce {
     pub info_hash: InfoHash,
     /// The address that the peer listens on.
     pub address: Address,
+    /// The sender of the announce.
+    pub owner: Owner,
     /// The peer's id.
     pub id: PeerId,
     /// Bytes it still lacks.
@@ -179,7 +183,7 @@ impl Store {
     /// # Errors
     /// The reason of a refusal.
     pub fn announce(&self, announce: &Announce, now: u32, out: &mut Vec<(Address, PeerId)>) -> Result<Answer, String> {
-        let Announce { info_hash, address, id, left, event, .. } = *announce;
+        let Announce { info_hash, address, owner, id, left, event, .. } = *announce;
         let mut shard = self.shard(info_hash);
         let Shard { entries, rng } = &mut *shard;
         let listing = entries.get(&info_hash).and_then(|entry| entry.listing.as_deref());
@@ -192,6 +196,7 @@ impl Store {
         if event == Event::Stopped {
             if let Some(entry) = entries.get_mut(&info_hash)
                 && entry.swarm.get(address).is_some_and(|peer| peer.id == id)
+                && entry.swarm.admits(owner, address)
             {
                 entry.swarm.remove(address);
                 self.peers.fetch_sub(1, Ordering::Relaxed);
@@ -206,9 +211,11 @@ impl Store {
                 warning,
             });
         }
-        // A peer that does not listen, or is one too many, gets the others all the same.
-        let known = || entries.get(&info_hash).is_some_and(|entry| entry.swarm.get(address).is_some());
-        let keeps = address.port() != 0 && (self.peers() < MAX_PEERS || known());
+        // A peer that does not listen, is one too many, or is somebody else's, gets the others all the same.
+        let swarm = entries.get(&info_hash).map(|entry| &entry.swarm);
+        let known = swarm.is_some_and(|swarm| swarm.get(address).is_some());
+        let own = swarm.is_none_or(|swarm| swarm.admits(owner, address));
+        let keeps = own && address.port() != 0 && (known || self.peers() < MAX_PEERS);
         let mut passer_by = Entry::default();
         let entry = match keeps {
             true => entries.entry(info_hash).or_default(),
@@ -219,8 +226,12 @@ impl Store {
         }
         let interval = self.interval(entry, left == 0, now, rng);
         if keeps {
+            if !known && entry.swarm.of_source(owner) >= self.rules.most_of_source {
+                let gone = entry.swarm.remove_oldest_of(owner).iter().count();
+                self.peers.fetch_sub(gone, Ordering::Relaxed);
+            }
             let (before, completed) = (entry.swarm.len(), event == Event::Completed);
-            entry.swarm.update(Update { address, id, left, completed, now, interval }, rng);
+            entry.swarm.update(Update { address, owner, id, left, completed, now, interval }, rng);
             self.peers.fetch_add(entry.swarm.len() - before, Ordering::Relaxed);
             self.changed();
         }
@@ -355,8 +366,8 @@ impl Store {
         }
     }
 
-    /// Restores a peer of a saved state, last seen `age` seconds ago.
-    pub fn restore_peer(&self, hash: InfoHash, socket: SocketAddr, id: PeerId, left: u64, age: u32) {
+    /// Restores a peer of a saved state that `owner` announced, last seen `age` seconds ago.
+    pub fn restore_peer(&self, hash: InfoHash, socket: SocketAddr, owner: Owner, id: PeerId, left: u64, age: u32) {
         let (address, now) = (Address::from(socket), self.now());
         let seen = now.saturating_sub(age);
         if age >= self.rules.life || socket.port() == 0 || self.peers() >= MAX_PEERS {
@@ -368,9 +379,9 @@ impl Store {
         if entry.swarm.is_empty() {
             entry.born = now;
         }
-        if entry.swarm.get(address).is_none() {
+        if entry.swarm.get(address).is_none() && entry.swarm.of_source(owner) < self.rules.most_of_source {
             let expected = self.rules.reannounce.min(60);
-            entry.swarm.insert(Peer { address, id, left, rate: 0, since: seen, seen, expected }, rng);
+            entry.swarm.insert(Peer { address, owner, id, left, rate: 0, since: seen, seen, expected }, rng);
             self.peers.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -91,11 +91,40 @@ impl From<SocketAddr> for Address {
     }
 }
 
+/// The announcer of a peer, which alone may change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The address that its announce came from, IPv4 as mapped IPv6.
+    source: [u8; 16],
+    /// The number made of its `key`; 0 if it gave none.
+    pub key: u32,
+}
+
+impl Owner {
+    /// The sender of an announce from `source` with `key`; 0 for no key.
+    pub fn new(source: IpAddr, key: u32) -> Owner {
+        Owner { source: Address::from(SocketAddr::new(source, 0)).ip, key }
+    }
+
+    /// The address that its announce came from, IPv4 unmapped.
+    pub fn source(self) -> IpAddr {
+        IpAddr::from(self.source).to_canonical()
+    }
+
+    /// Whether it may change or remove `peer`: it announced it, or `peer` is said to be at its address.
+    fn owns(self, peer: &Peer) -> bool {
+        let same_key = self.key != 0 && self.key == peer.owner.key;
+        same_key || self.source == peer.owner.source || self.source == peer.address.ip
+    }
+}
+
 /// A peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The address that it listens on.
     pub address: Address,
+    /// Its announcer.
+    pub owner: Owner,
     /// Its peer id.
     pub id: PeerId,
     /// Bytes it still lacks; 0 for a seeder.
@@ -122,6 +151,8 @@ impl Peer {
 pub struct Update {
     /// The address that the peer listens on.
     pub address: Address,
+    /// The sender of the announce.
+    pub owner: Owner,
     /// The peer's id.
     pub id: PeerId,
     /// Bytes it still lacks.
@@ -148,6 +179,8 @@ pub struct Swarm {
     rooms: BTreeMap<RoomKey, Room>,
     /// For each peer: whether it is a seeder, and its index in its room's list of that kind.
     index: HashMap<Address, (bool, u32)>,
+    /// The peers that each source announces, without loopback's.
+    sources: HashMap<[u8; 16], Vec<Address>>,
     /// Numbers of leechers and seeders.
     counts: [u32; 2],
     /// The room from which the next reply takes its far peers, for each kind.
@@ -191,10 +224,27 @@ impl Swarm {
         self.rooms.get(&address.room())?.peers[usize::from(seeder)].get(at as usize)
     }
 
+    /// Whether `owner` may announce a peer at `address`: there is none, or it is its own.
+    pub fn admits(&self, owner: Owner, address: Address) -> bool {
+        self.get(address).is_none_or(|peer| owner.owns(peer))
+    }
+
+    /// The number of peers that the source of `owner` announces; 0 for loopback, whose peers are not counted.
+    pub fn of_source(&self, owner: Owner) -> usize {
+        self.sources.get(&owner.source).map_or(0, Vec::len)
+    }
+
+    /// Removes and returns the peer of the source of `owner` that has been silent for the longest time.
+    pub fn remove_oldest_of(&mut self, owner: Owner) -> Option<Peer> {
+        let theirs = self.sources.get(&owner.source)?.iter();
+        let oldest = theirs.min_by_key(|address| self.get(**address).map_or(0, |peer| peer.seen))?;
+        self.remove(*oldest)
+    }
+
     /// Records an announce; returns whether the peer is new.
     pub fn update(&mut self, update: Update, rng: &mut Rng) -> bool {
-        let Update { address, id, left, now, interval, .. } = update;
-        let mut peer = Peer { address, id, left, rate: 0, since: now, seen: now, expected: interval };
+        let Update { address, owner, id, left, now, interval, .. } = update;
+        let mut peer = Peer { address, owner, id, left, rate: 0, since: now, seen: now, expected: interval };
         let mut place = self.get_mut(address);
         // Another id at the same address is another session, which inherits nothing.
         let old = place.as_deref().filter(|old| old.id == id);
@@ -211,7 +261,7 @@ impl Swarm {
         }
         let (new, was_leecher) = (old.is_none(), old.is_none_or(|old| old.left != 0));
         match &mut place {
-            Some(place) if (place.left == 0) == (left == 0) => **place = peer,
+            Some(place) if (place.left == 0) == (left == 0) && place.owner.source == owner.source => **place = peer,
             Some(_) => {
                 self.remove(address);
                 self.insert(peer, rng);
@@ -232,6 +282,9 @@ impl Swarm {
     /// Inserts `peer` at a random index of its list.
     pub fn insert(&mut self, peer: Peer, rng: &mut Rng) {
         let kind = usize::from(peer.left == 0);
+        if !peer.owner.source().is_loopback() {
+            self.sources.entry(peer.owner.source).or_default().push(peer.address);
+        }
         let room = self.rooms.entry(peer.address.room()).or_default();
         let list = &mut room.peers[kind];
         let last = list.len();
@@ -259,6 +312,12 @@ impl Swarm {
             self.rooms.remove(&key);
         }
         self.counts[kind] -= 1;
+        if let Some(theirs) = self.sources.get_mut(&peer.owner.source) {
+            theirs.retain(|one| *one != address);
+            if theirs.is_empty() {
+                self.sources.remove(&peer.owner.source);
+            }
+        }
         Some(peer)
     }
 

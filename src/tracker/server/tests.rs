@@ -8,7 +8,9 @@ use std::thread::JoinHandle;
 
 use super::allowed::Source;
 use super::config::{OverrideIp, ScrapeAllowed};
+use super::ranges::Ranges;
 use super::store::Rules;
+use super::swarm::Owner;
 use super::*;
 use crate::torrent::bencode::Encoder;
 use crate::torrent::{InfoHash, Metainfo, PeerId};
@@ -36,7 +38,15 @@ fn start(dir: tempfile::TempDir, change: impl Fn(&mut Config)) -> Running {
     let mut config = Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         udp: true,
-        rules: Rules { closed: true, reannounce: 60, life: 180, usual_peers: 50, most_peers: 200, keep_dead: false },
+        rules: Rules {
+            closed: true,
+            reannounce: 60,
+            life: 180,
+            usual_peers: 50,
+            most_peers: 200,
+            keep_dead: false,
+            most_of_source: 64,
+        },
         source: Some(Source::Directory { path: path("images"), controls: false }),
         rescan: Duration::from_secs(600),
         dfile: path("dstate"),
@@ -52,7 +62,8 @@ fn start(dir: tempfile::TempDir, change: impl Fn(&mut Config)) -> Running {
         allow_get: true,
         scrape: ScrapeAllowed::Full,
         compact_required: false,
-        override_ip: OverrideIp::Local,
+        override_ip: OverrideIp::Trusted,
+        proxies: Ranges::default(),
         show_infopage: true,
         infopage_redirect: None,
         show_names: true,
@@ -102,6 +113,17 @@ impl Running {
     fn log(&self) -> String {
         self.shared.service.log.flush();
         fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// The number of requests in the log that contain `part`, repeated ones included.
+    fn logged(&self, part: &str) -> usize {
+        let log = self.log();
+        let lines = log.lines().filter(|line| line.contains(part));
+        let times = lines.map(|line| match line.split_once(" ... repeated ") {
+            Some((_, times)) => times.trim_end_matches(" times").parse().unwrap(),
+            None => 1,
+        });
+        times.sum()
     }
 
     fn until(&self, what: &str, state: impl Fn() -> bool) {
@@ -206,7 +228,7 @@ fn a_request_that_panics_is_answered_500_and_its_place_logged_and_all_others_go_
     let log = tracker.log();
     assert!(log.contains("**error** answer a request: panicked at src/base/boundary.rs:"), "{log}");
     // Lines of requests are gathered for a second.
-    tracker.until("the requests are logged", || tracker.log().matches("\" 500 ").count() == 3);
+    tracker.until("the requests are logged", || tracker.logged("\" 500 ") == 3);
 }
 
 #[test]
@@ -413,6 +435,27 @@ fn garbage_is_answered_closed_and_logged() {
 }
 
 #[test]
+fn a_thousand_long_requests_do_not_fill_the_log() {
+    let tracker = tracker(|_| ());
+    let mut stream = tracker.connect();
+    let mut reader = stream.try_clone().unwrap();
+    let sends = thread::spawn(move || {
+        for n in 0..1000 {
+            write!(stream, "GET /{n}{} HTTP/1.1\r\n\r\n", "x".repeat(7000)).unwrap();
+        }
+        stream.write_all(b"GET /last HTTP/1.0\r\n\r\n").unwrap();
+    });
+    let mut said = Vec::new();
+    reader.read_to_end(&mut said).unwrap();
+    sends.join().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said).matches("404 Not Found").count(), 1001);
+    tracker.until("it is told", || tracker.log().contains(" requests of 127.0.0.1 are left out here\n"));
+    let log = tracker.log();
+    assert!(log.len() < 256 << 10, "{} bytes", log.len());
+    assert!(log.lines().all(|line| line.len() <= log::LONGEST));
+}
+
+#[test]
 fn wrong_requests_are_answered_one_by_one_in_one_connection() {
     let tracker = tracker(|_| ());
     let hash = tracker.add("x.img");
@@ -520,7 +563,7 @@ fn when_connections_run_out_those_that_wait_longest_go() {
     for stream in &mut slow {
         stream.write_all(b"GET /slow HTTP/1.1\r\n").unwrap();
     }
-    tracker.until("40 of 60 are closed", || tracker.log().matches("\"GET /slow HTTP/1.1\" 503 0").count() == 40);
+    tracker.until("40 of 60 are closed", || tracker.logged("\"GET /slow HTTP/1.1\" 503 0") == 40);
     assert!(tracker.get("/scrape").contains("200 OK"), "who comes after all of them is served");
 }
 
@@ -530,14 +573,15 @@ fn readers_that_do_not_read_give_way_and_pin_no_memory() {
     let hash = tracker.add("x.img");
     let store = &tracker.shared.service.store;
     for n in 0..5000u16 {
-        store.restore_peer(hash, SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881)), PeerId([1; 20]), 0, 1);
+        let socket = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881));
+        store.restore_peer(hash, socket, Owner::new(socket.ip(), 0), PeerId([1; 20]), 0, 1);
     }
     let pages = 12;
     let mut slow: Vec<TcpStream> = (0..pages).map(|_| tracker.connect()).collect();
     for stream in &mut slow {
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
     }
-    tracker.until("each was answered", || tracker.log().matches("\"GET /metrics HTTP/1.0\" 200 ").count() == pages);
+    tracker.until("each was answered", || tracker.logged("\"GET /metrics HTTP/1.0\" 200 ") == pages);
     let whole = tracker.get("/metrics");
     assert_eq!(whole.matches("peer_permille{").count(), 5000, "who reads gets all of it");
     assert!(whole.len() * pages > 2 * worker::PENDING, "{} bytes would not have been too much", whole.len());
@@ -586,9 +630,34 @@ fn the_bearer_of_the_token_publishes_a_torrent_that_is_tracked_at_once() {
     assert_eq!(fs::read(tracker.dir.path().join("images/x.img.torrent")).unwrap(), bytes);
     let again = put(&tracker, "/file?name=y.torrent", "secret", &bytes, "");
     assert!(again.starts_with("HTTP/1.1 409 ") && again.ends_with("already, as x.img.torrent\n"), "{again}");
-    let names: Vec<_> =
+    let mut names: Vec<_> =
         fs::read_dir(tracker.dir.path().join("images")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["x.img.torrent"], "nothing is left beside it");
+    names.sort();
+    assert_eq!(names, [".x.img.torrent.published", "x.img.torrent"], "nothing but the mark is left beside it");
+}
+
+#[test]
+fn the_token_replaces_what_it_published_and_no_torrent_of_the_administrator_after_a_restart_too() {
+    let mut tracker = publisher();
+    let own = tracker.add("own.img");
+    let refused = |tracker: &Running| {
+        let said = put(tracker, "/file?name=own.img.torrent", "secret", &torrent("evil", 1), "");
+        assert!(said.starts_with("HTTP/1.1 409 ") && said.ends_with("the token did not publish it\n"), "{said}");
+        assert!(tracker.shared.service.store.listing(own).is_some());
+    };
+    let published = |tracker: &Running, pieces| {
+        let said = put(tracker, "/file?name=x.torrent", "secret", &torrent("x", pieces), "");
+        assert!(said.starts_with("HTTP/1.1 201 "), "{said}");
+    };
+    refused(&tracker);
+    published(&tracker, 1);
+    published(&tracker, 2);
+    tracker.end();
+    let dir = std::mem::replace(&mut tracker.dir, tempfile::tempdir().unwrap());
+    let token = dir.path().join("token");
+    let again = start(dir, move |config| config.publish_token = Some(token.clone()));
+    published(&again, 3);
+    refused(&again);
 }
 
 #[test]
@@ -695,6 +764,39 @@ fn a_pc_is_shown_by_the_name_that_reverse_lookup_gives() {
     let record = b"\xc0\x0c\0\x0c\0\x01\0\0\0\x3c\0\x09\x03pc7\x03lab\0";
     resolver.send_to(&[&packet[..length], record].concat(), from).unwrap();
     tracker.until("the name is shown", || tracker.get(&format!("/?open={hash}")).contains("pc7.lab"));
+}
+
+#[test]
+fn readers_of_pages_share_a_rendering_a_second_and_announces_go_on_beside_them() {
+    let tracker = tracker(|_| ());
+    let hash = tracker.add("x.img");
+    let store = &tracker.shared.service.store;
+    for n in 0..20_000u16 {
+        let socket = SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 6881));
+        store.restore_peer(hash, socket, Owner::new(socket.ip(), 0), PeerId([1; 20]), 0, 1);
+    }
+    let (begin, pages) = (Instant::now(), AtomicUsize::new(0));
+    let reading = AtomicBool::new(true);
+    thread::scope(|threads| {
+        for _ in 0..16 {
+            threads.spawn(|| {
+                while reading.load(Ordering::Relaxed) {
+                    let page = tracker.get("/status.json");
+                    // One that is too slow among many may have had to give way.
+                    assert!(page.is_empty() || page.starts_with("HTTP/1.0 200 "), "{:.200}", page);
+                    pages.fetch_add(usize::from(page.ends_with("}]}]}")), Ordering::Relaxed);
+                }
+            });
+        }
+        while begin.elapsed() < Duration::from_secs(3) {
+            client().announce(&tracker.udp_url(), &announce(hash, 1)).unwrap();
+            client().announce(&tracker.url(), &announce(hash, 2)).unwrap();
+        }
+        reading.store(false, Ordering::Relaxed);
+    });
+    let (rendered, seconds) = (tracker.shared.service.pages.rendered(), begin.elapsed().as_secs() as u32);
+    assert!((1..=seconds + 1).contains(&rendered), "{rendered} renderings in {seconds} s");
+    assert!(pages.load(Ordering::Relaxed) > rendered as usize, "readers share a rendering");
 }
 
 #[test]

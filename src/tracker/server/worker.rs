@@ -9,6 +9,7 @@
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::buffer::spare_capacity;
@@ -18,6 +19,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, 
 
 use super::http::{Head, Method, Version};
 use super::log::{self, Stamp};
+use super::ration::Ration;
 use super::service::{Made, Scratch, Service};
 use crate::base::boundary::{Panicked, guard};
 use crate::base::time::unix_seconds;
@@ -35,6 +37,8 @@ const OUTPUT: usize = 256 << 10;
 /// Most bytes of replies waiting for their readers, of all workers together, besides one reply of each: two pages of
 /// 10,000 peers.
 pub const PENDING: usize = 8 << 20;
+/// Most bytes of a pending reply sent before the others get their turn.
+const PART: usize = 256 << 10;
 /// Seconds within which a reply must be read.
 const REPLY_TIMEOUT: u32 = 60;
 /// Bytes of log collected by a worker before it passes them on.
@@ -70,8 +74,10 @@ struct Connection<'a> {
     deadline: u32,
     /// Nothing is read any more; the connection is closed once `pending` is sent.
     closing: bool,
-    /// Whether epoll waits for writing instead of reading.
-    writes: bool,
+    /// What epoll waits for.
+    interest: epoll::EventFlags,
+    /// The request in `partial` waits for its page to be rendered; nothing is read meanwhile.
+    parked: bool,
     /// Whether a request was answered.
     served: bool,
     /// Whether a body was invited (Expect: 100-continue).
@@ -90,21 +96,35 @@ impl Connection<'_> {
 
 /// A reply, or the rest of one, waiting for its reader; counted in `total` until dropped.
 struct Pending<'a> {
-    bytes: Vec<u8>,
+    head: Vec<u8>,
+    body: Arc<Vec<u8>>,
     sent: usize,
     total: &'a AtomicUsize,
 }
 
 impl<'a> Pending<'a> {
-    fn new(bytes: Vec<u8>, total: &'a AtomicUsize) -> Pending<'a> {
-        total.fetch_add(bytes.len(), Ordering::Relaxed);
-        Pending { bytes, sent: 0, total }
+    fn new(head: Vec<u8>, body: Arc<Vec<u8>>, total: &'a AtomicUsize) -> Pending<'a> {
+        total.fetch_add(head.len() + body.len(), Ordering::Relaxed);
+        Pending { head, body, sent: 0, total }
+    }
+
+    fn length(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    /// The next bytes to be sent; none if all are.
+    fn part(&self) -> &[u8] {
+        let rest = match self.sent.checked_sub(self.head.len()) {
+            None => &self.head[self.sent..],
+            Some(sent) => &self.body[sent..],
+        };
+        &rest[..rest.len().min(PART)]
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.total.fetch_sub(self.length(), Ordering::Relaxed);
     }
 }
 
@@ -113,7 +133,19 @@ impl Drop for Pending<'_> {
 enum Next {
     Read,
     Write,
+    /// Wait for a page.
+    Park,
     Close,
+}
+
+impl Next {
+    fn interest(&self) -> epoll::EventFlags {
+        match self {
+            Next::Read => epoll::EventFlags::IN,
+            Next::Write => epoll::EventFlags::OUT,
+            Next::Park | Next::Close => epoll::EventFlags::empty(),
+        }
+    }
 }
 
 /// The state of a worker thread.
@@ -125,10 +157,15 @@ pub struct Worker<'a> {
     input: Vec<u8>,
     output: Vec<u8>,
     /// A large body to be sent uncopied, after `output`.
-    large: Vec<u8>,
+    large: Option<Arc<Vec<u8>>>,
+    /// Whether a connection may be parked.
+    parked: bool,
+    /// The number of pages rendered when parked connections last got their turn.
+    rendered: u32,
     scratch: Scratch,
     batch: Batch,
     lines: Vec<u8>,
+    ration: Ration,
     stamp: Stamp,
     /// The store's time.
     now: u32,
@@ -161,11 +198,14 @@ impl<'a> Worker<'a> {
             free: Vec::new(),
             input: Vec::with_capacity(INPUT),
             output: Vec::new(),
-            large: Vec::new(),
+            large: None,
+            parked: false,
+            rendered: 0,
             scratch: Scratch::default(),
             // One byte more than accepted, so that longer packets are noticed.
             batch: Batch::new(MAX_PACKET + 1),
             lines: Vec::new(),
+            ration: Ration::default(),
             stamp: Stamp::default(),
             now,
             clock: unix_seconds(),
@@ -179,8 +219,8 @@ impl<'a> Worker<'a> {
     /// The error of epoll.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(256);
-        let patience = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
         while !self.shared.ending.load(Ordering::Relaxed) {
+            let patience = Timespec { tv_sec: 0, tv_nsec: if self.parked { 20_000_000 } else { 250_000_000 } };
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&patience)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -190,6 +230,7 @@ impl<'a> Worker<'a> {
                 self.now = now;
                 self.clock = unix_seconds();
                 self.close_overdue();
+                self.ration.turn(self.stamp.at(self.clock), &mut self.lines);
                 self.hand_in_lines();
             }
             for event in events.drain(..) {
@@ -199,10 +240,12 @@ impl<'a> Worker<'a> {
                     self.free_slot(data);
                 }
             }
+            self.resume_parked();
             if self.lines.len() > LINES {
                 self.hand_in_lines();
             }
         }
+        self.ration.turn(self.stamp.at(self.clock), &mut self.lines);
         self.hand_in_lines();
         Ok(())
     }
@@ -212,7 +255,7 @@ impl<'a> Worker<'a> {
         match data {
             data if data & LISTENER != 0 => self.accept((data & !LISTENER) as usize),
             data if data & DATAGRAMS != 0 => self.answer_datagrams((data & !DATAGRAMS) as usize),
-            at => self.wake(at as usize),
+            at => self.wake(at as usize, false),
         }
     }
 
@@ -221,7 +264,7 @@ impl<'a> Worker<'a> {
         self.shared.service.log.note(&format!("**error** {panicked}"));
         self.scratch = Scratch::default();
         self.output.clear();
-        self.large.clear();
+        self.large = None;
         self.input.clear();
         self.input.reserve(INPUT);
     }
@@ -265,7 +308,8 @@ impl<'a> Worker<'a> {
                 pending: None,
                 deadline: self.deadline(),
                 closing: false,
-                writes: false,
+                interest: epoll::EventFlags::IN,
+                parked: false,
                 served: false,
                 invited: false,
             };
@@ -288,9 +332,9 @@ impl<'a> Worker<'a> {
             self.evict();
         }
         let at = self.free.pop().unwrap_or(self.connections.len() as u32) as usize;
-        connection.writes = next == Next::Write;
-        let flags = if connection.writes { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
-        if epoll::add(&self.epoll, &connection.socket, epoll::EventData::new_u64(at as u64), flags).is_err() {
+        connection.interest = next.interest();
+        let data = epoll::EventData::new_u64(at as u64);
+        if epoll::add(&self.epoll, &connection.socket, data, connection.interest).is_err() {
             if at < self.connections.len() {
                 self.free.push(at as u32);
             }
@@ -303,17 +347,35 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Handles a connection that can be read or written.
-    fn wake(&mut self, at: usize) {
+    /// Gives parked connections another turn if a page has been rendered since the last.
+    fn resume_parked(&mut self) {
+        let rendered = self.shared.service.pages.rendered();
+        if !self.parked || rendered == self.rendered {
+            return;
+        }
+        (self.parked, self.rendered) = (false, rendered);
+        for at in 0..self.connections.len() {
+            if self.connections[at].as_ref().is_some_and(|connection| connection.parked)
+                && let Err(panicked) = guard("serve a connection", || self.wake(at, true))
+            {
+                self.survive(&panicked);
+                self.free_slot(at as u64);
+            }
+        }
+    }
+
+    /// Handles a connection that can be read or written, or is `resumed`.
+    fn wake(&mut self, at: usize, resumed: bool) {
         // An earlier event may have evicted it.
         let Some(mut connection) = self.connections.get_mut(at).and_then(Option::take) else { return };
-        let next = self.converse(&mut connection);
-        let writes = next == Next::Write;
+        // Of a parked one epoll reports nothing but its end.
+        let over = connection.parked && connection.interest.is_empty() && !resumed;
+        let next = if over { Next::Close } else { self.converse(&mut connection) };
         let mut kept = next != Next::Close;
-        if kept && writes != connection.writes {
-            connection.writes = writes;
-            let flags = if writes { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
-            kept = epoll::modify(&self.epoll, &connection.socket, epoll::EventData::new_u64(at as u64), flags).is_ok();
+        if kept && next.interest() != connection.interest {
+            connection.interest = next.interest();
+            let data = epoll::EventData::new_u64(at as u64);
+            kept = epoll::modify(&self.epoll, &connection.socket, data, connection.interest).is_ok();
         }
         match kept {
             true => self.connections[at] = Some(connection),
@@ -325,6 +387,9 @@ impl<'a> Worker<'a> {
     fn converse(&mut self, connection: &mut Connection<'a>) -> Next {
         // A client that sends without pause gets another turn after the others.
         for _ in 0..READS {
+            if connection.parked && connection.pending.is_none() {
+                self.digest_partial(connection);
+            }
             if connection.pending.is_some() {
                 match self.send_pending(connection) {
                     Next::Read => {}
@@ -338,6 +403,9 @@ impl<'a> Worker<'a> {
             }
             if connection.closing {
                 return finish(connection);
+            }
+            if connection.parked {
+                return Next::Park;
             }
             self.input.clear();
             let got = match recv(&connection.socket, spare_capacity(&mut self.input), RecvFlags::empty()) {
@@ -356,13 +424,15 @@ impl<'a> Worker<'a> {
                 connection.partial.extend_from_slice(&self.input);
                 self.digest_partial(connection);
             }
-            if connection.pending.is_none() && !connection.closing && got < INPUT {
-                return Next::Read;
+            let idle = connection.pending.is_none() && !connection.closing;
+            if idle && (connection.parked || got < INPUT) {
+                return if connection.parked { Next::Park } else { Next::Read };
             }
         }
         match (connection.pending.is_none(), connection.closing) {
             (false, _) => Next::Write,
             (true, true) => finish(connection),
+            (true, false) if connection.parked => Next::Park,
             (true, false) => Next::Read,
         }
     }
@@ -383,18 +453,17 @@ impl<'a> Worker<'a> {
         crate::base::boundary::panic_if_asked("connection", input);
         let mut output = std::mem::take(&mut self.output);
         let mut taken = 0;
-        while taken < input.len() && connection.pending.is_none() && !connection.closing {
+        connection.parked = false;
+        while taken < input.len() && connection.pending.is_none() && !connection.closing && !connection.parked {
             output.clear();
             let before = taken;
             taken += self.answer_some(connection, &input[taken..], &mut output);
-            let mut rest = std::mem::take(&mut self.large);
+            let large = self.large.take();
             match send_all(&connection.socket, &output) {
-                Some(sent) => {
-                    rest.splice(0..0, output[sent..].iter().copied());
-                    if !rest.is_empty() {
-                        self.keep_pending(connection, rest);
-                    }
+                Some(sent) if sent < output.len() || large.is_some() => {
+                    self.keep_pending(connection, output[sent..].to_vec(), large.unwrap_or_default());
                 }
+                Some(_) => {}
                 None => connection.closing = true,
             }
             if taken == before {
@@ -411,11 +480,15 @@ impl<'a> Worker<'a> {
     fn answer_some(&mut self, connection: &mut Connection<'a>, input: &[u8], output: &mut Vec<u8>) -> usize {
         let shared = self.shared;
         let mut taken = 0;
-        while taken < input.len() && output.len() < OUTPUT && self.large.is_empty() && !connection.closing {
+        while taken < input.len() && output.len() < OUTPUT && self.large.is_none() && !connection.closing {
             match Head::read(&input[taken..]) {
                 Ok(None) => break,
                 Ok(Some((head, length))) => {
                     let asker = connection.peer.ip();
+                    if shared.service.page_waits(&head, asker) {
+                        (connection.parked, self.parked) = (true, true);
+                        break;
+                    }
                     let mut body = 0;
                     let made = match head.method {
                         Method::Put => match shared.service.body_length(&head, asker) {
@@ -437,12 +510,12 @@ impl<'a> Worker<'a> {
                     let unread = body == 0 && head.header("content-length").is_some_and(|length| length != b"0");
                     let stays = head.keeps_alive() && !unread;
                     // As for HEAD, the head alone: a long body is sent from where it is.
-                    let long = made.body.len() > INPUT && head.method != Method::Head;
+                    let long = made.bytes().len() > INPUT && head.method != Method::Head;
                     let method = if long { Method::Head } else { head.method };
-                    connection.closing = !made.reply().write(method, head.version, stays, &made.body, output);
+                    connection.closing = !made.reply().write(method, head.version, stays, made.bytes(), output);
                     self.log(connection, &head, &made);
                     match long {
-                        true => self.large = made.body,
+                        true => self.large = Some(made.into_shared()),
                         false => self.keep_body(made.body),
                     }
                     connection.served = true;
@@ -450,7 +523,7 @@ impl<'a> Worker<'a> {
                 }
                 Err(malformed) => {
                     let made = Made::malformed(malformed);
-                    made.reply().write(Method::Get, Version::V10, false, &made.body, output);
+                    made.reply().write(Method::Get, Version::V10, false, made.bytes(), output);
                     self.log_closed(connection, &input[taken..], made.code);
                     connection.closing = true;
                 }
@@ -478,21 +551,22 @@ impl<'a> Worker<'a> {
 
     /// Keeps the rest of a reply for its reader. If too much is pending, connections nearest to their deadline are
     /// closed.
-    fn keep_pending(&mut self, connection: &mut Connection<'a>, bytes: Vec<u8>) {
+    fn keep_pending(&mut self, connection: &mut Connection<'a>, head: Vec<u8>, body: Arc<Vec<u8>>) {
         let total = &self.shared.pending;
         // Ends once this worker has none to close; those of other workers are out of reach.
-        while total.load(Ordering::Relaxed) + bytes.len() > PENDING && self.evict_where(|one| one.pending.is_some()) {}
-        connection.pending = Some(Pending::new(bytes, total));
+        let length = head.len() + body.len();
+        while total.load(Ordering::Relaxed) + length > PENDING && self.evict_where(|one| one.pending.is_some()) {}
+        connection.pending = Some(Pending::new(head, body, total));
         connection.deadline = self.now.saturating_add(REPLY_TIMEOUT);
     }
 
     fn send_pending(&mut self, connection: &mut Connection<'a>) -> Next {
         let Some(pending) = &mut connection.pending else { return Next::Read };
-        match send_all(&connection.socket, &pending.bytes[pending.sent..]) {
+        match send_all(&connection.socket, pending.part()) {
             None => Next::Close,
             Some(sent) => {
                 pending.sent += sent;
-                if pending.sent < pending.bytes.len() {
+                if pending.sent < pending.length() {
                     return Next::Write;
                 }
                 connection.pending = None;
@@ -546,11 +620,11 @@ impl<'a> Worker<'a> {
             ip: connection.peer.ip(),
             line: head.line,
             code: made.code,
-            length: made.body.len(),
+            length: made.bytes().len(),
             referer: head.header("referer"),
             agent: head.header("user-agent"),
         };
-        log::request(&request, self.stamp.at(self.clock), &mut self.lines);
+        self.ration.log(&request, self.stamp.at(self.clock), &mut self.lines);
     }
 
     /// Logs the end of a connection without a complete request, with the start of what it sent.
@@ -558,7 +632,7 @@ impl<'a> Worker<'a> {
         let line = sent.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or(b"-");
         let line = line[..line.len().min(200)].trim_ascii_end();
         let request = log::Request { ip: connection.peer.ip(), line, code, length: 0, referer: None, agent: None };
-        log::request(&request, self.stamp.at(self.clock), &mut self.lines);
+        self.ration.log(&request, self.stamp.at(self.clock), &mut self.lines);
     }
 
     fn answer_datagrams(&mut self, socket: usize) {
@@ -586,7 +660,7 @@ impl<'a> Worker<'a> {
                 }
             };
             let request = log::Request { ip: asker.ip(), line, code, length, referer: None, agent: None };
-            log::request(&request, self.stamp.at(self.clock), &mut self.lines);
+            self.ration.log(&request, self.stamp.at(self.clock), &mut self.lines);
         }
         self.batch.send(socket);
     }

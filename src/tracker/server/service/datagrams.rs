@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Announce, IP_REFUSED, OverrideIp, ScrapeAllowed, Scratch, Service, count, is_local};
+use super::{Announce, IP_REFUSED, Owner, ScrapeAllowed, Scratch, Service, count};
 use crate::torrent::InfoHash;
 use crate::tracker::udp::{self, Reply, Request};
 
@@ -71,13 +71,13 @@ impl Service {
         out: &mut Vec<u8>,
     ) {
         let said = Some(IpAddr::V4(announce.ip)).filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
-        let takes_word = self.config.override_ip == OverrideIp::Everybody || is_local(asker.ip());
-        let ip = said.filter(|_| takes_word && asker.is_ipv4()).unwrap_or(asker.ip());
+        let ip = said.filter(|_| asker.is_ipv4() && self.believes(asker.ip())).unwrap_or(asker.ip());
         let bytes = if asker.is_ipv4() { 6 } else { 18 };
         let room = (udp::MAX_PACKET - 20) / bytes;
         let question = Announce {
             info_hash: announce.info_hash,
             address: SocketAddr::new(ip, announce.port).into(),
+            owner: Owner::new(asker.ip(), announce.key),
             id: announce.peer_id,
             left: announce.left,
             event: announce.event,

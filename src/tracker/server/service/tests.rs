@@ -24,6 +24,7 @@ fn service() -> Service {
             usual_peers: 50,
             most_peers: MOST_PEERS,
             keep_dead: true,
+            most_of_source: 64,
         },
         source: None,
         rescan: Duration::MAX,
@@ -41,6 +42,7 @@ fn service() -> Service {
         scrape: ScrapeAllowed::Full,
         compact_required: false,
         override_ip: OverrideIp::Everybody,
+        proxies: Ranges::default(),
         show_infopage: true,
         infopage_redirect: None,
         show_names: true,
@@ -117,11 +119,16 @@ proptest! {
                 prop_assert!(length <= bytes.len());
                 let made = match head.method {
                     Method::Put => service.body_length(&head, asker).err(),
-                    _ => Some(service.answer(&head, asker, service.store.now(), &mut scratch)),
+                    _ => {
+                        if service.page_waits(&head, asker) {
+                            service.render_next(Duration::ZERO);
+                        }
+                        Some(service.answer(&head, asker, service.store.now(), &mut scratch))
+                    }
                 };
                 let made = made.expect("without a token nothing can be put");
                 let mut out = Vec::new();
-                made.reply().write(head.method, head.version, head.keeps_alive(), &made.body, &mut out);
+                made.reply().write(head.method, head.version, head.keeps_alive(), made.bytes(), &mut out);
                 prop_assert!((200..600).contains(&made.code) && out.len() < 64 << 10, "{} {}", made.code, out.len());
             }
         }
@@ -170,8 +177,16 @@ fn a_proxy_is_believed_when_everybody_is() {
     let local = head("GET / HTTP/1.0\nX-Forwarded-For: 192.168.0.7\n\n");
     assert_eq!(service.address_of(&local, asker, None), asker, "a local address behind a proxy is nobody's");
     let mut strict = self::service();
+    strict.config.override_ip = OverrideIp::Trusted;
+    let said = IpAddr::from([10, 9, 9, 9]);
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    assert_eq!(strict.address_of(&forwarded, loopback, Some(said)), said);
+    assert_eq!(strict.address_of(&forwarded, asker, Some(said)), asker, "not even from a local network");
+    strict.config.proxies = Ranges::read(b"10.0.0.0/30").0;
+    assert_eq!(strict.address_of(&forwarded, asker, Some(said)), said, "unless it is a proxy");
     strict.config.override_ip = OverrideIp::Local;
     assert_eq!(strict.address_of(&forwarded, asker, None), asker);
+    assert_eq!(strict.address_of(&forwarded, asker, Some(said)), said);
     assert_eq!(
         strict.address_of(&forwarded, [192, 0, 2, 1].into(), Some([10, 9, 9, 9].into())),
         IpAddr::from([192, 0, 2, 1])

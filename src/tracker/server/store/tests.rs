@@ -5,8 +5,15 @@ pub(in crate::tracker::server) fn open_store() -> Store {
 }
 
 fn store(change: impl FnOnce(&mut Rules)) -> Store {
-    let mut rules =
-        Rules { closed: true, reannounce: 1800, life: 600, usual_peers: 50, most_peers: 200, keep_dead: false };
+    let mut rules = Rules {
+        closed: true,
+        reannounce: 1800,
+        life: 600,
+        usual_peers: 50,
+        most_peers: 200,
+        keep_dead: false,
+        most_of_source: 64,
+    };
     change(&mut rules);
     Store::new(rules, 1)
 }
@@ -14,8 +21,9 @@ fn store(change: impl FnOnce(&mut Rules)) -> Store {
 const HASH: InfoHash = InfoHash([7; 20]);
 
 fn announce(n: u8, left: u64, event: Event) -> Announce {
-    let address = SocketAddr::from(([10, 0, 0, n], 6881)).into();
-    Announce { info_hash: HASH, address, id: PeerId([n; 20]), left, event, wanted: None }
+    let socket = SocketAddr::from(([10, 0, 0, n], 6881));
+    let (address, owner) = (socket.into(), Owner::new(socket.ip(), 0));
+    Announce { info_hash: HASH, address, owner, id: PeerId([n; 20]), left, event, wanted: None }
 }
 
 fn told(store: &Store, announce: &Announce) -> (Answer, Vec<String>) {
@@ -47,6 +55,65 @@ fn nobody_can_stop_somebody_else() {
     told(&store, &announce(1, 5, Event::Started));
     told(&store, &Announce { id: PeerId([9; 20]), ..announce(1, 5, Event::Stopped) });
     assert_eq!(store.peers(), 1);
+}
+
+#[test]
+fn a_peer_is_changed_only_by_its_announcer() {
+    let from = |source: [u8; 4], key, left, event| Announce {
+        owner: Owner::new(source.into(), key),
+        ..announce(1, left, event)
+    };
+    let (own, other, third) = ([10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]);
+    let store = open_store();
+    let seeders = || (store.peers(), store.scrape(None)[0].seeders, store.scrape(None)[0].completed);
+    told(&store, &from(own, 7, 5, Event::Started));
+    for event in [Event::Stopped, Event::Completed, Event::None, Event::Started] {
+        for key in [0, 8] {
+            told(&store, &from(other, key, 0, event));
+            assert_eq!(seeders(), (1, 0, 0), "{event:?} with another key");
+        }
+    }
+    told(&store, &from(other, 7, 0, Event::Completed));
+    assert_eq!(seeders(), (1, 1, 1), "the same key");
+    told(&store, &from(own, 0, 5, Event::Started));
+    assert_eq!(seeders(), (1, 0, 1), "the peer itself");
+    told(&store, &from(other, 0, 5, Event::Stopped));
+    assert_eq!(seeders().0, 1);
+    told(&store, &from(own, 0, 5, Event::Stopped));
+    assert_eq!(seeders().0, 0);
+    told(&store, &from(third, 0, 5, Event::Started));
+    told(&store, &from(other, 0, 5, Event::Stopped));
+    assert_eq!(seeders().0, 1);
+    told(&store, &from(third, 0, 5, Event::Stopped));
+    assert_eq!(seeders().0, 0, "whoever announced it for another address");
+}
+
+#[test]
+fn a_source_of_too_many_peers_loses_its_oldest_and_nobody_elses() {
+    let store = store(|rules| (rules.closed, rules.most_of_source) = (false, 3));
+    told(&store, &announce(9, 0, Event::Started));
+    let made_up = |source: [u8; 4], port: u16| Announce {
+        address: SocketAddr::from(([10, 0, 0, 1], port)).into(),
+        owner: Owner::new(source.into(), 0),
+        ..announce(1, 5, Event::Started)
+    };
+    let at = |port: u16, late| store.announce(&made_up([10, 0, 0, 1], port), store.now() + late, &mut Vec::new());
+    for port in 1..=1000 {
+        at(port, u32::from(port)).unwrap();
+    }
+    // The oldest says that it is still there; then the next one goes.
+    at(998, 1001).unwrap();
+    at(1001, 1002).unwrap();
+    let ports = || {
+        let mut ports: Vec<u16> = store.swarm_peers(HASH).iter().map(|peer| peer.address.port()).collect();
+        ports.sort();
+        ports
+    };
+    assert_eq!((ports(), store.peers()), (vec![998, 1000, 1001, 6881], 4));
+    for port in 2001..=2100 {
+        told(&store, &made_up([127, 0, 0, 1], port));
+    }
+    assert_eq!(store.peers(), 104, "loopback has no limit");
 }
 
 #[test]

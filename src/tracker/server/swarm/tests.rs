@@ -15,7 +15,8 @@ fn nth(room: u8, n: u16) -> Address {
 }
 
 fn update(address: Address, left: u64, now: u32) -> Update {
-    Update { address, id: PeerId([1; 20]), left, completed: false, now, interval: 20 }
+    let owner = Owner::new(address.socket().ip(), 0);
+    Update { address, owner, id: PeerId([1; 20]), left, completed: false, now, interval: 20 }
 }
 
 fn swarm(peers: impl IntoIterator<Item = (Address, u64)>) -> Swarm {
