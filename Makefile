@@ -55,7 +55,7 @@ counts: ## instructions of the hot paths, as valgrind counts them; fails at 5 % 
 # Threads leave their lists of destructors behind, which counts as a leak.
 fuzz: ## each parser against made-up input, a minute each (SECONDS=60); needs nightly Rust and cargo-fuzz
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
-		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -detect_leaks=0 -max_total_time=$(or $(SECONDS),60) || exit; done
+		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -detect_leaks=0 -timeout=10 -rss_limit_mb=1024 -max_total_time=$(or $(SECONDS),60) || exit; done
 
 bench: all ## beside partclone, mktorrent, aria2, libtorrent, ctorrent and opentracker
 	scripts/setup bench

@@ -1,41 +1,128 @@
-//! The map of used blocks: one bit a block, in memory as partclone's version 2 stores it.
+//! The map of used blocks: one bit a block, in pages.
+//!
+//! A page whose blocks are all used or all unused takes no memory of its own, nor does one like the page before it, so
+//! that a long map that says little is small.
+
+use std::sync::Arc;
+
+/// Words of 64 blocks in a page.
+const WORDS: usize = 128;
+/// Blocks in a page.
+const PAGE: u64 = WORDS as u64 * 64;
+/// Bytes of a page's bits.
+const PAGE_BYTES: usize = WORDS * 8;
 
 /// One bit for each block of a file system: set if the block is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bitmap {
-    words: Vec<u64>,
+    pages: Vec<Page>,
     blocks: u64,
 }
+
+/// The bits of [`PAGE`] blocks; those past the last block are not set.
+#[derive(Clone, Debug)]
+enum Page {
+    /// All words are this one: no block is used, or all are.
+    Same(u64),
+    Mixed(Arc<[u64; WORDS]>),
+}
+
+impl Page {
+    /// Returns the page with these bytes, whose lowest bits are the first blocks; missing ones are zero.
+    fn from_bytes(bytes: &[u8]) -> Page {
+        let mut words = [0; WORDS];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
+            let mut eight = [0; 8];
+            eight[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_le_bytes(eight);
+        }
+        match words[0] {
+            first @ (0 | u64::MAX) if words.iter().all(|word| *word == first) => Page::Same(first),
+            _ => Page::Mixed(Arc::new(words)),
+        }
+    }
+
+    fn word(&self, index: usize) -> u64 {
+        match self {
+            Page::Same(word) => *word,
+            Page::Mixed(words) => words[index],
+        }
+    }
+
+    /// Makes the bits from `from` to before `to` those of `fill`.
+    fn put(&mut self, from: u64, to: u64, fill: u64) {
+        if let Page::Same(word) = *self {
+            if word == fill {
+                return;
+            }
+            *self = Page::Mixed(Arc::new([word; WORDS]));
+        }
+        let Page::Mixed(words) = self else { return };
+        let words = Arc::make_mut(words);
+        let mut at = from;
+        while at < to {
+            let bits = (64 - at % 64).min(to - at);
+            let mask = u64::MAX >> (64 - bits) << (at % 64);
+            let word = &mut words[(at / 64) as usize];
+            *word = *word & !mask | fill & mask;
+            at += bits;
+        }
+    }
+
+    /// Returns the first bit from `from` on that, inverted if `flip` is all ones, is set.
+    fn find(&self, from: u64, flip: u64) -> Option<u64> {
+        let words = match self {
+            Page::Same(word) => return (word ^ flip != 0).then_some(from),
+            Page::Mixed(words) => words,
+        };
+        let first = (from / 64) as usize;
+        let mut kept = u64::MAX << (from % 64);
+        words[first..].iter().zip(first as u64..).find_map(|(word, index)| {
+            let word = (word ^ flip) & std::mem::replace(&mut kept, u64::MAX);
+            (word != 0).then(|| index * 64 + u64::from(word.trailing_zeros()))
+        })
+    }
+}
+
+impl PartialEq for Page {
+    fn eq(&self, other: &Page) -> bool {
+        (0..WORDS).all(|index| self.word(index) == other.word(index))
+    }
+}
+
+impl Eq for Page {}
 
 impl Bitmap {
     /// Returns a map of `blocks` unused blocks.
     pub fn new(blocks: u64) -> Bitmap {
-        Bitmap { words: vec![0; blocks.div_ceil(64) as usize], blocks }
+        Bitmap { pages: vec![Page::Same(0); blocks.div_ceil(PAGE) as usize], blocks }
     }
 
     /// Returns a map of `blocks` blocks from bytes whose lowest bits are the first blocks, ignoring bits past the last
     /// block; `None` if there are too few bytes.
     pub fn from_bytes(bytes: &[u8], blocks: u64) -> Option<Bitmap> {
-        if (bytes.len() as u64) < blocks.div_ceil(8) {
-            return None;
-        }
-        let mut map = Bitmap::new(blocks);
-        for (word, bytes) in map.words.iter_mut().zip(bytes.chunks(8)) {
-            let mut eight = [0; 8];
-            eight[..bytes.len()].copy_from_slice(bytes);
-            *word = u64::from_le_bytes(eight);
-        }
-        if let (Some(last), over @ 1..) = (map.words.last_mut(), blocks % 64) {
-            *last &= (1 << over) - 1;
-        }
-        Some(map)
+        let bytes = bytes.get(..usize::try_from(blocks.div_ceil(8)).ok()?)?;
+        let mut growing = Growing::new(blocks);
+        growing.push(bytes);
+        growing.finish()
     }
 
-    /// Appends the map's bytes, the lowest bits being the first blocks, padded with zero bits.
-    pub fn write_bytes(&self, out: &mut Vec<u8>) {
-        let end = out.len() + self.blocks.div_ceil(8) as usize;
-        out.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
-        out.truncate(end);
+    /// Calls `take` with the map's bytes in parts, the lowest bits being the first blocks, padded with zero bits.
+    ///
+    /// # Errors
+    /// An error of `take`.
+    pub fn bytes<E>(&self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut left = self.blocks.div_ceil(8);
+        let mut bytes = [0; PAGE_BYTES];
+        for page in &self.pages {
+            for (index, word) in bytes.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                *word = page.word(index).to_le_bytes();
+            }
+            let here = left.min(PAGE_BYTES as u64);
+            take(&bytes[..here as usize])?;
+            left -= here;
+        }
+        Ok(())
     }
 
     /// Returns the number of blocks.
@@ -45,7 +132,11 @@ impl Bitmap {
 
     /// Returns the number of used blocks.
     pub fn used(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+        let used = |page: &Page| match page {
+            Page::Same(word) => u64::from(word.count_ones()) * WORDS as u64,
+            Page::Mixed(words) => words.iter().map(|word| u64::from(word.count_ones())).sum(),
+        };
+        self.pages.iter().map(used).sum()
     }
 
     /// Returns how many of the `count` blocks from `start` on are used.
@@ -62,34 +153,43 @@ impl Bitmap {
 
     /// Returns the block after the last used one; 0 if none is used.
     pub fn end(&self) -> u64 {
-        let Some(last) = self.words.iter().rposition(|word| *word != 0) else { return 0 };
-        (last as u64 + 1) * 64 - u64::from(self.words[last].leading_zeros())
+        for (number, page) in self.pages.iter().enumerate().rev() {
+            if let Some(last) = (0..WORDS).rev().find(|index| page.word(*index) != 0) {
+                return number as u64 * PAGE + (last as u64 + 1) * 64 - u64::from(page.word(last).leading_zeros());
+            }
+        }
+        0
     }
 
     /// Whether `block` is used; false past the end.
     pub fn get(&self, block: u64) -> bool {
-        block < self.blocks && self.words[(block / 64) as usize] >> (block % 64) & 1 == 1
+        let page = self.pages.get((block / PAGE) as usize);
+        page.is_some_and(|page| page.word((block % PAGE / 64) as usize) >> (block % 64) & 1 == 1)
     }
 
     /// Marks `count` blocks from `start` on as used, as far as the map reaches.
     pub fn set(&mut self, start: u64, count: u64) {
-        self.change(start, count, |word, mask| word | mask);
+        self.change(start, count, u64::MAX);
     }
 
     /// Marks `count` blocks from `start` on as unused, as far as the map reaches.
     pub fn clear(&mut self, start: u64, count: u64) {
-        self.change(start, count, |word, mask| word & !mask);
+        self.change(start, count, 0);
     }
 
-    fn change(&mut self, start: u64, count: u64, change: impl Fn(u64, u64) -> u64) {
+    fn change(&mut self, start: u64, count: u64, fill: u64) {
         let end = start.saturating_add(count).min(self.blocks);
         let mut at = start;
         while at < end {
-            let bits = (64 - at % 64).min(end - at);
-            let mask = u64::MAX >> (64 - bits) << (at % 64);
-            let word = &mut self.words[(at / 64) as usize];
-            *word = change(*word, mask);
-            at += bits;
+            let (number, from) = (at / PAGE, at % PAGE);
+            let to = (end - number * PAGE).min(PAGE);
+            let page = &mut self.pages[number as usize];
+            if to - from == PAGE {
+                *page = Page::Same(fill);
+            } else {
+                page.put(from, to, fill);
+            }
+            at += to - from;
         }
     }
 
@@ -101,19 +201,89 @@ impl Bitmap {
 
     /// Returns the first block from `from` on whose bit, inverted if `flip` is all ones, is set; else the end.
     fn find(&self, from: u64, flip: u64) -> u64 {
-        if from >= self.blocks {
-            return self.blocks;
+        let mut within = from % PAGE;
+        for (number, page) in self.pages.iter().enumerate().skip((from / PAGE) as usize) {
+            if let Some(found) = page.find(within, flip) {
+                return (number as u64 * PAGE + found).min(self.blocks);
+            }
+            within = 0;
         }
-        let mut index = (from / 64) as usize;
-        let mut word = (self.words[index] ^ flip) & (u64::MAX << (from % 64));
-        while word == 0 {
-            index += 1;
-            match self.words.get(index) {
-                Some(next) => word = next ^ flip,
-                None => return self.blocks,
+        self.blocks
+    }
+}
+
+/// A map whose bytes arrive in parts: it takes memory for what has arrived, whatever its length is said to be.
+#[derive(Default)]
+pub struct Growing {
+    map: Bitmap,
+    /// Bytes of an incomplete page.
+    part: Vec<u8>,
+    /// Bits of an incomplete byte, and their number.
+    bits: (u8, u32),
+    mixed: usize,
+}
+
+impl Growing {
+    /// Begins a map of `blocks` blocks.
+    pub fn new(blocks: u64) -> Growing {
+        Growing { map: Bitmap { pages: Vec::new(), blocks }, ..Growing::default() }
+    }
+
+    /// Adds bytes whose lowest bits are the next blocks; the caller bounds them.
+    pub fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(PAGE_BYTES - self.part.len()));
+            self.part.extend_from_slice(now);
+            bytes = later;
+            if self.part.len() == PAGE_BYTES {
+                self.close();
             }
         }
-        (index as u64 * 64 + u64::from(word.trailing_zeros())).min(self.blocks)
+    }
+
+    /// Adds bytes of which each stands for a block, which is used if the byte is 1; the caller bounds them.
+    pub fn push_flags(&mut self, flags: &[u8]) {
+        let mut bytes = Vec::with_capacity(flags.len() / 8 + 1);
+        for flag in flags {
+            self.bits.0 |= u8::from(*flag == 1) << self.bits.1;
+            self.bits.1 += 1;
+            if self.bits.1 == 8 {
+                bytes.push(std::mem::take(&mut self.bits).0);
+            }
+        }
+        self.push(&bytes);
+    }
+
+    /// Returns the memory of the pages whose blocks are neither all used nor all unused, bytes.
+    pub fn mixed(&self) -> usize {
+        self.mixed
+    }
+
+    fn close(&mut self) {
+        let mut page = Page::from_bytes(&self.part);
+        if let Page::Mixed(_) = page {
+            match self.map.pages.last() {
+                Some(last) if *last == page => page = last.clone(),
+                _ => self.mixed += PAGE_BYTES,
+            }
+        }
+        self.map.pages.push(page);
+        self.part.clear();
+    }
+
+    /// Returns the map without the bits past its last block; `None` if bytes are missing.
+    pub fn finish(mut self) -> Option<Bitmap> {
+        if self.bits.1 > 0 {
+            self.push(&[self.bits.0]);
+        }
+        if !self.part.is_empty() {
+            self.close();
+        }
+        let (pages, over) = (self.map.blocks.div_ceil(PAGE), self.map.blocks % PAGE);
+        if let (Some(last), 1..) = (self.map.pages.last_mut(), over) {
+            last.put(over, PAGE, 0);
+        }
+        (self.map.pages.len() as u64 == pages).then_some(self.map)
     }
 }
 
@@ -151,17 +321,38 @@ mod tests {
         assert_eq!(Bitmap::from_bytes(&[0xff], 13), None);
     }
 
+    #[test]
+    fn a_long_map_that_says_little_takes_little_memory() {
+        let mut growing = Growing::new(u64::MAX);
+        for part in [[0; PAGE_BYTES], [0xff; PAGE_BYTES], [0xaa; PAGE_BYTES]] {
+            (0..100).for_each(|_| growing.push(&part));
+        }
+        assert_eq!((growing.mixed(), growing.map.pages.len()), (PAGE_BYTES, 300));
+        assert_eq!(growing.finish(), None);
+    }
+
     proptest! {
         #[test]
-        fn a_map_and_its_bytes_and_its_runs_say_the_same(bits in proptest::collection::vec(any::<bool>(), 0..400)) {
-            let mut map = Bitmap::new(bits.len() as u64);
-            for (block, _) in bits.iter().enumerate().filter(|(_, used)| **used) {
-                map.set(block as u64, 1);
+        fn a_map_and_its_bytes_and_its_runs_say_the_same(
+            bits in proptest::collection::vec(any::<bool>(), 0..400),
+            before in 0_u64..3 * PAGE,
+        ) {
+            let blocks = before + bits.len() as u64;
+            let mut map = Bitmap::new(blocks);
+            map.set(0, before);
+            for (block, _) in (before..).zip(&bits).filter(|(_, used)| **used) {
+                map.set(block, 1);
             }
             let mut bytes = Vec::new();
-            map.write_bytes(&mut bytes);
-            prop_assert_eq!(Bitmap::from_bytes(&bytes, bits.len() as u64).unwrap(), map.clone());
-            let mut again = Bitmap::new(bits.len() as u64);
+            map.bytes(|part| std::io::Write::write_all(&mut bytes, part)).unwrap();
+            prop_assert_eq!(Bitmap::from_bytes(&bytes, blocks).unwrap(), map.clone());
+            let mut flags = Growing::new(blocks);
+            let bits: Vec<u8> = (0..blocks).map(|block| u8::from(map.get(block))).collect();
+            bits.chunks(1021).for_each(|part| flags.push_flags(part));
+            prop_assert_eq!(flags.finish().unwrap(), map.clone());
+            let used = (0..blocks).filter(|block| map.get(*block)).count() as u64;
+            prop_assert_eq!((map.used(), map.used_of(0, blocks)), (used, used));
+            let mut again = Bitmap::new(blocks);
             again.set(0, u64::MAX);
             let mut end = 0;
             for (start, count) in runs(&map) {

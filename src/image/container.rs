@@ -6,7 +6,7 @@
 //! mark `BiTmAgIc`, and a checksum after each block. Only little-endian images are read.
 
 use super::bitmap::Bitmap;
-use super::checksum::{self, Between, Mode};
+use super::checksum::{self, Between, Mode, Running};
 
 /// Size of a version 2 header, bytes.
 pub const HEADER_V2: usize = 110;
@@ -136,11 +136,14 @@ impl Header {
             Version::One => (40, 48, 36),
             Version::Two => (52, 60, 84),
         };
-        if self.block_size == 0 || self.block_size > MAX_BLOCK_SIZE {
+        if !(MIN_BLOCK_SIZE..=MAX_BLOCK_SIZE).contains(&self.block_size) {
             return fault(at_block_size, format!("blocks of {} bytes are impossible", self.block_size));
         }
         if self.blocks.checked_mul(u64::from(self.block_size)).is_none_or(|bytes| bytes > i64::MAX as u64) {
             return fault(at_blocks, format!("{} blocks of {} bytes are impossible", self.blocks, self.block_size));
+        }
+        if self.blocks > MAX_BLOCKS {
+            return fault(at_blocks, format!("{} blocks are more than are supported ({MAX_BLOCKS})", self.blocks));
         }
         if self.blocks == 0 {
             return fault(at_blocks, "a file system without blocks");
@@ -238,27 +241,41 @@ impl Header {
     }
 }
 
-/// Returns everything before the first block: header, map and the map's check.
-pub fn front(header: &Header, map: &Bitmap) -> Vec<u8> {
-    let mut out = header.to_bytes();
-    let at = out.len();
+/// Sends everything before the first block in parts: header, map and the map's check.
+///
+/// # Errors
+/// An error of `send`.
+pub fn front<E>(header: &Header, map: &Bitmap, send: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    send(&header.to_bytes())?;
+    let mut sum = Running::default();
+    let mut left = map.blocks();
+    let mut put = |bytes: &[u8]| {
+        sum.update(bytes);
+        send(bytes)
+    };
     match header.map {
-        MapMode::None => return out,
-        MapMode::Bit => map.write_bytes(&mut out),
-        MapMode::Byte => out.extend((0..map.blocks()).map(|block| u8::from(map.get(block)))),
+        MapMode::None => return Ok(()),
+        MapMode::Bit => map.bytes(put)?,
+        MapMode::Byte => map.bytes(|bytes| {
+            let flags: Vec<u8> = bytes.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1)).collect();
+            // The last byte may have bits past the last block.
+            let here = left.min(flags.len() as u64);
+            left -= here;
+            put(&flags[..here as usize])
+        })?,
     }
     match header.version {
-        Version::One => out.extend(MAP_MARK),
-        Version::Two => {
-            let sum = checksum::crc32(&out[at..]);
-            out.extend(sum.to_le_bytes());
-        }
+        Version::One => send(MAP_MARK),
+        Version::Two => send(&sum.value().to_le_bytes()),
     }
-    out
 }
 
-/// Largest block that is accepted, bytes: real ones are far smaller, and one block is held in memory.
+/// Smallest and largest block that is accepted, bytes: no device has smaller sectors, and one block is held in memory.
+const MIN_BLOCK_SIZE: u32 = 512;
 const MAX_BLOCK_SIZE: u32 = 16 << 20;
+/// Most blocks that are accepted: 64 TiB in sectors of 512 bytes, 512 TiB in blocks of 4 KiB. The index of the map's
+/// pages takes 16 bytes for every 8192 of them.
+const MAX_BLOCKS: u64 = 1 << 37;
 /// Most blocks that are accepted of an image without a map, since a map is made before any of them arrives: 2 TiB in
 /// sectors of 512 bytes.
 const MAX_UNMAPPED: u64 = 1 << 32;

@@ -38,7 +38,7 @@ pub fn convert(
                 let mut header = Header { used_by_map: map.used(), ..header.clone() };
                 format.put(&mut header);
                 sums = Some(header.sums());
-                send(&mut &pipe, &container::front(&header, map))
+                container::front(&header, map, &mut |bytes| send(&mut &pipe, bytes))
             }
             Event::Blocks(_, bytes) => match &mut sums {
                 Some(sums) => blocks(&mut &pipe, sums, bytes),
@@ -88,7 +88,7 @@ pub fn convert_raw(
     (watch.begin)(&header);
     through_pipe(out, name, codec, watch, |pipe| {
         let pipe = &mut &pipe;
-        send(pipe, &container::front(&header, &used.map))?;
+        container::front(&header, &used.map, &mut |bytes| send(pipe, bytes))?;
         let mut sums = header.sums();
         let (block, mut at) = (u64::from(header.block_size), 0);
         codec::unpack(packed, &mut input, watch, &mut |mut bytes| {

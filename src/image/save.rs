@@ -1,6 +1,7 @@
 //! Saving a file system's used blocks as an image: read once in large runs, checksummed, compressed on all cores,
 //! written in order.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -172,7 +173,11 @@ struct Packer<'a> {
 
 impl<'a> Packer<'a> {
     fn new(save: &'a Save) -> Packer<'a> {
-        let ready = container::front(&save.header, &save.used.map);
+        let mut ready = Vec::new();
+        let Ok(()) = container::front(&save.header, &save.used.map, &mut |bytes| {
+            ready.extend_from_slice(bytes);
+            Ok::<(), Infallible>(())
+        });
         Packer { save, ready, ready_from: 0, run: (0, 0), next_block: 0, sums: save.header.sums() }
     }
 

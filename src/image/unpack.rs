@@ -1,10 +1,10 @@
 //! Reading an image: decompressed on all cores, its checksums verified, its blocks passed on in order.
 
-use super::bitmap::Bitmap;
+use super::bitmap::{Bitmap, Growing};
 use super::checksum::{Mode, Running};
 use super::codec::{self, Input};
 use super::container::{self, Header, MAP_MARK, MapMode, Version};
-use super::{Error, Watch, checksum, legacy};
+use super::{Error, Watch, legacy};
 
 /// The parts of an image, in order.
 pub enum Event<'a> {
@@ -72,11 +72,16 @@ pub fn header_alone(mut input: Input) -> Result<Header, Error> {
     }
 }
 
+/// Largest map that is taken, without the pages that say nothing: 16 TiB in blocks of 4 KiB, every page of it mixed.
+const MOST_MAP: usize = 512 << 20;
+
 enum State {
     /// Collecting the header.
     Header,
-    /// Collecting the map and its check.
-    Map { size: usize },
+    /// Reading the map; its bytes that are to come.
+    Map { left: u64 },
+    /// Collecting the map's check.
+    Check { size: usize },
     /// Reading blocks.
     Blocks,
     /// Collecting a checksum.
@@ -95,7 +100,10 @@ struct Unpacker<'a> {
     /// Offset of the next byte in the image before compression.
     at: u64,
     header: Option<Header>,
+    /// The map as far as it has arrived, and its checksum.
+    growing: Growing,
     map: Bitmap,
+    map_sum: Running,
     /// Current run of used blocks: the next block, and how many are left.
     run: (u64, u64),
     /// Blocks until the next checksum, and first and last block since the previous one.
@@ -113,7 +121,9 @@ impl Unpacker<'_> {
             part: Vec::new(),
             at: 0,
             header: None,
+            growing: Growing::default(),
             map: Bitmap::new(0),
+            map_sum: Running::default(),
             run: (0, 0),
             unsummed: 0,
             summed: (0, 0),
@@ -137,7 +147,8 @@ impl Unpacker<'_> {
             let before = bytes.len();
             match self.state {
                 State::Header => self.take_header(&mut bytes)?,
-                State::Map { size } => {
+                State::Map { left } => self.grow_map(&mut bytes, left)?,
+                State::Check { size } => {
                     if self.collect(&mut bytes, size) {
                         self.take_map()?;
                         if let Some(header) = &self.header {
@@ -184,37 +195,50 @@ impl Unpacker<'_> {
         let header =
             Header::parse(&self.part).map_err(|fault: container::Fault| self.damaged(fault.at as u64, fault.why))?;
         self.part.clear();
-        let size = usize::try_from(header.map_size() + header.map_check())
-            .map_err(|_| self.damaged(0, format!("a map of {} bytes is impossible", header.map_size())))?;
+        self.growing = Growing::new(header.blocks);
+        self.state = match header.map_size() {
+            0 => State::Check { size: header.map_check() as usize },
+            left => State::Map { left },
+        };
         self.header = Some(header);
-        self.state = State::Map { size };
+        Ok(())
+    }
+
+    /// Takes the next bytes of the map, of which `left` are to come.
+    fn grow_map(&mut self, bytes: &mut &[u8], left: u64) -> Result<(), Error> {
+        let Some(header) = &self.header else { return Ok(()) };
+        let (now, later) = bytes.split_at(left.min(bytes.len() as u64) as usize);
+        *bytes = later;
+        self.map_sum.update(now);
+        match header.map {
+            MapMode::Byte => self.growing.push_flags(now),
+            MapMode::Bit | MapMode::None => self.growing.push(now),
+        }
+        if self.growing.mixed() > MOST_MAP {
+            return Err(self.damaged(self.at, format!("a map of more than {MOST_MAP} bytes is not supported")));
+        }
+        self.state = match left - now.len() as u64 {
+            0 => State::Check { size: header.map_check() as usize },
+            left => State::Map { left },
+        };
         Ok(())
     }
 
     fn take_map(&mut self) -> Result<(), Error> {
         let Some(header) = &self.header else { return Ok(()) };
-        let (map, check) = self.part.split_at(header.map_size() as usize);
+        let growing = std::mem::take(&mut self.growing);
         self.map = match header.map {
             MapMode::None => {
                 let mut all = Bitmap::new(header.blocks);
                 all.set(0, header.blocks);
                 all
             }
-            MapMode::Bit => Bitmap::from_bytes(map, header.blocks).unwrap_or_else(|| Bitmap::new(0)),
-            MapMode::Byte => {
-                let mut used = Bitmap::new(header.blocks);
-                for (block, byte) in map.iter().enumerate() {
-                    if *byte == 1 {
-                        used.set(block as u64, 1);
-                    }
-                }
-                used
-            }
+            MapMode::Bit | MapMode::Byte => growing.finish().unwrap_or_default(),
         };
         let sound = match (header.version, header.map) {
             (_, MapMode::None) => true,
-            (Version::One, _) => check == MAP_MARK,
-            (Version::Two, _) => check == checksum::crc32(map).to_le_bytes(),
+            (Version::One, _) => self.part == MAP_MARK,
+            (Version::Two, _) => self.part == self.map_sum.value().to_le_bytes(),
         };
         if !sound {
             return Err(self.damaged(self.at, "the map of used blocks does not fit its checksum"));
@@ -335,7 +359,7 @@ impl Unpacker<'_> {
     fn short(&self) -> Error {
         let within = match self.state {
             State::Header => "the header".to_owned(),
-            State::Map { .. } => "the map of used blocks".to_owned(),
+            State::Map { .. } | State::Check { .. } => "the map of used blocks".to_owned(),
             _ => format!("block {} of {}", self.run.0, self.map.blocks()),
         };
         self.damaged(self.at, format!("cut short within {within}"))

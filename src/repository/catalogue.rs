@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     fn sight(name: &str, time: i64) -> Sight {
-        let stamp = Stamp { inode: 1, size: 1, modified: (time, 0) };
+        let stamp = Stamp { inode: 1, size: 1, modified: (time, 0), changed: (time, 0) };
         Sight { path: name.into(), torrent: stamp, data: Some(stamp), locked: false }
     }
 
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn image(name: &str, time: i64) -> Image {
-        let stamp = Stamp { inode: 1, size: 1, modified: (time, 0) };
+        let stamp = Stamp { inode: 1, size: 1, modified: (time, 0), changed: (time, 0) };
         Image { path: name.into(), stamp, torrent: true, sums: true, locked: false, settled: true }
     }
 

@@ -107,6 +107,7 @@ fn stamp_of(tree: &Tree, path: &Path) -> Option<Stamp> {
         inode: all.inode.rotate_left(1) ^ one.inode,
         size: all.size.wrapping_add(one.size),
         modified: all.modified.max(one.modified),
+        changed: all.changed.max(one.changed),
     })
 }
 

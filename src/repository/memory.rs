@@ -1,5 +1,5 @@
 //! A record of verified data that outlives restarts: a text file with a line for each torrent, its info-hash, then for
-//! each of its files inode, size, and seconds and nanoseconds of the last change.
+//! each of its files inode, size, and seconds and nanoseconds of mtime and of ctime.
 //!
 //! Replaced as a whole. Malformed lines are skipped: at worst a damaged file causes data to be verified again.
 
@@ -13,7 +13,8 @@ use crate::torrent::InfoHash;
 
 /// Name of the file in the directory of the state.
 const NAME: &str = "verified";
-const TITLE: &str = "# verified by ogbox btlaunchmany: info-hash, then inode, size, mtime s, ns of each file\n";
+const TITLE: &str =
+    "# verified by ogbox btlaunchmany: info-hash, then inode, size, mtime s, ns, ctime s, ns of each file\n";
 /// Largest file that is read, bytes.
 const LARGEST: u64 = 16 << 20;
 /// Most torrents remembered.
@@ -74,8 +75,8 @@ impl Memory {
         let mut text = TITLE.to_owned();
         for (hash, stamps) in &self.records {
             text += &hash.to_string();
-            for Stamp { inode, size, modified: (seconds, nanoseconds) } in stamps {
-                text += &format!(" {inode} {size} {seconds} {nanoseconds}");
+            for Stamp { inode, size, modified, changed } in stamps {
+                text += &format!(" {inode} {size} {} {} {} {}", modified.0, modified.1, changed.0, changed.1);
             }
             text.push('\n');
         }
@@ -93,7 +94,8 @@ fn record(line: &[u8]) -> Option<(InfoHash, Vec<Stamp>)> {
     while let Some(inode) = words.next() {
         let (inode, size) = (inode.parse().ok()?, words.next()?.parse().ok()?);
         let modified = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        stamps.push(Stamp { inode, size, modified });
+        let changed = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        stamps.push(Stamp { inode, size, modified, changed });
     }
     (!stamps.is_empty()).then_some((hash, stamps))
 }
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     fn stamp(number: i64) -> Stamp {
-        Stamp { inode: number as u64, size: 1 << 40, modified: (-number, 999_999_999) }
+        Stamp { inode: number as u64, size: 1 << 40, modified: (-number, 999_999_999), changed: (number, 1) }
     }
 
     #[test]
@@ -125,11 +127,16 @@ mod tests {
     fn a_damaged_file_costs_its_damaged_lines() {
         let dir = tempfile::tempdir().unwrap();
         let hash = InfoHash([0xab; 20]);
-        let good = format!("{hash} 7 8 9 10\n");
-        for damage in ["", "\n\n", "x", "\0\u{ff}", &hash.to_string(), &format!("{hash} 7 8 9"), "# 1 2 3 4"] {
-            fs::write(dir.path().join(NAME), format!("{damage}\n{good}{hash} 99999999999999999999 1 1 1\n")).unwrap();
+        let good = format!("{hash} 7 8 9 10 11 12\n");
+        for damage in ["", "\n\n", "x", "\0\u{ff}", &hash.to_string(), &format!("{hash} 7 8 9 10"), "# 1 2 3 4 5 6"] {
+            fs::write(dir.path().join(NAME), format!("{damage}\n{good}{hash} 99999999999999999999 1 1 1 1 1\n"))
+                .unwrap();
             let memory = Memory::open(Some(dir.path())).unwrap();
-            assert_eq!(memory.records, [(hash, vec![Stamp { inode: 7, size: 8, modified: (9, 10) }])], "{damage:?}");
+            assert_eq!(
+                memory.records,
+                [(hash, vec![Stamp { inode: 7, size: 8, modified: (9, 10), changed: (11, 12) }])],
+                "{damage:?}"
+            );
         }
     }
 

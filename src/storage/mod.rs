@@ -377,7 +377,15 @@ impl Target {
     /// Fails if the file is no longer in the state in which it was guarded.
     fn check(&self) -> io::Result<()> {
         match (&self.file, self.stamp) {
-            (Some(file), Some(stamp)) if Stamp::of(file)? != stamp => Err(io::Error::other("it has changed")),
+            (Some(file), Some(stamp)) => {
+                let metadata = file.metadata()?;
+                let mut now = Stamp::from(&metadata);
+                if metadata.nlink() == 0 {
+                    // Its last name was taken, as by a file that replaces it: that is a change of the inode alone.
+                    now.changed = stamp.changed;
+                }
+                if now == stamp { Ok(()) } else { Err(io::Error::other("it has changed")) }
+            }
             _ => Ok(()),
         }
     }

@@ -19,12 +19,17 @@ fn guarded(bytes: usize) -> (tempfile::TempDir, PathBuf, Metainfo, Storage) {
 
 #[test]
 fn what_is_guarded_reads_as_it_is_until_it_changes() {
-    let changes: [fn(&Path); 4] = [
+    let changes: [fn(&Path); 5] = [
         |path| File::options().write(true).open(path).unwrap().write_all_at(&[8], 49_999).unwrap(),
         |path| File::options().write(true).open(path).unwrap().set_len(40_000).unwrap(),
         |path| fs::write(path, vec![7; 50_000]).unwrap(),
         |path| {
             File::options().append(true).open(path).and_then(|mut file| io::Write::write_all(&mut file, b"x")).unwrap()
+        },
+        |path| {
+            let file = File::options().write(true).open(path).unwrap();
+            let written = file.metadata().and_then(|metadata| metadata.modified()).unwrap();
+            file.write_all_at(&[8], 49_999).and_then(|()| file.set_modified(written)).unwrap();
         },
     ];
     for (at, change) in changes.into_iter().enumerate() {

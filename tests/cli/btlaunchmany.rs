@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -254,11 +254,19 @@ fn what_was_verified_is_remembered_over_restarts() {
     let mut server = start(&lab, &args);
     server.program.wait_for_line("added", 20);
     assert!(server.program.interrupt().success());
-    // Wrong bytes under the old stamp: only a seeder that remembers believes them.
+    // Wrong bytes under the old time are not those that were verified.
     let changed = fs::metadata(&image).and_then(|metadata| metadata.modified()).expect("its time");
     let file = File::options().write(true).open(&image).expect("open");
     file.write_all_at(&[0; PIECE], 0).and_then(|()| file.set_modified(changed)).expect("forge");
+    let now = file.metadata().expect("its times");
     drop(file);
+    let mut server = start(&lab, &args);
+    server.program.wait_for_line("its data does not match it (15 of 16 pieces do)", 20);
+    server.program.interrupt();
+    // Under a remembered stamp only a seeder that remembers believes them.
+    let (mtime, ctime) = ((now.mtime(), now.mtime_nsec()), (now.ctime(), now.ctime_nsec()));
+    let stamp = format!("{} {} {} {} {} {}", now.ino(), now.size(), mtime.0, mtime.1, ctime.0, ctime.1);
+    fs::write(state.join("verified"), format!("{} {stamp}\n", metainfo.info_hash)).expect("forge the state");
     let mut server = start(&lab, &args);
     server.program.wait_for_line("added", 20);
     server.program.interrupt();

@@ -12,6 +12,7 @@ mod ctorrent_words;
 mod demo;
 mod discovery;
 mod hostile;
+mod hostile_media;
 mod levels;
 mod multicall;
 mod opengnsys;

@@ -377,7 +377,7 @@ fn info_says_what_partclone_info_says() {
     let dir = TempDir::new().unwrap();
     let image = dir.path().join("image");
     let sizes =
-        [(9, 100), (99, 100), (1000, 1), (999, 1), (99_999, 10), (100_000, 4096), (99, 10_101_010), (70_000, 16 << 20)];
+        [(1, 512), (1, 999), (1, 1000), (11, 900), (999, 1001), (100_000, 4096), (99, 10_101_010), (70_000, 16 << 20)];
     let mut headers: Vec<Header> = sizes.map(|(blocks, size)| header(blocks, size)).into();
     headers.push(Header {
         checksum: Mode::None,

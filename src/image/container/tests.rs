@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn any_header() -> impl Strategy<Value = Header> {
-    let numbers = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>(), 1_u32..65_536);
+    let numbers = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>(), 512_u32..65_536);
     let modes = (0_usize..3, 0_usize..3, any::<bool>(), 1_u32..u32::MAX);
     ("[ -~]{0,13}", "[A-Z0-9+_]{1,14}", numbers, modes, any::<bool>()).prop_map(
         |(made_by, fs, (device, blocks, used, map_used, block_size), (sum, map, reseed, covers), one)| {

@@ -4,7 +4,10 @@
 //! everything before the first of them and, if a log tree was not replayed, its own blocks and the extents that it
 //! names. A block of the map is a sector; partclone's is a whole tree node, so that ours are a subset of theirs.
 
+use std::collections::HashSet;
+
 use super::kind::Used;
+use super::steps::Steps;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;
@@ -40,6 +43,8 @@ const POINTER: usize = 33;
 const CHUNK: usize = 48;
 const STRIPE: usize = 32;
 const MOST_LEVEL: u8 = 7;
+/// Most times that the extents found may take the volume's size; three is what a sound one can come to.
+const MOST_MARKS: u64 = 4;
 
 /// Whether the source has a superblock of Btrfs.
 pub fn detect(source: &Source) -> Result<bool, Error> {
@@ -78,6 +83,8 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     };
     volume.walk(&mut seen, node, level, &mut |key, _| volume.mark(&mut map, key))?;
 
+    // The log names an extent once for each file and part that refers to it.
+    let mut named = HashSet::new();
     let (log, log_level) = (f.u64(96), f.u8(200));
     if log != 0 {
         for (_, node, level) in volume.roots(&mut seen, log, log_level, &mut |key| volume.mark(&mut map, key))? {
@@ -86,6 +93,9 @@ pub fn used(source: &Source) -> Result<Used, Error> {
                 match key.kind {
                     // Data in the leaf itself, and holes, take no extent.
                     EXTENT_DATA if f.u8(20) != 0 && f.u64(21) != 0 => {
+                        if !named.insert((f.u64(21), f.u64(29))) {
+                            return Ok(());
+                        }
                         volume.mark(&mut map, &Key { kind: EXTENT_ITEM, object: f.u64(21), offset: f.u64(29) })
                     }
                     _ => volume.mark(&mut map, key),
@@ -137,6 +147,8 @@ struct Volume<'a> {
     device: u64,
     /// Sorted by start.
     chunks: Vec<Chunk>,
+    /// Blocks of the map that may be marked. Extents do not overlap: of the extent tree, of the log, and of its nodes.
+    marks: Steps,
 }
 
 impl<'a> Volume<'a> {
@@ -164,7 +176,8 @@ impl<'a> Volume<'a> {
         if size > source.size() || size < SUPERBLOCKS[0] + SUPER_SIZE {
             return bad(112, format!("{size} bytes do not fit into {}", source.size()));
         }
-        let mut volume = Volume { source, size, sector, node, device: f.u64(201), chunks: Vec::new() };
+        let marks = Steps::new(MOST_MARKS * (size / sector));
+        let mut volume = Volume { source, size, sector, node, device: f.u64(201), chunks: Vec::new(), marks };
         let length = f.u32(160) as usize;
         let Some(mut rest) = f.0.get(811..).filter(|rest| rest.len() >= length && length <= 2048) else {
             return bad(160, format!("{length} bytes of system chunks are impossible"));
@@ -227,7 +240,11 @@ impl<'a> Volume<'a> {
         };
         for place in self.places(key.object, length)? {
             let first = place / self.sector;
-            map.set(first, (place + length).div_ceil(self.sector) - first);
+            let count = (place + length).div_ceil(self.sector) - first;
+            if !self.marks.take(count) {
+                return Err(self.damaged(key.object, "more extents than the volume has room for: run btrfs check"));
+            }
+            map.set(first, count);
         }
         Ok(())
     }

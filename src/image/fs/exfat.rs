@@ -13,6 +13,9 @@ pub const NAME: &str = "EXFAT";
 const END_OF_DIRECTORY: u8 = 0;
 const ALLOCATION_BITMAP: u8 = 0x81;
 
+/// Most bytes of a directory, by the specification.
+const MOST_DIRECTORY: u64 = 256 << 20;
+
 /// Whether the source has a boot sector of exFAT.
 pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(source.size() >= 512 && source.read(0, 512)?[3..11] == *b"EXFAT   ")
@@ -66,12 +69,12 @@ impl<'a> Volume<'a> {
         Some((self.heap << self.sector_log) + (index << self.cluster_log))
     }
 
-    /// Calls `take` with the content of each cluster of the chain that begins at `first`, until it returns false.
-    fn chain(&self, first: u32, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
+    /// Calls `take` with the content of each cluster of the chain that begins at `first`, until it returns false. A
+    /// chain of more than `most` bytes goes in circles.
+    fn chain(&self, first: u32, most: u64, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
         let mut bytes = vec![0; 1 << self.cluster_log];
         let mut cluster = first;
-        // A chain longer than there are clusters goes in circles.
-        for _ in 0..self.clusters {
+        for _ in 0..self.clusters.min(most.div_ceil(bytes.len() as u64)) {
             let Some(at) = self.cluster(cluster) else { return Ok(()) };
             self.source.read_at(&mut bytes, at)?;
             if !take(&bytes) {
@@ -88,7 +91,7 @@ impl<'a> Volume<'a> {
     /// number `active`.
     fn bitmap(&self, root: u32, active: u8) -> Result<Option<(u32, u64)>, Error> {
         let mut found = None;
-        self.chain(root, |directory| {
+        self.chain(root, MOST_DIRECTORY, |directory| {
             for entry in directory.chunks_exact(32) {
                 let e = Fields(entry);
                 match e.u8(0) {
@@ -110,7 +113,7 @@ impl<'a> Volume<'a> {
     fn mark(&self, first: u32, map: &mut Bitmap) -> Result<u64, Error> {
         let log = self.per_cluster_log();
         let mut done = 0;
-        self.chain(first, |bytes| {
+        self.chain(first, self.clusters.div_ceil(8), |bytes| {
             let here = (bytes.len() as u64 * 8).min(self.clusters - done);
             let Some(bits) = Bitmap::from_bytes(bytes, here) else { return false };
             let mut from = 0;

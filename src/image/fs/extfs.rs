@@ -63,8 +63,8 @@ struct Geometry {
     free: u64,
     first_block: u64,
     blocks_per_group: u32,
-    inodes_per_group: u32,
-    inode_size: u32,
+    /// Blocks of a group's inode table.
+    inode_table: u64,
     /// Blocks that one bit of a bitmap stands for.
     cluster: u32,
     groups: u64,
@@ -132,16 +132,21 @@ impl Geometry {
             (true, size @ 64..=1024) if size.is_power_of_two() => size,
             (true, size) => return bad(0xfe, format!("group descriptors of {size} bytes are impossible")),
         };
+        let (inodes_per_group, inode_size) = (f.u32(0x28), if f.u32(0x4c) == 0 { 128 } else { u32::from(f.u16(0x58)) });
+        let groups = (blocks - first_block).div_ceil(u64::from(blocks_per_group));
+        let table = (u64::from(inodes_per_group) * u64::from(inode_size)).div_ceil(u64::from(block_size));
+        if groups.checked_mul(table).is_none_or(|all| all > blocks) {
+            return bad(0x28, format!("{groups} groups of {inodes_per_group} inodes do not fit into {blocks} blocks"));
+        }
         Ok(Geometry {
             block_size,
             blocks,
             free,
             first_block,
             blocks_per_group,
-            inodes_per_group: f.u32(0x28),
-            inode_size: if f.u32(0x4c) == 0 { 128 } else { u32::from(f.u16(0x58)) },
+            inode_table: table,
             cluster,
-            groups: (blocks - first_block).div_ceil(u64::from(blocks_per_group)),
+            groups,
             descriptor_size,
             reserved_descriptor_blocks: u32::from(f.u16(0xce)),
             first_meta_group: u64::from(f.u32(0x104)),
@@ -281,7 +286,7 @@ impl Geometry {
     /// Marks the metadata of a group whose bitmap was never written: its copy of superblock and descriptors, its
     /// bitmaps and its inode table, which may be in another group.
     fn mark_uninit(&self, map: &mut Bitmap, index: u64, group: &Group) {
-        let (start, _) = self.group(index);
+        let (start, count) = self.group(index);
         let per_block = self.descriptors_per_block();
         let has_super = self.has_super(index);
         let meta = index / per_block;
@@ -293,14 +298,14 @@ impl Geometry {
                 let all = self.groups.div_ceil(per_block);
                 let here =
                     if self.meta_bg { self.first_meta_group } else { all + u64::from(self.reserved_descriptor_blocks) };
-                map.set(start + 1, here);
+                // A copy is whole in its group, so that all of them take no longer than the map.
+                map.set(start + 1, here.min(count));
             }
         } else if [0, 1, per_block - 1].contains(&(index % per_block)) {
             map.set(start + u64::from(has_super), 1);
         }
-        let table = u64::from(self.inodes_per_group) * u64::from(self.inode_size);
         map.set(group.block_bitmap, 1);
         map.set(group.inode_bitmap, 1);
-        map.set(group.inode_table, table.div_ceil(u64::from(self.block_size)));
+        map.set(group.inode_table, self.inode_table);
     }
 }

@@ -11,6 +11,7 @@ pub mod fat;
 mod kind;
 pub mod ntfs;
 pub mod raw;
+mod steps;
 pub mod swap;
 pub mod xfs;
 

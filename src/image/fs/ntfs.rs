@@ -4,7 +4,10 @@
 //! boot sector, MFT records with their fixups, attributes and attribute lists, mapping pairs, the restart pages of
 //! `$LogFile`, the index of the root directory. Nothing is decompressed or decrypted, as `$Bitmap` never needs it.
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::kind::Used;
+use super::steps::Steps;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::Fields;
@@ -36,6 +39,10 @@ const LOG_IS_CLEAN: u16 = 2;
 const MOST_LIST: u64 = 1 << 20;
 const MOST_INDEX: u64 = 64 << 20;
 const MOST_PARTS: usize = 64;
+/// Most bytes of MFT records that are read, a million of the usual ones: a list may name any, again and again.
+const MOST_RECORDS: u64 = 1 << 30;
+/// Most extents of a file of NTFS's own.
+const MOST_RUNS: u64 = 2 << 20;
 
 /// Whether the source has a boot sector of NTFS.
 pub fn detect(source: &Source) -> Result<bool, Error> {
@@ -85,15 +92,18 @@ struct Volume<'a> {
     /// Size of an index block, bytes.
     index: u32,
     mft: Attribute,
+    /// Bytes of MFT records that may still be read.
+    records: Steps,
 }
 
-/// A run of a file: its first cluster in the file, its first cluster on the volume (`None` for a hole), and its length.
-type Run = (u64, Option<u64>, u64);
+/// The runs of a file, by their first cluster in the file: their first cluster on the volume (`None` for a hole), and
+/// their length.
+type Runs = BTreeMap<u64, (Option<u64>, u64)>;
 
 /// An attribute's content: in its record, or in clusters.
 enum Content {
     Resident(Vec<u8>),
-    Runs(Vec<Run>),
+    Runs(Runs),
 }
 
 struct Attribute {
@@ -146,9 +156,11 @@ impl<'a> Volume<'a> {
             return bad(48, format!("the MFT begins in cluster {mft} of {clusters}"));
         }
         // Only the first record is needed here, which describes the rest.
-        let first = Content::Runs(vec![(0, Some(mft), u64::from(record.div_ceil(cluster)))]);
+        let first = Content::Runs(Runs::from([(0, (Some(mft), u64::from(record.div_ceil(cluster))))]));
         let mft = Attribute { content: first, length: u64::from(record) };
-        let mut volume = Volume { source, sector, cluster, sectors, clusters, record, index, mft };
+        // Each record is read a few times at most.
+        let records = Steps::new(source.size().saturating_mul(4).min(MOST_RECORDS));
+        let mut volume = Volume { source, sector, cluster, sectors, clusters, record, index, mft, records };
         // If the MFT has an attribute list, its later parts are found through its earlier ones.
         for _ in 0..MOST_PARTS {
             let before = volume.mft.parts();
@@ -166,6 +178,9 @@ impl<'a> Volume<'a> {
 
     /// Returns an MFT record with its fixups undone.
     fn record(&self, number: u64) -> Result<Vec<u8>, Error> {
+        if !self.records.take(self.record.into()) {
+            return Err(self.damaged(number, "attribute lists name more records than there can be: run chkdsk"));
+        }
         let mut record = vec![0; self.record as usize];
         self.read(&self.mft, number * u64::from(self.record), &mut record)?;
         if !record.starts_with(b"FILE") || !mend(&mut record) {
@@ -195,12 +210,14 @@ impl<'a> Volume<'a> {
             return Err(self.damaged(number, "its attribute list is too long"));
         }
         let list = self.content(&list, list.length)?;
+        let mut read = HashSet::from([number]);
         let mut rest = list.as_slice();
         while rest.len() >= 26 {
             let entry = Fields(rest);
             let length = usize::from(entry.u16(4));
             let other = entry.u64(16) & 0xffff_ffff_ffff;
-            if entry.u32(0) == kind && other != number {
+            // A record that holds several parts is named once for each.
+            if entry.u32(0) == kind && read.insert(other) {
                 // While the MFT itself is being found, its later parts cannot be read yet.
                 if let Ok(extent) = self.record(other) {
                     for bytes in attributes(&extent).filter(|bytes| Fields(bytes).u32(0) == kind) {
@@ -230,15 +247,16 @@ impl<'a> Volume<'a> {
         let more = runs(pairs, first, self.clusters).ok_or_else(|| self.damaged(number, "its extents are damaged"))?;
         let (mut all, mut length) = match found {
             Some(Attribute { content: Content::Runs(all), length }) => (all, length),
-            _ => (Vec::new(), 0),
+            _ => (Runs::new(), 0),
         };
         if first == 0 {
             length = f.u64(48);
         }
         // An extent may appear twice, in its record and through the list.
-        all.retain(|run| !more.iter().any(|new| new.0 == run.0));
         all.extend(more);
-        all.sort_unstable();
+        if all.len() as u64 > self.clusters.min(MOST_RUNS) {
+            return Err(self.damaged(number, "more extents than there are clusters"));
+        }
         Ok(Attribute { content: Content::Runs(all), length })
     }
 
@@ -264,8 +282,8 @@ impl<'a> Volume<'a> {
         let mut done = 0;
         while done < to.len() {
             let at = at + done as u64;
-            let run = runs.iter().find(|(start, _, count)| (*start..start + count).contains(&(at / cluster)));
-            let Some((start, place, count)) = run else {
+            let run = runs.range(..=at / cluster).next_back();
+            let Some((start, (place, count))) = run.filter(|(start, (_, count))| at / cluster - *start < *count) else {
                 return Err(self.source.damaged(at, "a file of NTFS's own has no cluster for this byte"));
             };
             let left = (start + count) * cluster - at;
@@ -378,9 +396,9 @@ fn attributes(record: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Parses mapping pairs from the file's cluster `first` on; `None` if they reach outside the volume.
-fn runs(mut pairs: &[u8], first: u64, clusters: u64) -> Option<Vec<Run>> {
+fn runs(mut pairs: &[u8], first: u64, clusters: u64) -> Option<Runs> {
     let (mut at, mut place) = (first, 0_i64);
-    let mut all = Vec::new();
+    let mut all = Runs::new();
     while let Some((head, rest)) = pairs.split_first().filter(|(head, _)| **head != 0) {
         let (length, offset) = (usize::from(head & 15), usize::from(head >> 4));
         if length > 8 || offset > 8 || length == 0 {
@@ -396,7 +414,7 @@ fn runs(mut pairs: &[u8], first: u64, clusters: u64) -> Option<Vec<Run>> {
             here.checked_add(count).filter(|end| *end <= clusters)?;
             Some(here)
         };
-        all.push((at, here, count));
+        all.insert(at, (here, count));
         at = at.checked_add(count)?;
         pairs = &rest[length + offset..];
     }

@@ -23,6 +23,8 @@ const MOST_LEVELS: u32 = 16;
 const BASIC_BLOCK: usize = 512;
 const RECORD_MAGIC: u32 = 0xfeed_babe;
 const UNMOUNT: u8 = 0x20;
+/// Most bytes of a log: XFS_MAX_LOG_BYTES.
+const MOST_LOG: u64 = 2 << 30;
 /// Bytes of the log read at once.
 const STEP: u64 = 1 << 20;
 
@@ -125,8 +127,8 @@ impl<'a> Geometry<'a> {
         // A block number has the group above as many bits as a group's blocks need.
         let bits = u32::from(f.u8(124)).min(32);
         let log = geometry.block((log_start >> bits) as u32, (log_start & ((1 << bits) - 1)) as u32, log_blocks);
-        let Some(log) = log else {
-            return bad(48, format!("a log of {log_blocks} blocks from block {log_start:#x} on is outside"));
+        let Some(log) = log.filter(|_| log_blocks * u64::from(block_size) <= MOST_LOG) else {
+            return bad(48, format!("a log of {log_blocks} blocks from block {log_start:#x} on is impossible"));
         };
         geometry.log = (log * u64::from(block_size), log_blocks * u64::from(block_size));
         Ok(geometry)
@@ -194,8 +196,13 @@ impl<'a> Geometry<'a> {
         };
         let mut bytes = vec![0; self.block_size as usize];
         let (mut block, mut level) = (root, levels.min(MOST_LEVELS));
-        // A tree of more blocks than the group has goes in circles.
-        for _ in 0..self.group_blocks {
+        let circles = |at: u64| {
+            self.source
+                .damaged(at, format!("XFS group {group}: its tree of free space goes in circles: run xfs_repair"))
+        };
+        // Extents come in order, so that a walk which only ever gets further ends. The first levels only lead down.
+        let mut end = 0;
+        loop {
             let place = self.block(group, block, 1).ok_or_else(|| outside(block))? * u64::from(self.block_size);
             self.source.read_at(&mut bytes, place)?;
             let f = Fields(&bytes);
@@ -213,15 +220,21 @@ impl<'a> Geometry<'a> {
                 continue;
             }
             for record in 0..records {
-                let first = f.be32(header + record * 8);
-                tell(first, f.be32(header + record * 8 + 4)).ok_or_else(|| outside(first))?;
+                let (first, count) = (f.be32(header + record * 8), f.be32(header + record * 8 + 4));
+                if u64::from(first) < end || count == 0 {
+                    return Err(circles(place));
+                }
+                end = u64::from(first) + u64::from(count);
+                tell(first, count).ok_or_else(|| outside(first))?;
             }
             block = f.be32(12);
             if block == u32::MAX {
                 return Ok(());
             }
+            if records == 0 {
+                return Err(circles(place));
+            }
         }
-        Err(self.source.damaged(0, format!("XFS group {group}: its tree of free space goes in circles")))
     }
 
     /// Whether the newest record of the log says that the file system was unmounted.
