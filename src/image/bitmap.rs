@@ -24,7 +24,9 @@ pub struct Bitmap {
 enum Page {
     /// All words are this one: no block is used, or all are.
     Same(u64),
-    Mixed(Arc<[u64; WORDS]>),
+    Own(Box<[u64; WORDS]>),
+    /// Words that pages before and after have, too.
+    Shared(Arc<[u64; WORDS]>),
 }
 
 impl Page {
@@ -38,42 +40,41 @@ impl Page {
         }
         match words[0] {
             first @ (0 | u64::MAX) if words.iter().all(|word| *word == first) => Page::Same(first),
-            _ => Page::Mixed(Arc::new(words)),
+            _ => Page::Own(Box::new(words)),
+        }
+    }
+
+    /// Returns the words, or the one that all of them are.
+    fn words(&self) -> Result<&[u64; WORDS], u64> {
+        match self {
+            Page::Same(word) => Err(*word),
+            Page::Own(words) => Ok(words),
+            Page::Shared(words) => Ok(words),
         }
     }
 
     fn word(&self, index: usize) -> u64 {
-        match self {
-            Page::Same(word) => *word,
-            Page::Mixed(words) => words[index],
-        }
+        self.words().map_or_else(|same| same, |words| words[index])
     }
 
     /// Makes the bits from `from` to before `to` those of `fill`.
     fn put(&mut self, from: u64, to: u64, fill: u64) {
-        if let Page::Same(word) = *self {
-            if word == fill {
-                return;
+        match self {
+            Page::Own(words) => put(words, from, to, fill),
+            Page::Same(word) if *word == fill => {}
+            Page::Same(_) | Page::Shared(_) => {
+                let mut words = Box::new(self.words().map_or_else(|same| [same; WORDS], |words| *words));
+                put(&mut words, from, to, fill);
+                *self = Page::Own(words);
             }
-            *self = Page::Mixed(Arc::new([word; WORDS]));
-        }
-        let Page::Mixed(words) = self else { return };
-        let words = Arc::make_mut(words);
-        let mut at = from;
-        while at < to {
-            let bits = (64 - at % 64).min(to - at);
-            let mask = u64::MAX >> (64 - bits) << (at % 64);
-            let word = &mut words[(at / 64) as usize];
-            *word = *word & !mask | fill & mask;
-            at += bits;
         }
     }
 
     /// Returns the first bit from `from` on that, inverted if `flip` is all ones, is set.
     fn find(&self, from: u64, flip: u64) -> Option<u64> {
-        let words = match self {
-            Page::Same(word) => return (word ^ flip != 0).then_some(from),
-            Page::Mixed(words) => words,
+        let words = match self.words() {
+            Ok(words) => words,
+            Err(same) => return (same ^ flip != 0).then_some(from),
         };
         let first = (from / 64) as usize;
         let mut kept = u64::MAX << (from % 64);
@@ -82,6 +83,19 @@ impl Page {
             (word != 0).then(|| index * 64 + u64::from(word.trailing_zeros()))
         })
     }
+}
+
+/// Makes the bits from `from` to before `to` of `words` those of `fill`.
+fn put(words: &mut [u64; WORDS], from: u64, to: u64, fill: u64) {
+    let (first, last) = ((from / 64) as usize, ((to - 1) / 64) as usize);
+    let (begin, end) = (u64::MAX << (from % 64), u64::MAX >> (63 - (to - 1) % 64));
+    let put = |word: &mut u64, mask: u64| *word = *word & !mask | fill & mask;
+    if first == last {
+        return put(&mut words[first], begin & end);
+    }
+    put(&mut words[first], begin);
+    words[first + 1..last].fill(fill);
+    put(&mut words[last], end);
 }
 
 impl PartialEq for Page {
@@ -132,9 +146,9 @@ impl Bitmap {
 
     /// Returns the number of used blocks.
     pub fn used(&self) -> u64 {
-        let used = |page: &Page| match page {
-            Page::Same(word) => u64::from(word.count_ones()) * WORDS as u64,
-            Page::Mixed(words) => words.iter().map(|word| u64::from(word.count_ones())).sum(),
+        let used = |page: &Page| match page.words() {
+            Err(same) => u64::from(same.count_ones()) * WORDS as u64,
+            Ok(words) => words.iter().map(|word| u64::from(word.count_ones())).sum(),
         };
         self.pages.iter().map(used).sum()
     }
@@ -170,6 +184,40 @@ impl Bitmap {
     /// Marks `count` blocks from `start` on as used, as far as the map reaches.
     pub fn set(&mut self, start: u64, count: u64) {
         self.change(start, count, u64::MAX);
+    }
+
+    /// Marks those of `count` blocks from `start` on as used whose bits, lowest first, are set, as far as the map reaches;
+    /// returns their number.
+    pub fn add(&mut self, start: u64, bits: &[u8], count: u64) -> u64 {
+        let count = count.min(self.blocks.saturating_sub(start));
+        let mut used = 0;
+        for (bytes, at) in bits.chunks(8).zip((0..count).step_by(64)) {
+            let mut eight = [0; 8];
+            eight[..bytes.len()].copy_from_slice(bytes);
+            let word = u64::from_le_bytes(eight) & u64::MAX >> 64u64.saturating_sub(count - at);
+            used += u64::from(word.count_ones());
+            let (index, shift) = ((start + at) / 64, (start + at) % 64);
+            self.add_word(index, word << shift);
+            // Nothing of the word is left where no bit was pushed out of it.
+            self.add_word(index + 1, word.checked_shr(64 - shift as u32).unwrap_or(0));
+        }
+        used
+    }
+
+    fn add_word(&mut self, index: u64, word: u64) {
+        if word == 0 {
+            return;
+        }
+        let (page, index) = (&mut self.pages[index as usize / WORDS], index as usize % WORDS);
+        match page {
+            Page::Own(words) => words[index] |= word,
+            Page::Same(u64::MAX) => {}
+            _ => {
+                let mut words = Box::new(page.words().map_or_else(|same| [same; WORDS], |words| *words));
+                words[index] |= word;
+                *page = Page::Own(words);
+            }
+        }
     }
 
     /// Marks `count` blocks from `start` on as unused, as far as the map reaches.
@@ -261,9 +309,14 @@ impl Growing {
 
     fn close(&mut self) {
         let mut page = Page::from_bytes(&self.part);
-        if let Page::Mixed(_) = page {
-            match self.map.pages.last() {
-                Some(last) if *last == page => page = last.clone(),
+        if let Page::Own(words) = &page {
+            match self.map.pages.last_mut() {
+                Some(last) if *last == page => {
+                    if let Page::Own(_) = last {
+                        *last = Page::Shared(Arc::new(**words));
+                    }
+                    page = last.clone();
+                }
                 _ => self.mixed += PAGE_BYTES,
             }
         }
@@ -312,6 +365,22 @@ mod tests {
         assert_eq!(runs(&map), [(1, 3), (60, 40), (101, 99), (299, 1)]);
         assert_eq!((map.used(), map.end(), Bitmap::new(300).end()), (143, 300, 0));
         assert!(map.get(299) && !map.get(300) && !map.get(100));
+    }
+
+    proptest! {
+        #[test]
+        fn bits_that_are_added_are_those_set_one_by_one(
+            start in 0u64..20_000, bits in prop::collection::vec(any::<u8>(), 0..40), count in 0u64..400, before in 0u64..20_000,
+        ) {
+            let (mut map, mut other) = (Bitmap::new(20_000), Bitmap::new(20_000));
+            map.set(before, 9_000);
+            other.set(before, 9_000);
+            let set = |at: &u64| bits.get((at / 8) as usize).is_some_and(|byte| byte >> (at % 8) & 1 == 1);
+            let ones: Vec<u64> = (0..count).filter(set).filter(|at| start + at < 20_000).collect();
+            ones.iter().for_each(|at| other.set(start + at, 1));
+            prop_assert_eq!(map.add(start, &bits, count), ones.len() as u64);
+            prop_assert_eq!(map, other);
+        }
     }
 
     #[test]

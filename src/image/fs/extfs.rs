@@ -274,6 +274,9 @@ impl Geometry {
         let cluster = u64::from(self.cluster);
         let clusters = count.div_ceil(cluster);
         // blocks_per_group was checked to be at most what a block has bits for.
+        if cluster == 1 {
+            return clusters - map.add(start, bits, clusters);
+        }
         let Some(bits) = Bitmap::from_bytes(bits, clusters) else { return 0 };
         let mut from = 0;
         while let Some((first, run)) = bits.next_run(from) {
