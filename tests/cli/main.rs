@@ -12,6 +12,7 @@ mod ctorrent_words;
 mod demo;
 mod discovery;
 mod hostile;
+mod leftovers;
 mod levels;
 mod multicall;
 mod opengnsys;
