@@ -73,6 +73,13 @@ pub fn within(directory: &Path, remove: Remove) -> Vec<Leftover> {
     find(directory, remove, &|name| name.len() > "..".len() && name.starts_with('.'))
 }
 
+/// Reports by `say` the leftovers in `directories`, and removes those that are certain if they `may_go`.
+pub fn below(directories: &[PathBuf], may_go: bool, say: &dyn Fn(&str)) {
+    let remove = if may_go { Remove::Certain } else { Remove::Nothing };
+    let found = directories.iter().flat_map(|directory| within(directory, remove));
+    found.for_each(|left| say(&left.to_string()));
+}
+
 /// Returns a new name for `path` under way, in the same directory.
 ///
 /// # Errors

@@ -46,6 +46,14 @@ pub fn open_in_place(options: &mut OpenOptions, path: &Path) -> io::Result<File>
     }
 }
 
+/// Makes the file `path` empty, or a new one, as [`open_in_place`].
+///
+/// # Errors
+/// As [`open_in_place`].
+pub fn open_anew(path: &Path) -> io::Result<File> {
+    open_in_place(File::options().write(true).create(true).truncate(true), path)
+}
+
 /// Whether the symbolic link `path` is another user's in a directory that all may write to, as /tmp. The kernel follows
 /// none of these either, unless that is turned off (fs.protected_symlinks).
 fn is_planted(path: &Path) -> io::Result<bool> {

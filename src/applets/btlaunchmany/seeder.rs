@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::super::Failure;
 use super::report::{Report, Row};
-use crate::base::leftover::{self, Remove};
+use crate::base::leftover;
 use crate::base::stamp::Stamp;
 use crate::client::Client;
 use crate::peer::Torrent;
@@ -97,11 +97,7 @@ impl<'a> Seeder<'a> {
     /// Looks at the directory for the first time.
     pub fn first_look(&mut self) {
         let seen = repository::look(&self.directory);
-        // Without --create nothing is changed here.
-        let remove = if self.announce.is_some() { Remove::Certain } else { Remove::Nothing };
-        for left in seen.tree.directories.iter().flat_map(|directory| leftover::within(directory, remove)) {
-            self.report.say(&left.to_string());
-        }
+        leftover::below(&seen.tree.directories, self.announce.is_some(), &|line| self.report.say(line));
         if self.announce.is_some() {
             seen.images.iter().filter(|image| image.locked).for_each(|image| make::break_stale_lock(&image.path));
         }

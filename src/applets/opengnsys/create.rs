@@ -40,9 +40,8 @@ pub const CREATE: Function = Function {
         let _device = engine.lock_device(&device)?;
         let image_lock = engine.lock_image(&image)?;
         // It is locked, so nobody goes on with what was begun by machines that were switched off.
-        for left in leftover::of(&image, Remove::All) {
-            engine.say(io.out, Targets::LOG_SESSION, &left.to_string());
-        }
+        let left = leftover::of(&image, Remove::All);
+        left.iter().for_each(|left| engine.say(io.out, Targets::LOG_SESSION, &left.to_string()));
         let cleaned = engine.clean_os(&device);
         care(engine, "[10] ogCleanOs", &device, cleaned, io)?;
         fits(engine, &device, &place, name, io)?;

@@ -401,8 +401,7 @@ pub fn care(engine: &Engine, step: &str, device: &Device, done: Result<Step, Err
 pub fn begin(engine: &Engine, words: &[&str], io: &mut Io) -> Instant {
     for log in ["OGLOGSESSION", "OGLOGCOMMAND"] {
         // A log that cannot be written to is skipped.
-        let mut anew = fs::OpenOptions::new();
-        let _ = place::open_in_place(anew.write(true).create(true).truncate(true), &engine.env().path(log));
+        let _ = place::open_anew(&engine.env().path(log));
     }
     let text = engine.text("MSG_SCRIPTS_START");
     engine.say(io.out, Targets::LOG_SESSION, &format!("[1]{text}{} {}", engine.name(), words.join(" ")));

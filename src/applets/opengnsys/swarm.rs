@@ -120,7 +120,6 @@ pub fn start_tracker(engine: &Engine, signals: &Signals, directory: &Path) -> Re
     if listens() {
         return Ok(false);
     }
-    // Not in /tmp, where others may put something of this name.
     let state = engine.env().rooted("/var/lib/ogbox");
     fs::create_dir_all(&state).map_err(|error| Error::new(Code::NotExec, format!("{}: {error}", state.display())))?;
     let mut command = applet("bttrack");

@@ -267,9 +267,7 @@ struct Voice {
 impl Voice {
     fn open(options: &Options) -> Result<Voice, Failure> {
         let create = |name: &String| {
-            let mut anew = OpenOptions::new();
-            let log = place::open_in_place(anew.write(true).create(true).truncate(true), name.as_ref());
-            log.map_err(|error| Failure::new(1, format!("create the log {name}: {error}")))
+            place::open_anew(name.as_ref()).map_err(|error| Failure::new(1, format!("create the log {name}: {error}")))
         };
         Ok(Voice { log: options.log.as_ref().map(create).transpose()? })
     }
