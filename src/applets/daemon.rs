@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::{Failure, Io};
 use crate::base::ready;
 use crate::base::user::become_user;
+use crate::base::whole;
 
 /// The file with the process id; removed when dropped.
 pub struct PidFile(Option<PathBuf>);
@@ -20,7 +21,8 @@ impl PidFile {
             return Ok(PidFile(None));
         }
         let id = format!("{}\n", std::process::id());
-        fs::write(path, id).map_err(|error| Failure::new(1, format!("write process id to {path}: {error}")))?;
+        whole::write(path.as_ref(), id)
+            .map_err(|error| Failure::new(1, format!("write process id to {path}: {error}")))?;
         Ok(PidFile(Some(path.into())))
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use kernels::scan::find_control;
 
+use super::place::open_in_place;
 use super::sync::lock;
 use super::time::{self, Calendar};
 
@@ -145,7 +146,7 @@ impl Inner {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).open(path)
+    open_in_place(File::options().append(true).create(true), path)
 }
 
 /// The time `seconds` since 1970 in the form of BitTornado's logs.

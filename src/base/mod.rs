@@ -3,9 +3,11 @@
 pub mod boundary;
 pub mod decimal;
 pub mod http;
+pub mod leftover;
 pub mod lockfile;
 pub mod log;
 pub mod percent;
+pub mod place;
 pub mod ready;
 pub mod rng;
 pub mod shell;

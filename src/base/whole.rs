@@ -7,26 +7,22 @@
 //! are, and so is an open file behind a name of /proc, such as /dev/stdout; nothing else in the place of a file is written
 //! to, and nothing is made where device nodes are.
 //!
-//! What is not promised: that a process which is killed leaves nothing behind ([`sweep`] finds it), and owner, ACLs and
+//! What is not promised: that a process which is killed leaves nothing behind ([`leftover`] finds it), and owner, ACLs and
 //! extended attributes of a file that is replaced.
 
 use std::fs::{self, File, Metadata};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
-/// How the name of a file under way ends.
-const END: &str = ".ogbox-part";
-/// Digits that tell files under way of the same name apart.
-const DIGITS: usize = 16;
-/// Bytes of a name that a file system takes.
-const LONGEST_NAME: usize = 255;
-/// Symbolic links that are followed, one after the other.
-const MOST_LINKS: usize = 40;
+use super::leftover;
+use super::place::{destination, directory_of};
+
+/// How often a name is tried while others are taken for leftovers.
+const ATTEMPTS: usize = 8;
 
 /// A file under way: gone when it is dropped before [`commit`](Whole::commit).
 #[derive(Debug)]
@@ -70,12 +66,7 @@ impl Whole {
 
     fn begin(path: PathBuf) -> io::Result<Whole> {
         refuse_among_nodes(directory_of(&path))?;
-        let random = RandomState::new().hash_one(std::process::id());
-        let mut part = prefix(&path)?;
-        part.push_str(&format!("{random:0DIGITS$x}{END}"));
-        let part = path.with_file_name(part);
-        // O_EXCL: neither a file that is there nor what a link leads to is opened.
-        let file = File::create_new(&part)?;
+        let (file, part) = begin_locked(&path)?;
         let whole = Whole { file, path, part: Some(part) };
         if let Some(old) = fs::symlink_metadata(&whole.path).ok().filter(Metadata::is_file) {
             let (mode, new) = (old.mode() & 0o777, whole.file.metadata()?.mode() & 0o777);
@@ -121,6 +112,8 @@ impl Whole {
         file.sync_all()?;
         rename(part, &self.path)?;
         self.part = None;
+        // The lock is a file under way's. Whoever keeps the file open has none.
+        let _ = flock(&file, FlockOperation::Unlock);
         sync_directory(&self.path)?;
         Ok(file)
     }
@@ -173,48 +166,17 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_directory(to)
 }
 
-/// Removes what was begun of the file `path` and never completed. For who knows that nobody writes it now.
-pub fn sweep(path: &Path) {
-    let Ok(Some(path)) = destination(path) else { return };
-    let Ok(prefix) = prefix(&path) else { return };
-    for entry in fs::read_dir(directory_of(&path)).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let random = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(END));
-        if random.is_some_and(|random| random.len() == DIGITS && random.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-            // Room, and nothing else, is lost when it cannot be.
-            let _ = fs::remove_file(entry.path());
+/// Makes a file under way for `path`, locked.
+fn begin_locked(path: &Path) -> io::Result<(File, PathBuf)> {
+    for _ in 0..ATTEMPTS {
+        let part = leftover::name_under_way(path)?;
+        // O_EXCL: neither a file that is there nor what a link leads to is opened.
+        let file = File::options().read(true).write(true).create_new(true).open(&part)?;
+        if leftover::claim(&file)? {
+            return Ok((file, part));
         }
     }
-}
-
-/// What the name of a file under way begins with: as much of its final name as fits.
-fn prefix(path: &Path) -> io::Result<String> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let most = LONGEST_NAME - "..".len() - DIGITS - END.len();
-    Ok(format!(".{}.", &name[..name.floor_char_boundary(most)]))
-}
-
-/// Returns where `path` leads, to a file that may not be there yet; `None` if a link of /proc leads to an open file, whose
-/// name is not what was asked for.
-fn destination(path: &Path) -> io::Result<Option<PathBuf>> {
-    let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
-        match fs::read_link(&path) {
-            Ok(_) if is_in_proc(&path) => return Ok(None),
-            Ok(next) => path = directory_of(&path).join(next),
-            // No link, or not there; what else is wrong with it shows when it is made.
-            Err(_) => return Ok(Some(path)),
-        }
-    }
-    Err(Errno::LOOP.into())
-}
-
-fn is_in_proc(path: &Path) -> bool {
-    rustix::fs::statfs(directory_of(path)).is_ok_and(|system| system.f_type as libc::c_long == libc::PROC_SUPER_MAGIC)
-}
-
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    Err(io::ErrorKind::ResourceBusy.into())
 }
 
 /// Opens `path` if it is written to as it is; `None` for what is replaced.
@@ -275,7 +237,8 @@ mod tests {
         one.file().write_all(b"one").unwrap();
         let under_way = names(dir.path());
         assert!(
-            under_way.len() == 2 && under_way.iter().all(|name| name.starts_with(".x.img.") && name.ends_with(END))
+            under_way.len() == 2
+                && under_way.iter().all(|name| name.starts_with(".x.img.") && name.ends_with(".ogbox-part"))
         );
         one.commit().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one");
@@ -351,30 +314,6 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"before written");
         assert_eq!(path.metadata().unwrap().ino(), out.metadata().unwrap().ino());
         assert_eq!(names(dir.path()), ["out", "stdout"]);
-    }
-
-    #[test]
-    fn a_long_name_is_cut_until_it_fits() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ñ".repeat(127));
-        write(&path, "x").unwrap();
-        std::mem::forget(Whole::create(&path).unwrap());
-        assert_eq!(names(dir.path()).len(), 2);
-        sweep(&path);
-        assert_eq!(names(dir.path()), ["ñ".repeat(127)]);
-    }
-
-    #[test]
-    fn sweeping_removes_what_was_begun_of_this_file_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        std::mem::forget(Whole::create(&at("x")).unwrap());
-        let others = [".x.0123.ogbox-part", ".x.img.0123456789abcdef.ogbox-part", ".x.0123456789abcdef.part", "x.img"];
-        others.iter().for_each(|name| fs::write(at(name), "").unwrap());
-        sweep(&at("x"));
-        let mut left = others.map(str::to_owned);
-        left.sort();
-        assert_eq!(names(dir.path()), left);
     }
 
     #[test]

@@ -30,7 +30,8 @@ pub enum Evidence {
     Trusted,
     /// The bitfield file's pieces are hashed.
     Bitfield,
-    /// A journal vouches for `known` of `pieces` pieces; `doubtful` others are hashed.
+    /// A journal vouches for `known` of `pieces` pieces, and `doubtful` others are hashed: all that were written, unless
+    /// it was closed.
     Journal {
         /// Pieces that need no hashing.
         known: u32,

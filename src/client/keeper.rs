@@ -9,7 +9,7 @@ use crate::base::boundary::guard;
 use crate::peer::{Log, Torrent};
 use crate::storage::{Failed, Journal};
 
-/// Pause between two records of the journal: at most so much has to be hashed again.
+/// Pause between two records of the journal.
 const PAUSE: Duration = Duration::from_secs(3);
 /// Time that connections get to end before the journal is closed.
 const PARTING: Duration = Duration::from_secs(1);
@@ -26,13 +26,22 @@ impl Keeper {
     /// Begins to keep `journal`; `None` when there is nothing to be kept or no thread for it.
     pub fn start(journal: Option<Journal>, torrent: &Arc<Torrent>, log: Log) -> Option<Keeper> {
         // A client that only seeds leaves no file beside the data that was not there.
-        let mut journal = journal.filter(|journal| !torrent.status().whole || journal.exists())?;
+        let whole = torrent.status().whole;
+        let mut journal = journal.filter(|journal| !whole || journal.exists())?;
+        if !whole {
+            journal.begin();
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let (ours, theirs, lines) = (torrent.clone(), stop.clone(), log.clone());
         let keep = move || {
             while !theirs.load(Ordering::Relaxed) {
+                let whole = ours.status().whole;
                 let have = ours.have();
-                let recorded = guard("keep the journal", || journal.record(ours.storage(), &have));
+                // Nothing writes to what is whole: from here on no end, however sudden, costs another look.
+                let recorded = guard("keep the journal", || match whole {
+                    true => journal.close(ours.storage(), &have),
+                    false => journal.record(ours.storage(), &have),
+                });
                 match recorded {
                     Ok(recorded) if went_well(&recorded, &ours, &lines) => {}
                     Ok(_) => return None,
@@ -54,7 +63,7 @@ impl Keeper {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
         // A thread that panicked has said so already.
-        let Ok(Some(journal)) = self.thread.join() else { return };
+        let Ok(Some(mut journal)) = self.thread.join() else { return };
         let step = Duration::from_millis(10);
         for _ in 0..PARTING.as_millis() / step.as_millis() {
             if self.torrent.status().peers == (0, 0) {
@@ -64,7 +73,7 @@ impl Keeper {
             }
             thread::sleep(step);
         }
-        // A connection may still be writing: recorded pieces stand, the rest is hashed again.
+        // A connection may still be writing: what was written is hashed again.
     }
 }
 

@@ -11,14 +11,14 @@ use crate::base::signal::Signals;
 use crate::base::sync::{lock, unpoisoned};
 use crate::base::whole;
 use crate::peer::Log;
-use crate::storage::{Found, Journal, Storage, check_some};
+use crate::storage::{Found, Journal, Storage, Vouched, check_some};
 use crate::sys::cpus;
 use crate::torrent::{Bitfield, Metainfo};
 
 /// How far the traces of an earlier run are believed without hashing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// The journal; of the bitfield file's pieces none before they are hashed.
+    /// The journal that was closed; of other pieces none before they are hashed.
     Journal,
     /// The bitfield file; without one the data is taken for whole.
     Everything,
@@ -107,7 +107,7 @@ impl Looker<'_> {
             // Something is missing, and nothing tells which pieces.
             (Trust::Everything, Claim::Damaged) => self.look_at_all(face),
             (Trust::Journal, claim) => match (journal.and_then(|journal| journal.read(self.storage)), claim) {
-                (Some(vouched), _) => self.look_at_doubts(vouched.pieces, vouched.closed, face),
+                (Some(journal), _) => self.look_at_doubts(journal, face),
                 (None, Claim::Pieces(claimed)) => {
                     face(Event::Looking(Evidence::Bitfield))?;
                     self.hash(claimed.iter_ones().collect(), face)
@@ -126,18 +126,20 @@ impl Looker<'_> {
         self.hash((0..self.metainfo.geometry.pieces()).collect(), face)
     }
 
-    /// Takes the `known` pieces as they are, and hashes the others that were ever written, unless the journal was
-    /// `closed` in order and names all that are here.
-    fn look_at_doubts(&self, known: Bitfield, closed: bool, face: Face) -> io::Result<Bitfield> {
+    /// Takes the pieces of a closed journal as they are. Of any other it hashes the pieces that it names, which may have
+    /// changed since, and those that were written after its last record.
+    fn look_at_doubts(&self, journal: Vouched, face: Face) -> io::Result<Bitfield> {
         let geometry = &self.metainfo.geometry;
-        let written =
-            |piece: &u32| !self.storage.is_hole(geometry.piece_offset(*piece), u64::from(geometry.piece_size(*piece)));
-        let doubtful: Vec<u32> = if closed { Vec::new() } else { known.iter_zeros().filter(written).collect() };
-        let (pieces, doubts) = (geometry.pieces(), doubtful.len());
-        face(Event::Looking(Evidence::Journal { known: known.count(), pieces, doubtful: doubts }))?;
-        let mut have = self.hash(doubtful, face)?;
-        have.add(&known);
-        Ok(have)
+        let pieces = geometry.pieces();
+        if journal.closed {
+            let known = journal.pieces;
+            face(Event::Looking(Evidence::Journal { known: known.count(), pieces, doubtful: 0 }))?;
+            return Ok(known);
+        }
+        let is_hole = |piece| self.storage.is_hole(geometry.piece_offset(piece), u64::from(geometry.piece_size(piece)));
+        let doubtful: Vec<u32> = (0..pieces).filter(|piece| journal.pieces.get(*piece) || !is_hole(*piece)).collect();
+        face(Event::Looking(Evidence::Journal { known: 0, pieces, doubtful: doubtful.len() }))?;
+        self.hash(doubtful, face)
     }
 
     /// Returns `claimed` without the pieces of files that are not there, because they were not chosen.

@@ -74,7 +74,7 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
                 fit(target, &header)?;
                 target.sync()?;
             }
-            target.finish();
+            target.finish()?;
         }
         Ok(header)
     });

@@ -3,13 +3,14 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 
 use super::Error;
 use super::container::Header;
 use super::source::Source;
+use crate::base::whole::Whole;
 use crate::sys::block;
 
 /// Treatment of blocks that the file system does not use.
@@ -31,8 +32,8 @@ pub struct Target {
     /// Sector size of a device, bytes; `None` for a file.
     sector: Option<u32>,
     name: String,
-    /// Path of a file created for this restore, deleted if that fails.
-    made: Option<PathBuf>,
+    /// A file created for this restore, which has no name before it is complete.
+    made: Option<Whole>,
     touched: bool,
 }
 
@@ -101,13 +102,10 @@ impl Target {
     }
 
     fn new_file(path: &Path, name: String, header: &Header) -> Result<Target, Error> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(|error| Error::io(format!("create {name}"), error))?;
-        let target = Target { file, device: false, sector: None, name, made: Some(path.to_owned()), touched: false };
+        let unmade = |error| Error::io(format!("create {name}"), error);
+        let mut whole = Whole::create(path).map_err(unmade)?;
+        let file = whole.file().try_clone().map_err(unmade)?;
+        let target = Target { file, device: false, sector: None, name, made: Some(whole), touched: false };
         set_size(&target.file, &target.name, header)?;
         Ok(target)
     }
@@ -215,28 +213,23 @@ impl Target {
         self.file.sync_all().map_err(|error| Error::io(format!("write {} to the disk", self.name), error))
     }
 
-    /// Marks the target as complete.
-    pub fn finish(&mut self) {
+    /// Marks the target as complete: a new file gets its name.
+    ///
+    /// # Errors
+    /// The name cannot be taken: another file has got it meanwhile. Nothing is left then.
+    pub fn finish(&mut self) -> Result<(), Error> {
         if self.device && !block::is_partition(&self.file) {
             // Fails where there are no partitions or some are in use; the table is read at the next boot anyway.
             let _ = block::reread_partitions(&self.file);
         }
-        self.made = None;
         self.touched = false;
+        let kept = self.made.take().map_or(Ok(()), |whole| whole.commit_new().map(drop));
+        kept.map_err(|error| Error::io(format!("write {}", self.name), error))
     }
 
     /// Whether it was written to and not finished, so that it holds neither the old content nor the new.
     pub fn unusable(&self) -> bool {
         self.touched && self.made.is_none()
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        if let Some(path) = &self.made {
-            // A failure cannot be reported from here.
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use kernels::lanes::sha1;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
@@ -336,16 +337,29 @@ impl Storage {
         self.files().any(|(file, target)| is_device(file, &target.path).unwrap_or(true))
     }
 
-    /// Time of the data's last change, nanoseconds since 1970; with `before`, files that this run made do not count.
-    fn modified(&self, before: bool) -> Result<u64, Error> {
-        let mut last = 0;
+    /// Digest of the times of the files' last changes; with `before`, files that this run made do not count. The time
+    /// of the inode's change (ctime) is among them, which no program can put back.
+    fn times(&self, before: bool) -> Result<u64, Error> {
+        let mut times = Vec::new();
         for (file, target) in self.files().filter(|(_, target)| target.counts(before)) {
             let metadata = file.metadata().map_err(|cause| Error::io("examine", &target.path, cause))?;
             if metadata.is_file() {
-                last = last.max(metadata.mtime() as u64 * 1_000_000_000 + metadata.mtime_nsec() as u64);
+                let (modified, changed) = (metadata.mtime(), metadata.ctime());
+                times.extend(
+                    [modified, metadata.mtime_nsec(), changed, metadata.ctime_nsec()].map(i64::to_be_bytes).concat(),
+                );
             }
         }
-        Ok(last)
+        let [first, ..] = *sha1(&times).as_chunks::<8>().0 else { return Ok(0) };
+        Ok(u64::from_be_bytes(first))
+    }
+
+    /// The same of all files, once so much time has passed since their last changes that any other shows.
+    fn settled_times(&self) -> Result<u64, Error> {
+        for (file, target) in self.files() {
+            Stamp::settled(file).map_err(|cause| Error::io("examine", &target.path, cause))?;
+        }
+        self.times(false)
     }
 
     /// Tells these files from others of the same names: inode, time of birth, length. The device number is left out,

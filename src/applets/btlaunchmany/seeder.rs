@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::super::Failure;
 use super::report::{Report, Row};
+use crate::base::leftover;
 use crate::base::stamp::Stamp;
 use crate::client::Client;
 use crate::peer::Torrent;
@@ -95,9 +96,10 @@ impl<'a> Seeder<'a> {
 
     /// Looks at the directory for the first time.
     pub fn first_look(&mut self) {
+        let seen = repository::look(&self.directory);
+        leftover::below(&seen.tree.directories, self.announce.is_some(), &|line| self.report.say(line));
         if self.announce.is_some() {
-            let images = repository::look(&self.directory).images;
-            images.iter().filter(|image| image.locked).for_each(|image| make::break_stale_lock(&image.path));
+            seen.images.iter().filter(|image| image.locked).for_each(|image| make::break_stale_lock(&image.path));
         }
         self.look();
     }

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use super::words::FAILED;
 use crate::applets::progress::{Progress, Style};
 use crate::applets::{Failure, Io};
+use crate::base::leftover::{self, Remove};
 use crate::base::signal::Signals;
 use crate::base::whole;
 use crate::image::codec::{CODECS, Codec, Input, Piece, named, seek};
@@ -124,6 +125,7 @@ type WriteImage<'a> = Box<dyn FnOnce(&mut (dyn Write + Send), &str) -> Result<Ve
 /// `name` is `None`.
 pub fn write_image(io: &mut Io, name: Option<&str>, codec: &Codec, write: WriteImage) -> Result<(), Error> {
     let Some(name) = name else { return write(io.out, "standard output").map(drop) };
+    leftover::of(Path::new(name), Remove::Certain).iter().for_each(|left| eprintln!("ogbox image: {left}"));
     let mut file = ImageFile::create(Path::new(name))?;
     let pieces = write(file.file(), name)?;
     file.finish()?;

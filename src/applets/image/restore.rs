@@ -8,6 +8,7 @@ use super::job::{partition, through, watched};
 use super::words::{GRAMMAR, input, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
+use crate::base::leftover::{self, Remove};
 use crate::image::format::Format;
 use crate::image::legacy;
 use crate::image::restore::{Options, restore};
@@ -64,6 +65,9 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let style = style(args.progress.as_deref())?;
     if args.ignore_checksums {
         writeln!(io.err, "ogbox image restore: checksums are not verified (-I)")?;
+    }
+    for left in leftover::of(Path::new(&args.target), Remove::Certain) {
+        writeln!(io.err, "ogbox image restore: {left}")?;
     }
     let unused = match (args.discard, args.zero) {
         (_, true) => Unused::Zero,

@@ -9,8 +9,8 @@ use super::scripts::{begin, care, finish};
 use super::swarm::{self, catch_signals};
 use super::{Function, paths};
 use crate::applets::Io;
+use crate::base::leftover::{self, Remove};
 use crate::base::signal::Signals;
-use crate::base::whole;
 use crate::engine::checksum::Sum;
 use crate::engine::imaging::How;
 use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
@@ -40,7 +40,8 @@ pub const CREATE: Function = Function {
         let _device = engine.lock_device(&device)?;
         let image_lock = engine.lock_image(&image)?;
         // It is locked, so nobody goes on with what was begun by machines that were switched off.
-        whole::sweep(&image);
+        let left = leftover::of(&image, Remove::All);
+        left.iter().for_each(|left| engine.say(io.out, Targets::LOG_SESSION, &left.to_string()));
         let cleaned = engine.clean_os(&device);
         care(engine, "[10] ogCleanOs", &device, cleaned, io)?;
         fits(engine, &device, &place, name, io)?;

@@ -120,9 +120,11 @@ pub fn start_tracker(engine: &Engine, signals: &Signals, directory: &Path) -> Re
     if listens() {
         return Ok(false);
     }
+    let state = engine.env().rooted("/var/lib/ogbox");
+    fs::create_dir_all(&state).map_err(|error| Error::new(Code::NotExec, format!("{}: {error}", state.display())))?;
     let mut command = applet("bttrack");
     command.args(["--port", &TRACKER_PORT.to_string(), "--allow_get", "1", "--reannounce_interval", "30", "--dfile"]);
-    command.arg(engine.env().rooted("/tmp/dstate")).arg("--allowed_dir").arg(directory);
+    command.arg(state.join("dstate")).arg("--allowed_dir").arg(directory);
     // A loopback address belongs to one simulated PC; others on this machine use the rest.
     if at.ip().is_loopback() {
         command.args(["--bind", &at.ip().to_string()]);

@@ -14,6 +14,7 @@ use self::options::{HELP, Mode, Options};
 use super::image::{input, through, watched};
 use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
+use crate::base::place;
 use crate::image::checksum;
 use crate::image::codec::{self, Input};
 use crate::image::container::Header;
@@ -266,7 +267,7 @@ struct Voice {
 impl Voice {
     fn open(options: &Options) -> Result<Voice, Failure> {
         let create = |name: &String| {
-            File::create(name).map_err(|error| Failure::new(1, format!("create the log {name}: {error}")))
+            place::open_anew(name.as_ref()).map_err(|error| Failure::new(1, format!("create the log {name}: {error}")))
         };
         Ok(Voice { log: options.log.as_ref().map(create).transpose()? })
     }

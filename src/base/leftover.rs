@@ -1,0 +1,241 @@
+//! What killed programs left of files under way ([`Whole`](super::whole::Whole)).
+//!
+//! A file under way is locked (flock(2)) for as long as its writer lives, and its name says by which running kernel it was
+//! begun. One with a free lock is nobody's if that kernel is this one. If it is another, as after a power cut or where
+//! several machines share a directory, locks may not be seen here: then it is removed once nothing has touched it for a
+//! day, and reported until then.
+
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+use super::place::{destination, directory_of};
+use super::stamp::Stamp;
+
+/// End of the name of a file under way.
+const END: &str = ".ogbox-part";
+/// Hexadecimal digits that tell files under way of the same name apart.
+const DIGITS: usize = 16;
+/// Of these, the first ones that stand for the running kernel.
+const OF_KERNEL: usize = 6;
+/// Bytes of a name that a file system takes.
+const LONGEST_NAME: usize = 255;
+/// Time without a change after which nobody writes a file, wherever that may be.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
+/// A file under way that nobody on this machine writes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its path.
+    pub path: PathBuf,
+    /// Bytes that it takes on the disk.
+    pub bytes: u64,
+    /// Whether it is gone.
+    pub removed: bool,
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (path, bytes) = (self.path.display(), self.bytes);
+        match self.removed {
+            true => write!(f, "removed {path}: {bytes} bytes that a killed program left"),
+            false => write!(f, "{path} has {bytes} bytes: another machine is writing it, or a killed program left it"),
+        }
+    }
+}
+
+/// Which leftovers are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remove {
+    /// None: they are reported.
+    Nothing,
+    /// Those of this machine, and those that nothing has touched for a day.
+    Certain,
+    /// All that are not locked: the caller has made sure that no other machine writes them.
+    All,
+}
+
+/// Finds the leftovers of the file `path`, and removes some.
+pub fn of(path: &Path, remove: Remove) -> Vec<Leftover> {
+    let Ok(Some(path)) = destination(path) else { return Vec::new() };
+    let Ok(prefix) = prefix(&path) else { return Vec::new() };
+    find(directory_of(&path), remove, &|name| name == prefix)
+}
+
+/// Finds the leftovers of all files in `directory`, and removes some.
+pub fn within(directory: &Path, remove: Remove) -> Vec<Leftover> {
+    find(directory, remove, &|name| name.len() > "..".len() && name.starts_with('.'))
+}
+
+/// Reports by `say` the leftovers in `directories`, and removes those that are certain if they `may_go`.
+pub fn below(directories: &[PathBuf], may_go: bool, say: &dyn Fn(&str)) {
+    let remove = if may_go { Remove::Certain } else { Remove::Nothing };
+    let found = directories.iter().flat_map(|directory| within(directory, remove));
+    found.for_each(|left| say(&left.to_string()));
+}
+
+/// Returns a new name for `path` under way, in the same directory.
+///
+/// # Errors
+/// `path` has no last name.
+pub fn name_under_way(path: &Path) -> io::Result<PathBuf> {
+    let random = RandomState::new().hash_one(std::process::id()) >> (4 * OF_KERNEL);
+    let kernel = kernel().unwrap_or_else(|| "0".repeat(OF_KERNEL));
+    let name = format!("{}{kernel}{random:0width$x}{END}", prefix(path)?, width = DIGITS - OF_KERNEL);
+    Ok(path.with_file_name(name))
+}
+
+/// Locks the new file `file` for as long as it is open; `false` if another program took it for a leftover just now.
+///
+/// # Errors
+/// It cannot be examined.
+pub fn claim(file: &File) -> io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        // A file system without locks has no leftovers that are certain either: looking at one fails alike.
+        _ => Ok(file.metadata()?.nlink() > 0),
+    }
+}
+
+/// First part of the name of a file under way: as much of its final name as fits, between two dots.
+fn prefix(path: &Path) -> io::Result<String> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let most = LONGEST_NAME - "..".len() - DIGITS - END.len();
+    Ok(format!(".{}.", &name[..name.floor_char_boundary(most)]))
+}
+
+/// The digits that stand for this run of this kernel; `None` if it does not say which it is.
+fn kernel() -> Option<String> {
+    let id = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{:0OF_KERNEL$x}", crc32fast::hash(&id) >> (32 - 4 * OF_KERNEL)))
+}
+
+fn find(directory: &Path, remove: Remove, is_meant: &dyn Fn(&str) -> bool) -> Vec<Leftover> {
+    let (here, mut found) = (kernel(), Vec::new());
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_suffix(END) else { continue };
+        let Some((prefix, random)) = rest.len().checked_sub(DIGITS).and_then(|at| rest.split_at_checked(at)) else {
+            continue;
+        };
+        let is_random = random.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if is_random && prefix.ends_with('.') && is_meant(prefix) {
+            let is_ours = here.as_deref().is_some_and(|here| random.starts_with(here));
+            found.extend(look(entry.path(), is_ours, remove));
+        }
+    }
+    found
+}
+
+/// Looks at the file under way `path`; `None` if it is locked, vanishes meanwhile, or is no file of this user's.
+fn look(path: PathBuf, is_ours: bool, remove: Remove) -> Option<Leftover> {
+    // Neither a link nor a pipe is opened.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(&path).ok()?;
+    let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+    let own = metadata.uid() == rustix::process::geteuid().as_raw();
+    let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    // Between opening and locking its writer may have ended in order.
+    let same = fs::symlink_metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (metadata.dev(), metadata.ino()));
+    if locked == Err(rustix::io::Errno::WOULDBLOCK) || !same {
+        return None;
+    }
+    let is_certain = || {
+        let is_old = Stamp::from(&metadata).age().is_some_and(|age| age >= ABANDONED);
+        own && locked.is_ok() && (is_ours || is_old)
+    };
+    let removed = match remove {
+        Remove::Nothing => false,
+        Remove::Certain => is_certain() && fs::remove_file(&path).is_ok(),
+        Remove::All => fs::remove_file(&path).is_ok(),
+    };
+    Some(Leftover { path, bytes: metadata.blocks() * 512, removed })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::whole::Whole;
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// Leaves the file under way of `path` as a killed program does, and returns its path.
+    fn killed(path: &Path) -> PathBuf {
+        let left = name_under_way(path).unwrap();
+        fs::write(&left, [1; 5000]).unwrap();
+        left
+    }
+
+    #[test]
+    fn what_a_killed_program_left_is_removed_and_what_is_being_written_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.img");
+        let mut whole = Whole::create(&path).unwrap();
+        let left = killed(&path);
+        assert_eq!(names(dir.path()).len(), 2);
+        let found = of(&path, Remove::Nothing);
+        assert!(found.len() == 1 && found[0].path == left && found[0].bytes >= 5000 && !found[0].removed, "{found:?}");
+        let found = of(&path, Remove::Certain);
+        assert!(found.len() == 1 && found[0].removed, "{found:?}");
+        let said = format!("removed {}: {} bytes that a killed program left", left.display(), found[0].bytes);
+        assert_eq!(found[0].to_string(), said);
+        assert_eq!((of(&path, Remove::All), within(dir.path(), Remove::All)), (vec![], vec![]), "it is locked");
+        io::Write::write_all(whole.file(), b"x").unwrap();
+        whole.commit().unwrap();
+        assert_eq!(names(dir.path()), ["x.img"]);
+    }
+
+    #[test]
+    fn what_another_machine_may_be_writing_is_removed_after_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.img");
+        let digit = if kernel().is_some_and(|kernel| kernel.starts_with('0')) { '1' } else { '0' };
+        let left = dir.path().join(format!(".x.img.{digit}123456789abcdef{END}"));
+        fs::write(&left, "x").unwrap();
+        let found = of(&path, Remove::Certain);
+        assert!(found.len() == 1 && !found[0].removed && left.exists());
+        assert!(found[0].to_string().ends_with("bytes: another machine is writing it, or a killed program left it"));
+        let file = File::options().write(true).open(&left).unwrap();
+        file.set_modified(SystemTime::now() - ABANDONED - Duration::from_secs(9)).unwrap();
+        assert!(of(&path, Remove::Certain)[0].removed && !left.exists());
+        fs::write(&left, "x").unwrap();
+        assert!(of(&path, Remove::All)[0].removed && !left.exists());
+    }
+
+    #[test]
+    fn other_names_links_and_pipes_are_no_leftovers() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let others = [".x.0123.ogbox-part", ".x.0123456789abcdef.part", ".x.0123456789ABCDEF.ogbox-part", "x.img"];
+        others.iter().for_each(|name| fs::write(at(name), "").unwrap());
+        std::os::unix::fs::symlink("x.img", at(".x.0123456789abcdef.ogbox-part")).unwrap();
+        let pipe = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, at(".x.0123456789abcdff.ogbox-part"), pipe, mode, 0).unwrap();
+        killed(&at("y"));
+        assert_eq!(of(&at("x"), Remove::All), []);
+        assert_eq!(within(dir.path(), Remove::All).len(), 1, "the other file's");
+        assert_eq!(names(dir.path()).len(), others.len() + 2);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_until_it_fits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ñ".repeat(127));
+        let left = killed(&path);
+        assert!(of(&path, Remove::Certain)[0].removed && !left.exists());
+    }
+}
