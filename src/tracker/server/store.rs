@@ -195,8 +195,7 @@ impl Store {
         let warning = listing.and_then(|listing| listing.warning.clone());
         if event == Event::Stopped {
             if let Some(entry) = entries.get_mut(&info_hash)
-                && entry.swarm.get(address).is_some_and(|peer| peer.id == id)
-                && entry.swarm.admits(owner, address)
+                && entry.swarm.get(address).is_some_and(|peer| peer.id == id && owner.owns(peer))
             {
                 entry.swarm.remove(address);
                 self.peers.fetch_sub(1, Ordering::Relaxed);
@@ -212,14 +211,14 @@ impl Store {
             });
         }
         // A peer that does not listen, is one too many, or is somebody else's, gets the others all the same.
-        let swarm = entries.get(&info_hash).map(|entry| &entry.swarm);
-        let known = swarm.is_some_and(|swarm| swarm.get(address).is_some());
-        let own = swarm.is_none_or(|swarm| swarm.admits(owner, address));
+        let peer = entries.get(&info_hash).and_then(|entry| entry.swarm.get(address));
+        let (known, own) = (peer.is_some(), peer.is_none_or(|peer| owner.owns(peer)));
         let keeps = own && address.port() != 0 && (known || self.peers() < MAX_PEERS);
-        let mut passer_by = Entry::default();
-        let entry = match keeps {
-            true => entries.entry(info_hash).or_default(),
-            false => entries.get_mut(&info_hash).unwrap_or(&mut passer_by),
+        let mut passer_by = None;
+        let entry = match entries.get_mut(&info_hash) {
+            Some(entry) => entry,
+            None if keeps => entries.entry(info_hash).or_default(),
+            None => passer_by.insert(Entry::default()),
         };
         if entry.swarm.is_empty() {
             entry.born = now;

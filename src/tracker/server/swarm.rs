@@ -112,7 +112,7 @@ impl Owner {
     }
 
     /// Whether it may change or remove `peer`: it announced it, or `peer` is said to be at its address.
-    fn owns(self, peer: &Peer) -> bool {
+    pub fn owns(self, peer: &Peer) -> bool {
         let same_key = self.key != 0 && self.key == peer.owner.key;
         same_key || self.source == peer.owner.source || self.source == peer.address.ip
     }
@@ -222,11 +222,6 @@ impl Swarm {
     pub fn get(&self, address: Address) -> Option<&Peer> {
         let (seeder, at) = *self.index.get(&address)?;
         self.rooms.get(&address.room())?.peers[usize::from(seeder)].get(at as usize)
-    }
-
-    /// Whether `owner` may announce a peer at `address`: there is none, or it is its own.
-    pub fn admits(&self, owner: Owner, address: Address) -> bool {
-        self.get(address).is_none_or(|peer| owner.owns(peer))
     }
 
     /// The number of peers that the source of `owner` announces; 0 for loopback, whose peers are not counted.
