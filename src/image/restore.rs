@@ -9,7 +9,7 @@ use super::fit::fit;
 use super::fs::{ntfs, raw};
 use super::target::{Target, Unused};
 use super::unpack::{self, Event};
-use super::{Error, Watch, table};
+use super::{Error, Watch};
 
 /// Options for restoring an image.
 #[derive(Clone, Copy, Default)]
@@ -93,21 +93,16 @@ fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options) -> Result
         false => header.target_size(),
     };
     let target = Target::open(path, header, least)?;
-    let name = target.name();
     let Some(sector) = header.disk_sector() else {
-        let spared = raw::is_raw(&header.fs) || options.force;
-        if !spared && target.source()?.is_some_and(|source| !matches!(table::sound(&source), Ok(None))) {
-            return Err(Error::Refused(format!(
-                "{name} has a partition table and the image holds {}: nothing was written; name a partition, or clear \
-                 the table first (wipefs -a)",
-                header.fs
-            )));
+        if !options.force {
+            target.spare_table(&format!("the image holds {}", header.fs))?;
         }
         return Ok(target);
     };
     match target.sector() {
         Some(found) if found != sector => Err(Error::Refused(format!(
-            "{name} has sectors of {found} bytes, the image's partition table counts in {sector}: nothing was written"
+            "{} has sectors of {found} bytes, the image's partition table counts in {sector}: nothing was written",
+            target.name()
         ))),
         _ => Ok(target),
     }

@@ -10,6 +10,7 @@ use rustix::fs::{Advice, FallocateFlags, OFlags};
 use super::Error;
 use super::container::Header;
 use super::source::Source;
+use super::table;
 use crate::sys::block;
 
 /// Treatment of blocks that the file system does not use.
@@ -50,14 +51,19 @@ impl Target {
             Err(error) => return Err(Error::io(format!("open {name}"), error)),
         };
         match kind {
-            Some(kind) if kind.is_block_device() => Target::device(path, name, header, least),
+            Some(kind) if kind.is_block_device() => Target::device(path, header, least),
             Some(kind) if kind.is_file() => Target::existing(path, name, header, least),
             Some(_) => Err(Error::Refused(format!("{name} is neither a block device nor a file"))),
             None => Target::new_file(path, name, header),
         }
     }
 
-    fn device(path: &Path, name: String, header: &Header, least: u64) -> Result<Target, Error> {
+    /// Opens the block device `path` for `least` bytes of anything.
+    ///
+    /// # Errors
+    /// It cannot be opened, is in use or is smaller than `least`.
+    pub fn plain(path: &Path, least: u64) -> Result<Target, Error> {
+        let name = path.display().to_string();
         let file =
             OpenOptions::new().read(true).write(true).custom_flags(OFlags::EXCL.bits() as i32).open(path).map_err(
                 |error| match error.kind() {
@@ -70,19 +76,41 @@ impl Target {
         let size = block::size(&file).map_err(|error| Error::io(format!("ask {name} for its size"), error))?;
         let sector =
             block::sector_size(&file).map_err(|error| Error::io(format!("ask {name} for its sector size"), error))?;
-        if header.disk_sector().is_some() && block::is_partition(&file) {
+        large_enough(&name, size, least)?;
+        Ok(Target { file, device: true, sector: Some(sector), name, made: None, touched: false })
+    }
+
+    fn device(path: &Path, header: &Header, least: u64) -> Result<Target, Error> {
+        let target = Target::plain(path, 0)?;
+        let (name, sector) = (&target.name, target.sector.unwrap_or(512));
+        if header.disk_sector().is_some() && block::is_partition(&target.file) {
             return Err(Error::Refused(format!(
                 "{name} is a partition and the image a whole disk's: nothing was written; name the disk"
             )));
         }
-        large_enough(&name, size, least)?;
+        large_enough(name, target.size().unwrap_or(0), least)?;
         if !header.block_size.is_multiple_of(sector) {
             return Err(Error::Refused(format!(
                 "{name} has sectors of {sector} bytes, the file system blocks of {}: it could not be used there",
                 header.block_size
             )));
         }
-        Ok(Target { file, device: true, sector: Some(sector), name, made: None, touched: false })
+        Ok(target)
+    }
+
+    /// Refuses to replace a partition table, a damaged one included; `why` is a clause for the error.
+    ///
+    /// # Errors
+    /// The target has one, or cannot be read.
+    pub fn spare_table(&self, why: &str) -> Result<(), Error> {
+        if self.source()?.is_some_and(|source| !matches!(table::sound(&source), Ok(None))) {
+            return Err(Error::Refused(format!(
+                "{} has a partition table and {why}: nothing was written; name a partition, or clear the table first \
+                 (wipefs -a)",
+                self.name
+            )));
+        }
+        Ok(())
     }
 
     fn existing(path: &Path, name: String, header: &Header, least: u64) -> Result<Target, Error> {
