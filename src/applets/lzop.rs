@@ -20,7 +20,7 @@ use crate::image::codec::{self, Codec, Input, Packed, Split};
 use crate::image::format::untyped;
 use crate::image::output::Output;
 use crate::image::save::ImageFile;
-use crate::image::{Error, Watch};
+use crate::image::{Error, Watch, place};
 
 const GRAMMAR: Grammar =
     Grammar { valued: "oS", valued_long: &["output", "suffix", "progress"], repeated: &[], usage_code: 1 };
@@ -313,7 +313,13 @@ fn write_to(
         writeln!(io.err, "{verb} {from} into {name}")?;
     }
     if output.exists() && !output.is_file() {
-        let mut out = Output::open(&output, "a file would replace it", 0, options.force)?;
+        let mut out = Output::open(
+            &output,
+            "a file would replace it",
+            0,
+            &source.map(place::of).unwrap_or_default(),
+            options.force,
+        )?;
         job(&mut |bytes| out.write_all(bytes).map_err(|error| failed(&name, error)))?;
         return Ok(out.finish()?);
     }

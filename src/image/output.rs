@@ -6,6 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::Error;
+use super::place::{self, Place};
 use super::save::ImageFile;
 use super::target::Target;
 
@@ -23,16 +24,17 @@ pub enum Output {
 }
 
 impl Output {
-    /// Opens `path` for `least` bytes. A device's partition table is overwritten only by `force`; `why` says in the
+    /// Opens `path` for `least` bytes, which are read `from` there. A device's partition table is overwritten only by `force`; `why` says in the
     /// error why it would go.
     ///
     /// # Errors
-    /// A file cannot be created; a device is in use, too small or has a partition table.
-    pub fn open(path: &Path, why: &str, least: u64, force: bool) -> Result<Output, Error> {
+    /// A file cannot be created; it is where the bytes are; a device is in use, too small or has a partition table.
+    pub fn open(path: &Path, why: &str, least: u64, from: &[Place], force: bool) -> Result<Output, Error> {
         if !path.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device()) {
+            place::apart(from, &place::of(path), &path.display().to_string())?;
             return ImageFile::create(path).map(Output::File);
         }
-        let target = Target::plain(path, least)?;
+        let target = Target::plain(path, least, from)?;
         if !force {
             target.spare_table(why)?;
         }

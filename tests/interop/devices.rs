@@ -26,12 +26,32 @@ impl Drop for Loop {
     }
 }
 
+/// The partitions of a loop device as devices; gone at the end, as a detached device would keep them.
+pub struct Partitions<'a>(&'a Loop);
+
+impl Partitions<'_> {
+    pub fn of(disk: &Loop) -> Partitions<'_> {
+        sh(&format!("partx -a {}", disk.0));
+        Partitions(disk)
+    }
+
+    pub fn name(&self, number: u32) -> String {
+        format!("{}p{number}", self.0.0)
+    }
+}
+
+impl Drop for Partitions<'_> {
+    fn drop(&mut self) {
+        sh(&format!("partx -d {}", self.0.0));
+    }
+}
+
 /// A mounted device; unmounted at the end.
 pub struct Mount<'a>(&'a Path);
 
 impl Mount<'_> {
-    pub fn of<'a>(device: &Loop, dir: &'a Path) -> Mount<'a> {
-        sh(&format!("mount -o ro {} {}", device.0, dir.display()));
+    pub fn of<'a>(device: &str, dir: &'a Path) -> Mount<'a> {
+        sh(&format!("mount -o ro {device} {}", dir.display()));
         Mount(dir)
     }
 }
@@ -82,7 +102,7 @@ fn a_device_in_use_is_neither_saved_nor_written_to() {
     {
         let device = Loop::over(&at("fs"), 512);
         let mounted = at("mounted");
-        let _mount = Mount::of(&device, &mounted);
+        let _mount = Mount::of(&device.0, &mounted);
         let error = fails(&["save", &device.0, "-o", path(&at("again"))]);
         assert!(error.contains("is mounted or otherwise in use"), "{error}");
         assert!(!at("again").exists());
@@ -136,18 +156,17 @@ fn whatever_writes_to_a_device_refuses_one_that_is_in_use_too_small_or_a_disk_wi
     fs::create_dir(at("mounted")).unwrap();
     works(&["save", path(&at("noise")), "-o", path(&at("raw"))]);
     let (disk, small) = (Loop::over(&at("disk"), 512), Loop::over(&at("small"), 512));
-    sh(&format!("partx -a {}", disk.0));
-    // No loop of its own, which could be detached.
-    let part = std::mem::ManuallyDrop::new(Loop(format!("{}p1", disk.0)));
+    let partitions = Partitions::of(&disk);
+    let part = partitions.name(1);
     let source = at("fs");
     let source = path(&source);
-    run(applet("partclone.dd").args(["-s", source, "-o", &part.0]));
-    sh(&format!("e2fsck -fn {}", part.0));
+    run(applet("partclone.dd").args(["-s", source, "-o", &part]));
+    sh(&format!("e2fsck -fn {part}"));
     let before = fs::read(&disk.0).unwrap();
     {
         let mounted = at("mounted");
         let _mount = Mount::of(&part, &mounted);
-        for target in [&part.0, &disk.0] {
+        for target in [&part, &disk.0] {
             for args in [&["partclone.dd", "-s", source][..], &["partclone.ext4", "-c", "-s", source]] {
                 let said = partclone_fails(&[args, &["-o", target]].concat());
                 assert!(said.contains("in use: nothing was written") && !said.contains("Syncing"), "{said}");
@@ -164,6 +183,6 @@ fn whatever_writes_to_a_device_refuses_one_that_is_in_use_too_small_or_a_disk_wi
     assert!(refused.iter().all(|said| said.contains("has a partition table and")), "{refused:?}");
     assert!(fs::read(&disk.0).unwrap() == before);
     works(&["restore", path(&at("raw")), &disk.0, "--force"]);
-    sh(&format!("partx -d {}", disk.0));
+    drop(partitions);
     run(applet("partclone.dd").args(["-s", path(&at("raw")), "-o", &disk.0]));
 }

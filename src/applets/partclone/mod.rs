@@ -22,7 +22,7 @@ use crate::image::output::Output;
 use crate::image::restore::{self, restore};
 use crate::image::save::{self, Save};
 use crate::image::source::Source;
-use crate::image::{Error, Watch, info, table, unpack};
+use crate::image::{Error, Watch, info, place, table, unpack};
 
 /// The version of partclone that is imitated.
 const VERSION: &str = "v0.3.23";
@@ -118,7 +118,7 @@ fn work(program: Program, options: &Options, io: &mut Io, voice: &mut Voice) -> 
             let out = &mut *io.out;
             watched("save", 1, style, |watch| match target {
                 "-" => save.write(out, "standard output", plain, watch).map(drop),
-                name => to_file(name, ("an image would replace it", 0, options.force), options, |out| {
+                name => to_file(name, (source, "an image would replace it", 0, options.force), options, |out| {
                     save.write(out, name, plain, watch).map(drop)
                 }),
             })?;
@@ -240,7 +240,9 @@ fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style)
         };
         match target {
             "-" => copy(io.out, "standard output"),
-            name => to_file(name, ("the source has none", source.size(), force), options, |out| copy(out, name)),
+            name => to_file(name, (source.name(), "the source has none", source.size(), force), options, |out| {
+                copy(out, name)
+            }),
         }
     })
 }
@@ -248,7 +250,7 @@ fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style)
 /// Writes to a file, which gets its name once it is complete, or to a pipe or device.
 fn to_file(
     name: &str,
-    (why, least, force): (&str, u64, bool),
+    (source, why, least, force): (&str, &str, u64, bool),
     options: &Options,
     write: impl FnOnce(&mut Output) -> Result<(), Error>,
 ) -> Result<(), Error> {
@@ -258,7 +260,7 @@ fn to_file(
             "Output file '{name}' already exists.\nUse option --overwrite if you want to replace its content."
         )));
     }
-    let mut output = Output::open(path, why, least, force)?;
+    let mut output = Output::open(path, why, least, &place::of(Path::new(source)), force)?;
     write(&mut output)?;
     output.finish()
 }
