@@ -91,31 +91,46 @@ pub fn apart(from: &[Place], to: &[Place], name: &str) -> Result<(), Error> {
 /// # Errors
 /// Somebody does.
 pub fn unused(to: &[Place], name: &str) -> Result<(), Error> {
+    let (own, shared) = to.split_at(to.iter().position(|place| place.below_loop).unwrap_or(to.len()));
     for other in loops::all() {
         let itself = Place { of: Backing::Device(other.number), from: 0, to: u64::MAX, below_loop: false };
         if to.iter().any(|to| to.of == itself.of) {
             continue;
         }
-        if down(itself).iter().skip(1).any(|under| to.iter().any(|to| under.overlaps(to))) {
-            let other = other.name;
+        let under = down(itself).split_off(1);
+        let overlaps = |to: &[Place]| to.iter().any(|to| under.iter().any(|under| under.overlaps(to)));
+        let other = other.name;
+        if overlaps(own) {
             return Err(Error::Refused(format!(
                 "{name} is what /dev/{other} is made of: nothing was written; detach that first (losetup -d /dev/{other})"
+            )));
+        }
+        // Several loop devices over the parts of one file and over the whole are ordinary while they are not used.
+        if overlaps(shared) && is_busy(&other) {
+            return Err(Error::Refused(format!(
+                "{name} shares bytes with /dev/{other}, which is mounted or otherwise in use: nothing was written; unmount it \
+                 first"
             )));
         }
     }
     for place in to.iter().filter(|place| place.below_loop) {
         let Backing::Device(number) = place.of else { continue };
         let Ok(under) = fs::canonicalize(block::directory(number)) else { continue };
-        let node = Path::new("/dev").join(under.file_name().unwrap_or_default());
-        let open = OpenOptions::new().read(true).custom_flags(OFlags::EXCL.bits() as i32).open(&node);
-        if open.is_err_and(|error| error.kind() == ErrorKind::ResourceBusy) {
+        let Some(under) = under.file_name().and_then(|name| name.to_str()) else { continue };
+        if is_busy(under) {
             return Err(Error::Refused(format!(
-                "{name} is made of {}, which is mounted or otherwise in use: nothing was written; unmount it first",
-                node.display()
+                "{name} is made of /dev/{under}, which is mounted or otherwise in use: nothing was written; unmount it first"
             )));
         }
     }
     Ok(())
+}
+
+/// Whether somebody has the block device of this name in /dev for himself alone.
+fn is_busy(name: &str) -> bool {
+    let node = Path::new("/dev").join(name);
+    let open = OpenOptions::new().read(true).custom_flags(OFlags::EXCL.bits() as i32).open(node);
+    open.is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
 }
 
 #[cfg(test)]

@@ -163,6 +163,12 @@ fn what_a_loop_device_is_made_of_and_a_loop_device_over_a_mount_are_not_written_
         let _mount = Mount::of(&file.0, &mounted);
         refused(path(&at("fs")), &format!("is what {} is made of", file.0));
         refused(path(&at("fs2")), &format!("is what {} is made of", file.0));
+        let other = Loop::over(&at("fs"), 512);
+        refused(&other.0, &format!("shares bytes with {}, which is mounted", file.0));
+    }
+    {
+        let other = Loop::over(&at("fs"), 512);
+        works(&["restore", path(&at("image")), &other.0]);
     }
     let disk = Loop::over(&at("disk"), 512);
     let partitions = Partitions::of(&disk);
