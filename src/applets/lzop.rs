@@ -3,7 +3,7 @@
 //! All levels are accepted and give LZO1X-1, which lzop's -2 to -6 are; a note says so for one of its slow levels, -7 to
 //! -9. `-p`, `-P` and `-x`, which concern paths, are refused.
 
-use std::fs::{File, FileTimes, OpenOptions, Permissions};
+use std::fs::{File, FileTimes, Permissions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -18,8 +18,9 @@ use crate::base::signal::Signals;
 use crate::image::codec::lzop::{self, Member, Splitter};
 use crate::image::codec::{self, Codec, Input, Packed, Split};
 use crate::image::format::untyped;
+use crate::image::output::Output;
 use crate::image::save::ImageFile;
-use crate::image::{Error, Watch};
+use crate::image::{Error, Watch, place};
 
 const GRAMMAR: Grammar =
     Grammar { valued: "oS", valued_long: &["output", "suffix", "progress"], repeated: &[], usage_code: 1 };
@@ -312,8 +313,15 @@ fn write_to(
         writeln!(io.err, "{verb} {from} into {name}")?;
     }
     if output.exists() && !output.is_file() {
-        let mut file = OpenOptions::new().write(true).open(&output)?;
-        return Ok(job(&mut |bytes| file.write_all(bytes).map_err(|error| failed(&name, error)))?);
+        let mut out = Output::open(
+            &output,
+            "a file would replace it",
+            0,
+            &source.map(place::of).unwrap_or_default(),
+            options.force,
+        )?;
+        job(&mut |bytes| out.write_all(bytes).map_err(|error| failed(&name, error)))?;
+        return Ok(out.finish()?);
     }
     if output.exists() && !options.force {
         let skipping = if options.job == Job::Expand { format!("\nskipping {from} [{name}]") } else { String::new() };

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::place::{destination, directory_of};
+use super::links::{destination, directory_of};
 use super::stamp::Stamp;
 
 /// End of the name of a file under way.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use kernels::scan::find_control;
 
-use super::place::open_in_place;
+use super::links::open_in_place;
 use super::sync::lock;
 use super::time::{self, Calendar};
 

@@ -19,7 +19,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
 use super::leftover;
-use super::place::{destination, directory_of};
+use super::links::{destination, directory_of};
 
 /// How often a name is tried while others are taken for leftovers.
 const ATTEMPTS: usize = 8;
@@ -65,7 +65,9 @@ impl Whole {
     }
 
     fn begin(path: PathBuf) -> io::Result<Whole> {
-        refuse_among_nodes(directory_of(&path))?;
+        if is_among_nodes(&path)? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such device"));
+        }
         let (file, part) = begin_locked(&path)?;
         let whole = Whole { file, path, part: Some(part) };
         if let Some(old) = fs::symlink_metadata(&whole.path).ok().filter(Metadata::is_file) {
@@ -75,6 +77,11 @@ impl Whole {
             }
         }
         Ok(whole)
+    }
+
+    /// Whether it is written to as it is, and never gets another name.
+    pub fn is_written_through(&self) -> bool {
+        self.part.is_none()
     }
 
     /// Where its bytes go.
@@ -186,18 +193,21 @@ fn as_it_is(path: &Path, found: io::Result<Metadata>) -> io::Result<Option<File>
         kind if kind.is_file() || kind.is_symlink() => Ok(None),
         kind if kind.is_char_device() || kind.is_fifo() => File::options().write(true).open(path).map(Some),
         kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        kind if kind.is_block_device() => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is a block device, which only restoring writes to: name a file",
+        )),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
     }
 }
 
-/// Refuses the file system of device nodes: what is mistyped there would fill memory instead of a disk.
-fn refuse_among_nodes(directory: &Path) -> io::Result<()> {
+/// Whether the file `path` is or would be on the file system of device nodes, where what is mistyped would fill memory
+/// instead of a disk. What is mounted below /dev (/dev/shm) is an ordinary place.
+pub fn is_among_nodes(path: &Path) -> io::Result<bool> {
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
-    let (Ok(nodes), Ok(root)) = (device(Path::new("/dev")), device(Path::new("/"))) else { return Ok(()) };
-    if nodes != root && device(directory)? == nodes {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such device"));
-    }
-    Ok(())
+    let directory = directory_of(path);
+    let (Ok(nodes), Ok(root)) = (device(Path::new("/dev")), device(Path::new("/"))) else { return Ok(false) };
+    Ok(device(directory)? == nodes && (nodes != root || fs::canonicalize(directory)?.starts_with("/dev")))
 }
 
 /// Brings the directory of `path` to the disk.
@@ -300,6 +310,8 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         assert_eq!(write(&socket, "x").unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(names(dir.path()), ["socket"]);
+        assert!(is_among_nodes(Path::new("/dev/sdz9")).unwrap() && !is_among_nodes(&socket).unwrap());
+        assert_eq!(write(Path::new("/dev/sdz9"), "x").unwrap_err().to_string(), "there is no such device");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::{Code, Engine, Error};
 use crate::image::codec::{self, Input};
-use crate::image::{legacy, unpack};
+use crate::image::{legacy, place, unpack};
 
 /// Compressed formats without a codec of our own: program and magic number. A format that has a codec is never looked
 /// up here.
@@ -85,7 +85,11 @@ impl Engine {
         let program = PROGRAMS.iter().find(|(_, magic)| codec == "none" && head[..got].starts_with(magic));
         let Some((program, _)) = program else {
             let file = File::open(path).map_err(missing)?;
-            return Ok(Opened { input: Input::new(Box::new(file), &name), compressor: codec.to_owned(), child: None });
+            return Ok(Opened {
+                input: Input::new(Box::new(file), &name).lying(place::of(path)),
+                compressor: codec.to_owned(),
+                child: None,
+            });
         };
         let mut child = expander(program, path.as_os_str())
             .map_err(|error| Error::new(Code::Image, format!("{name}: run `{program} -dc`: {error}")))?;
@@ -94,7 +98,11 @@ impl Engine {
             Some(output) => Box::new(output),
             None => Box::new(std::io::empty()),
         };
-        Ok(Opened { input: Input::new(read, &name), compressor: (*program).to_owned(), child: Some(child) })
+        Ok(Opened {
+            input: Input::new(read, &name).lying(place::of(path)),
+            compressor: (*program).to_owned(),
+            child: Some(child),
+        })
     }
 
     /// Describes an image.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 
 use super::{Code, Engine, Error};
-use crate::base::place;
+use crate::base::links;
 use crate::base::time;
 
 /// The severity of a line.
@@ -96,7 +96,7 @@ impl Engine {
             (targets.session, self.env.path("OGLOGSESSION")),
         ];
         for (_, path) in paths.iter().filter(|(wanted, _)| *wanted) {
-            if let Ok(mut file) = place::open_in_place(OpenOptions::new().append(true).create(true), path) {
+            if let Ok(mut file) = links::open_in_place(OpenOptions::new().append(true).create(true), path) {
                 let _ = file.write_all(line.as_bytes());
             }
         }

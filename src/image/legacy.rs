@@ -10,6 +10,7 @@ use nanoserde::SerJson;
 use super::codec::{self, Input};
 use super::fields::Fields;
 use super::format::untyped;
+use super::target::check;
 use super::{Error, Watch};
 
 /// The program that made an image, and what the first bytes reveal.
@@ -89,6 +90,7 @@ pub fn recognise(mut input: Input) -> Result<Option<Legacy>, Error> {
 /// The program is not installed or fails, the image's compression is damaged, or an end was asked for.
 pub fn restore(legacy: &Legacy, mut input: Input, target: &Path, watch: &Watch) -> Result<(), Error> {
     let (name, program, to) = (input.name().to_owned(), legacy.program, target.display());
+    check(target, input.places())?;
     let mut command = Command::new(program);
     match program {
         NTFSCLONE => command.args(["--restore-image", "--overwrite"]).arg(target).arg("-"),

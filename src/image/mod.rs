@@ -19,6 +19,8 @@
 //! | [`info`] | an image's header in partclone.info's words |
 //! | [`legacy`] | images of other programs |
 //! | [`save`], [`restore`] | the two directions, through all of the above |
+//! | [`place`] | where bytes lie, through partitions and loop devices |
+//! | [`output`] | the file, pipe or device that an image or a copy goes to |
 //! | [`target`] | the device or sparse file that is restored to |
 
 pub mod bitmap;
@@ -35,7 +37,9 @@ pub mod fs;
 pub mod info;
 pub mod inside;
 pub mod legacy;
+pub mod output;
 pub mod pipeline;
+pub mod place;
 pub mod restore;
 pub mod save;
 pub mod source;

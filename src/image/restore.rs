@@ -7,9 +7,10 @@ use super::codec::Input;
 use super::container::Header;
 use super::fit::fit;
 use super::fs::{ntfs, raw};
+use super::place::Place;
 use super::target::{Target, Unused};
 use super::unpack::{self, Event};
-use super::{Error, Watch, table};
+use super::{Error, Watch};
 
 /// Options for restoring an image.
 #[derive(Clone, Copy, Default)]
@@ -32,12 +33,13 @@ pub struct Options {
 /// The image is damaged or cut short, the target is refused or fails, or an end was asked for. The message says if the
 /// target was written to and is unusable.
 pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> Result<Header, Error> {
+    let from = input.places().to_vec();
     let mut target = None;
     let mut boot = Vec::new();
     let mut written = Written::default();
     let done = unpack::read(input, options.ignore_checksums, watch, &mut |header, event| match event {
         Event::Begin(map) => {
-            let target = target.insert(open(path, header, map, options)?);
+            let target = target.insert(open(path, header, map, options, &from)?);
             if options.verify {
                 written.map = map.clone();
             }
@@ -87,27 +89,22 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
 }
 
 /// Opens the target and checks that it suits the image.
-fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options) -> Result<Target, Error> {
+fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options, from: &[Place]) -> Result<Target, Error> {
     let least = match options.used_fit {
         true => map.end() * u64::from(header.block_size),
         false => header.target_size(),
     };
-    let target = Target::open(path, header, least)?;
-    let name = target.name();
+    let target = Target::open(path, header, least, from)?;
     let Some(sector) = header.disk_sector() else {
-        let spared = raw::is_raw(&header.fs) || options.force;
-        if !spared && target.source()?.is_some_and(|source| !matches!(table::sound(&source), Ok(None))) {
-            return Err(Error::Refused(format!(
-                "{name} has a partition table and the image holds {}: nothing was written; name a partition, or clear \
-                 the table first (wipefs -a)",
-                header.fs
-            )));
+        if !options.force {
+            target.spare_table(&format!("the image holds {}", header.fs))?;
         }
         return Ok(target);
     };
     match target.sector() {
         Some(found) if found != sector => Err(Error::Refused(format!(
-            "{name} has sectors of {found} bytes, the image's partition table counts in {sector}: nothing was written"
+            "{} has sectors of {found} bytes, the image's partition table counts in {sector}: nothing was written",
+            target.name()
         ))),
         _ => Ok(target),
     }

@@ -263,6 +263,11 @@ impl ImageFile {
         Ok(ImageFile { whole, name: name.to_owned() })
     }
 
+    /// Whether what has the name is written to as it is: a pipe or character device.
+    pub fn is_written_through(&self) -> bool {
+        self.whole.is_written_through()
+    }
+
     /// Returns the file that the image's bytes go to.
     pub fn file(&mut self) -> &mut File {
         self.whole.file()

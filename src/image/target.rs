@@ -1,6 +1,6 @@
 //! The target of a restore: a device, a file that stands for one, or a new sparse file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -9,8 +9,10 @@ use rustix::fs::{Advice, FallocateFlags, OFlags};
 
 use super::Error;
 use super::container::Header;
+use super::place::{self, Place};
 use super::source::Source;
-use crate::base::whole::Whole;
+use super::table;
+use crate::base::whole::{self, Whole};
 use crate::sys::block;
 
 /// Treatment of blocks that the file system does not use.
@@ -38,12 +40,12 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens `path` for an image with this header, of which the blocks reach to byte `least`.
+    /// Opens `path` for an image with this header, of which the blocks reach to byte `least`, and which is read `from` there.
     ///
     /// # Errors
-    /// It cannot be opened, is in use (a mount, swap, RAID or LVM holds it), is smaller than `least`, or has sectors
-    /// that do not divide the file system's blocks.
-    pub fn open(path: &Path, header: &Header, least: u64) -> Result<Target, Error> {
+    /// It cannot be opened, is in use (a mount, swap, RAID, LVM, loop device or another restore holds it), is where the
+    /// image is, is smaller than `least`, or has sectors that do not divide the file system's blocks.
+    pub fn open(path: &Path, header: &Header, least: u64, from: &[Place]) -> Result<Target, Error> {
         let name = path.display().to_string();
         let kind = match path.metadata() {
             Ok(metadata) => Some(metadata.file_type()),
@@ -51,14 +53,21 @@ impl Target {
             Err(error) => return Err(Error::io(format!("open {name}"), error)),
         };
         match kind {
-            Some(kind) if kind.is_block_device() => Target::device(path, name, header, least),
-            Some(kind) if kind.is_file() => Target::existing(path, name, header, least),
+            Some(kind) if kind.is_block_device() => Target::device(path, header, least, from),
+            Some(kind) if kind.is_file() => Target::existing(path, name, header, least, from),
             Some(_) => Err(Error::Refused(format!("{name} is neither a block device nor a file"))),
             None => Target::new_file(path, name, header),
         }
     }
 
-    fn device(path: &Path, name: String, header: &Header, least: u64) -> Result<Target, Error> {
+    /// Opens the block device `path` for `least` bytes of anything, which are read `from` there.
+    ///
+    /// # Errors
+    /// It cannot be opened, is in use, is where the bytes are or is smaller than `least`.
+    pub fn plain(path: &Path, least: u64, from: &[Place]) -> Result<Target, Error> {
+        let name = path.display().to_string();
+        // Reading may be what holds it.
+        place::apart(from, &place::of(path), &name)?;
         let file =
             OpenOptions::new().read(true).write(true).custom_flags(OFlags::EXCL.bits() as i32).open(path).map_err(
                 |error| match error.kind() {
@@ -71,27 +80,53 @@ impl Target {
         let size = block::size(&file).map_err(|error| Error::io(format!("ask {name} for its size"), error))?;
         let sector =
             block::sector_size(&file).map_err(|error| Error::io(format!("ask {name} for its sector size"), error))?;
-        if header.disk_sector().is_some() && block::is_partition(&file) {
+        large_enough(&name, size, least)?;
+        guard(&file, &name, from)?;
+        Ok(Target { file, device: true, sector: Some(sector), name, made: None, touched: false })
+    }
+
+    fn device(path: &Path, header: &Header, least: u64, from: &[Place]) -> Result<Target, Error> {
+        let target = Target::plain(path, 0, from)?;
+        let (name, sector) = (&target.name, target.sector.unwrap_or(512));
+        if header.disk_sector().is_some() && block::is_partition(&target.file) {
             return Err(Error::Refused(format!(
                 "{name} is a partition and the image a whole disk's: nothing was written; name the disk"
             )));
         }
-        large_enough(&name, size, least)?;
+        large_enough(name, target.size().unwrap_or(0), least)?;
         if !header.block_size.is_multiple_of(sector) {
             return Err(Error::Refused(format!(
                 "{name} has sectors of {sector} bytes, the file system blocks of {}: it could not be used there",
                 header.block_size
             )));
         }
-        Ok(Target { file, device: true, sector: Some(sector), name, made: None, touched: false })
+        Ok(target)
     }
 
-    fn existing(path: &Path, name: String, header: &Header, least: u64) -> Result<Target, Error> {
+    /// Refuses to replace a partition table, a damaged one included; `why` is a clause for the error.
+    ///
+    /// # Errors
+    /// The target has one, or cannot be read.
+    pub fn spare_table(&self, why: &str) -> Result<(), Error> {
+        if self.source()?.is_some_and(|source| !matches!(table::sound(&source), Ok(None))) {
+            return Err(Error::Refused(format!(
+                "{} has a partition table and {why}: nothing was written; name a partition, or clear the table first \
+                 (wipefs -a)",
+                self.name
+            )));
+        }
+        Ok(())
+    }
+
+    fn existing(path: &Path, name: String, header: &Header, least: u64, from: &[Place]) -> Result<Target, Error> {
+        refuse_among_nodes(path, &name)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(path)
             .map_err(|error| Error::io(format!("open {name}"), error))?;
+        guard(&file, &name, from)?;
+        lock(&file, &name)?;
         let size = file.metadata().map_err(|error| Error::io(format!("open {name}"), error))?.len();
         if size > 0 {
             large_enough(&name, size, least)?;
@@ -102,6 +137,7 @@ impl Target {
     }
 
     fn new_file(path: &Path, name: String, header: &Header) -> Result<Target, Error> {
+        refuse_among_nodes(path, &name)?;
         let unmade = |error| Error::io(format!("create {name}"), error);
         let mut whole = Whole::create(path).map_err(unmade)?;
         let file = whole.file().try_clone().map_err(unmade)?;
@@ -231,6 +267,49 @@ impl Target {
     pub fn unusable(&self) -> bool {
         self.touched && self.made.is_none()
     }
+}
+
+/// Checks a target that another program is to open.
+///
+/// # Errors
+/// It is in use, is where the bytes are that are read `from`, or a file among device nodes.
+pub fn check(path: &Path, from: &[Place]) -> Result<(), Error> {
+    let Ok(found) = path.metadata() else { return refuse_among_nodes(path, &path.display().to_string()) };
+    if found.file_type().is_block_device() {
+        return Target::plain(path, 0, from).map(drop);
+    }
+    let (name, to) = (path.display().to_string(), place::of_found(&found));
+    place::apart(from, &to, &name)?;
+    place::unused(&to, &name)
+}
+
+/// Refuses a target that holds what is read `from`, or whose bytes somebody has in another way.
+fn guard(file: &File, name: &str, from: &[Place]) -> Result<(), Error> {
+    let found = file.metadata().map_err(|error| Error::io(format!("open {name}"), error))?;
+    let to = place::of_found(&found);
+    place::apart(from, &to, name)?;
+    place::unused(&to, name)
+}
+
+/// Keeps others from restoring to the same file until it is closed.
+fn lock(file: &File, name: &str) -> Result<(), Error> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::Refused(format!("{name} is being written by another process: nothing was written")))
+        }
+        // A file system without locks (some FUSE) is no reason not to restore.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
+}
+
+/// Refuses a file among device nodes, and names the devices that there are.
+fn refuse_among_nodes(path: &Path, name: &str) -> Result<(), Error> {
+    // What else is wrong with the directory shows when it is used.
+    if !whole::is_among_nodes(path).unwrap_or(false) {
+        return Ok(());
+    }
+    let devices = block::names().join(", ");
+    Err(Error::Refused(format!("there is no device {name}: nothing was written; there are {devices}")))
 }
 
 fn large_enough(name: &str, size: u64, least: u64) -> Result<(), Error> {

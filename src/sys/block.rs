@@ -2,11 +2,11 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::ioctl::{self, Getter, NoArg, Opcode, Setter, opcode};
 
@@ -33,10 +33,29 @@ pub fn sector_size(device: impl AsFd) -> io::Result<u32> {
 /// Whether a block device is a partition of another; false for anything else.
 pub fn is_partition(device: &File) -> bool {
     device.metadata().is_ok_and(|metadata| {
-        let (major, minor) = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
-        metadata.file_type().is_block_device()
-            && Path::new(&format!("/sys/dev/block/{major}:{minor}/partition")).exists()
+        metadata.file_type().is_block_device() && directory(metadata.rdev()).join("partition").exists()
     })
+}
+
+/// Parses a device number as sysfs has it, `MAJOR:MINOR`.
+pub fn number(text: &str) -> Option<u64> {
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Returns the directory of sysfs for the block device of this number.
+pub fn directory(number: u64) -> PathBuf {
+    PathBuf::from(format!("/sys/dev/block/{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
+}
+
+/// Returns the names in /dev of all block devices that have a size, sorted.
+pub fn names() -> Vec<String> {
+    let names = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+    let has_size = |entry: &fs::DirEntry| fs::read_to_string(entry.path().join("size")).is_ok_and(|size| size != "0\n");
+    let mut names: Vec<String> =
+        names.filter(has_size).map(|entry| entry.file_name().to_string_lossy().replace('!', "/")).collect();
+    names.sort();
+    names
 }
 
 /// Has the kernel reread a disk's partition table.

@@ -9,6 +9,7 @@ pub mod datagrams;
 pub mod io;
 pub mod lease;
 pub mod limits;
+pub mod loops;
 pub mod net;
 pub mod priority;
 pub mod tcp;

@@ -24,7 +24,7 @@ fn an_image_becomes_one_of_any_format_that_partclone_takes() {
         ("usual", "-c none"),
     ] {
         // From partclone's image and from our last one, also through pipes.
-        for from in [at("theirs"), at("one")] {
+        for from in [at("theirs"), at("one")].into_iter().filter(|from| *from != at(name)) {
             println!("{name} from {}", from.display());
             let (image, back) = (path(&at(name)).to_owned(), at("back"));
             works(&[&["convert", path(&from), "-o", &image], &flags.split(' ').collect::<Vec<_>>()[..]].concat());

@@ -16,6 +16,7 @@ mod failing;
 mod imaging;
 mod linux_fs;
 mod metainfo;
+mod places;
 #[path = "../support/mod.rs"]
 mod support;
 mod swarm;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use nanoserde::SerJson;
 
-use super::super::progress::{Style, bytes};
+use super::super::progress::Style;
 use crate::base::log::Log;
 use crate::base::sort::sort_by;
 use crate::base::sync::lock;
+use crate::base::units::bytes;
 use crate::repository::State;
 
 /// Interval of plain lines; only torrents that a peer fetches from get one.

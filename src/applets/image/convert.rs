@@ -81,7 +81,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Box::new(move |out, name, watch| convert(from, &format, out, name, codec, watch))
     };
     watched("convert", 1, style, |watch| {
-        write_image(io, output, codec, Box::new(|out, name| write(out, name, watch)))
+        write_image(io, &args.image, output, codec, Box::new(|out, name| write(out, name, watch)))
     })?;
     Ok(Exit::OK)
 }

@@ -14,7 +14,7 @@ use crate::image::codec::{CODECS, Codec, Input, Piece, named, seek};
 use crate::image::container::Header;
 use crate::image::format::Format;
 use crate::image::save::{ImageFile, Options, Save};
-use crate::image::{Error, Watch, disk, inside};
+use crate::image::{Error, Watch, disk, inside, place};
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
@@ -71,7 +71,7 @@ pub fn watch_over<E>(step: &str, passes: u64, style: Style, signals: &Signals, j
 pub fn through(save: Save, read: impl FnOnce(Input) -> Result<(), Failure>) -> Result<(), Failure> {
     let (reader, mut writer) =
         std::io::pipe().map_err(|error| Failure::new(FAILED, format!("make a pipe: {error}")))?;
-    let input = Input::new(Box::new(reader), save.name());
+    let input = Input::new(Box::new(reader), save.name()).lying(place::of(Path::new(save.name())));
     std::thread::scope(|scope| {
         let plain = named("none").unwrap_or(&CODECS[0]);
         let sender = scope.spawn(move || save.write(&mut writer, "a pipe", plain, &Watch::idle()));
@@ -121,16 +121,25 @@ pub fn scanned(save: &mut Save, style: Style) -> Result<(), Failure> {
 /// Writes an image to a stream with this name in errors, and returns its pieces.
 type WriteImage<'a> = Box<dyn FnOnce(&mut (dyn Write + Send), &str) -> Result<Vec<Piece>, Error> + 'a>;
 
-/// Writes an image by `write` to the file `name`, with an index beside it if `codec` has one; to standard output if
-/// `name` is `None`.
-pub fn write_image(io: &mut Io, name: Option<&str>, codec: &Codec, write: WriteImage) -> Result<(), Error> {
+/// Writes an image of `source` by `write` to the file `name`, with an index beside it if `codec` has one; to standard output
+/// if `name` is `None`.
+pub fn write_image(
+    io: &mut Io,
+    source: &str,
+    name: Option<&str>,
+    codec: &Codec,
+    write: WriteImage,
+) -> Result<(), Error> {
     let Some(name) = name else { return write(io.out, "standard output").map(drop) };
+    place::apart(&place::of(Path::new(source)), &place::of(Path::new(name)), name)?;
     leftover::of(Path::new(name), Remove::Certain).iter().for_each(|left| eprintln!("ogbox image: {left}"));
     let mut file = ImageFile::create(Path::new(name))?;
+    let is_file = !file.is_written_through();
     let pieces = write(file.file(), name)?;
     file.finish()?;
     let index = seek::index_of(Path::new(name));
     let kept = match seek::index(codec, &pieces) {
+        _ if !is_file => Ok(()),
         Some(bytes) => whole::write(&index, bytes),
         None if index.exists() => std::fs::remove_file(&index),
         None => Ok(()),

@@ -9,9 +9,9 @@ use nanoserde::SerJson;
 
 use super::words::{FAILED, GRAMMAR, input};
 use crate::applets::options::{self, Parsed};
-use crate::applets::progress::bytes;
 use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::base::time::local;
+use crate::base::units::bytes;
 use crate::image::legacy::DD;
 use crate::image::{Error, codec, legacy, unpack};
 

@@ -10,9 +10,9 @@ use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::base::leftover::{self, Remove};
 use crate::image::format::Format;
-use crate::image::legacy;
 use crate::image::restore::{Options, restore};
 use crate::image::target::Unused;
+use crate::image::{legacy, place};
 
 /// Restore an image, compressed or not, to an unmounted partition or to a file: a new one is made sparse, of the
 /// file system's size. Checksums are verified. The image of a whole disk goes to a disk, partition table and all.
@@ -81,7 +81,9 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         watched("restore", passes, style, |watch| restore(input, target, &options, watch)).map(drop)
     };
     if let Some(number) = args.partition {
-        through(partition(io, &args.image, number, ignore_checksums, Format::default(), style)?, put)?;
+        through(partition(io, &args.image, number, ignore_checksums, Format::default(), style)?, |input| {
+            put(input.lying(place::of(Path::new(&args.image))))
+        })?;
         return Ok(Exit::OK);
     }
     // Standard input cannot be read twice: the error names the program whose image it is.

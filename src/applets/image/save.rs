@@ -72,7 +72,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     }
     scanned(&mut save, style)?;
     watched("save", 1, style, |watch| {
-        write_image(io, output, codec, Box::new(|out, name| save.write(out, name, codec, watch)))
+        write_image(io, &args.source, output, codec, Box::new(|out, name| save.write(out, name, codec, watch)))
     })?;
     Ok(Exit::OK)
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, stdout};
+use std::path::Path;
 
 use crate::applets::Failure;
 use crate::applets::options::Grammar;
@@ -10,6 +11,7 @@ use crate::image::checksum::Mode;
 use crate::image::codec::{CODECS, Codec, Input, asked};
 use crate::image::container::Version;
 use crate::image::format::Format;
+use crate::image::place;
 
 /// The grammar of the subcommands' options.
 pub const GRAMMAR: Grammar = Grammar {
@@ -31,7 +33,7 @@ pub fn input(name: &str) -> Result<Input, Failure> {
         )),
         name => Box::new(File::open(name).map_err(|error| Failure::new(FAILED, format!("open {name}: {error}")))?),
     };
-    Ok(Input::new(read, if name == "-" { "standard input" } else { name }))
+    Ok(Input::new(read, if name == "-" { "standard input" } else { name }).lying(place::of(Path::new(name))))
 }
 
 /// Parses `--progress`.

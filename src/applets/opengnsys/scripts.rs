@@ -12,7 +12,7 @@ use super::swarm::{Session, catch_signals};
 use super::{Function, paths, transfer};
 use crate::applets::progress::{Progress, Style};
 use crate::applets::{Exit, Io};
-use crate::base::place;
+use crate::base::links;
 use crate::base::signal::Signals;
 use crate::engine::checksum::{Sum, drain};
 use crate::engine::upkeep::Step;
@@ -401,7 +401,7 @@ pub fn care(engine: &Engine, step: &str, device: &Device, done: Result<Step, Err
 pub fn begin(engine: &Engine, words: &[&str], io: &mut Io) -> Instant {
     for log in ["OGLOGSESSION", "OGLOGCOMMAND"] {
         // A log that cannot be written to is skipped.
-        let _ = place::open_anew(&engine.env().path(log));
+        let _ = links::open_anew(&engine.env().path(log));
     }
     let text = engine.text("MSG_SCRIPTS_START");
     engine.say(io.out, Targets::LOG_SESSION, &format!("[1]{text}{} {}", engine.name(), words.join(" ")));

@@ -5,7 +5,7 @@
 
 mod options;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
@@ -14,15 +14,16 @@ use self::options::{HELP, Mode, Options};
 use super::image::{input, through, watched};
 use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
-use crate::base::place;
+use crate::base::links;
 use crate::image::checksum;
 use crate::image::codec::{self, Input};
 use crate::image::container::Header;
 use crate::image::format::{Format, untyped};
+use crate::image::output::Output;
 use crate::image::restore::{self, restore};
-use crate::image::save::{self, ImageFile, Save};
+use crate::image::save::{self, Save};
 use crate::image::source::Source;
-use crate::image::{Error, Watch, info, unpack};
+use crate::image::{Error, Watch, info, place, table, unpack};
 
 /// The version of partclone that is imitated.
 const VERSION: &str = "v0.3.23";
@@ -118,7 +119,9 @@ fn work(program: Program, options: &Options, io: &mut Io, voice: &mut Voice) -> 
             let out = &mut *io.out;
             watched("save", 1, style, |watch| match target {
                 "-" => save.write(out, "standard output", plain, watch).map(drop),
-                name => to_file(name, options, |file| save.write(file, name, plain, watch).map(drop)),
+                name => to_file(name, (source, "an image would replace it", 0, options.force), options, |out| {
+                    save.write(out, name, plain, watch).map(drop)
+                }),
             })?;
             voice.say(io, "Syncing... OK!")?;
             voice.say(io, &format!("Partclone successfully cloned the device ({source}) to the image ({target})"))?;
@@ -219,6 +222,8 @@ fn read(
 fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style) -> Result<(), Failure> {
     let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
     let source = Source::open(Path::new(source), options.force)?;
+    // A disk may take the place of a disk.
+    let force = options.force || matches!(table::sound(&source), Ok(Some(_)));
     watched("copy", 1, style, |watch| {
         (watch.begin)(&untyped(source.size()));
         let mut at = 0;
@@ -236,27 +241,29 @@ fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style)
         };
         match target {
             "-" => copy(io.out, "standard output"),
-            name => to_file(name, options, |file| copy(file, name)),
+            name => to_file(name, (source.name(), "the source has none", source.size(), force), options, |out| {
+                copy(out, name)
+            }),
         }
     })
 }
 
-/// Writes to a file, which gets its name once it is complete, or directly to a device or pipe.
-fn to_file(name: &str, options: &Options, write: impl FnOnce(&mut File) -> Result<(), Error>) -> Result<(), Error> {
+/// Writes to a file, which gets its name once it is complete, or to a pipe or device.
+fn to_file(
+    name: &str,
+    (source, why, least, force): (&str, &str, u64, bool),
+    options: &Options,
+    write: impl FnOnce(&mut Output) -> Result<(), Error>,
+) -> Result<(), Error> {
     let path = Path::new(name);
     if path.is_file() && !options.overwrite {
         return Err(Error::Refused(format!(
             "Output file '{name}' already exists.\nUse option --overwrite if you want to replace its content."
         )));
     }
-    if path.exists() && !path.is_file() {
-        let mut file =
-            OpenOptions::new().write(true).open(path).map_err(|error| Error::io(format!("open {name}"), error))?;
-        return write(&mut file);
-    }
-    let mut file = ImageFile::create(path)?;
-    write(file.file())?;
-    file.finish()
+    let mut output = Output::open(path, why, least, &place::of(Path::new(source)), force)?;
+    write(&mut output)?;
+    output.finish()
 }
 
 /// Output to standard error and to the log.
@@ -267,7 +274,7 @@ struct Voice {
 impl Voice {
     fn open(options: &Options) -> Result<Voice, Failure> {
         let create = |name: &String| {
-            place::open_anew(name.as_ref()).map_err(|error| Failure::new(1, format!("create the log {name}: {error}")))
+            links::open_anew(name.as_ref()).map_err(|error| Failure::new(1, format!("create the log {name}: {error}")))
         };
         Ok(Voice { log: options.log.as_ref().map(create).transpose()? })
     }

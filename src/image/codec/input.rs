@@ -4,11 +4,14 @@ use std::io::{self, Read};
 
 use super::packed::Packed;
 use crate::image::Error;
+use crate::image::place::Place;
 
 /// A compressed file or stream, read once from its beginning.
 pub struct Input {
     read: Box<dyn Read + Send>,
     name: String,
+    /// Where its bytes lie, if that is known.
+    places: Vec<Place>,
     /// Read but not yet taken: `ahead[from..]`.
     ahead: Vec<u8>,
     from: usize,
@@ -18,7 +21,17 @@ pub struct Input {
 impl Input {
     /// Returns an input that reads from `read`, called `name` in errors.
     pub fn new(read: Box<dyn Read + Send>, name: &str) -> Input {
-        Input { read, name: name.to_owned(), ahead: Vec::new(), from: 0, at: 0 }
+        Input { read, name: name.to_owned(), places: Vec::new(), ahead: Vec::new(), from: 0, at: 0 }
+    }
+
+    /// Returns it with the places where its bytes lie, which nothing may be restored to meanwhile.
+    pub fn lying(self, places: Vec<Place>) -> Input {
+        Input { places, ..self }
+    }
+
+    /// Returns where its bytes lie, as far as that is known.
+    pub fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// Returns its name in errors.

@@ -1,0 +1,77 @@
+//! The output of an image or a copy: a file that gets its name once it is complete, a pipe, or a device through the one
+//! guarded [`Target`].
+
+use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use super::Error;
+use super::place::{self, Place};
+use super::save::ImageFile;
+use super::target::Target;
+
+/// An output in progress.
+pub enum Output {
+    /// A file under way, or what is written through: a pipe or character device.
+    File(ImageFile),
+    /// A block device.
+    Device {
+        /// The device, checked.
+        target: Target,
+        /// Bytes written so far.
+        at: u64,
+    },
+}
+
+impl Output {
+    /// Opens `path` for `least` bytes, which are read `from` there. A device's partition table is overwritten only by `force`; `why` says in the
+    /// error why it would go.
+    ///
+    /// # Errors
+    /// A file cannot be created; it is where the bytes are; a device is in use, too small or has a partition table.
+    pub fn open(path: &Path, why: &str, least: u64, from: &[Place], force: bool) -> Result<Output, Error> {
+        if !path.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device()) {
+            place::apart(from, &place::of(path), &path.display().to_string())?;
+            return ImageFile::create(path).map(Output::File);
+        }
+        let target = Target::plain(path, least, from)?;
+        if !force {
+            target.spare_table(why)?;
+        }
+        Ok(Output::Device { target, at: 0 })
+    }
+
+    /// Brings everything to the disk, and a file under its name.
+    ///
+    /// # Errors
+    /// The disk failed, or the name cannot be taken.
+    pub fn finish(self) -> Result<(), Error> {
+        match self {
+            Output::File(file) => file.finish(),
+            Output::Device { mut target, .. } => {
+                target.sync()?;
+                target.finish()
+            }
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Output::File(file) => file.file().write(bytes),
+            Output::Device { target, at } => {
+                target.write_at(bytes, *at).map_err(|error| match error {
+                    Error::Io { error, .. } => error,
+                    error => io::Error::other(error),
+                })?;
+                *at += bytes.len() as u64;
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
