@@ -117,27 +117,45 @@ fn kernel() -> Option<String> {
 }
 
 fn find(directory: &Path, remove: Remove, is_meant: &dyn Fn(&str) -> bool) -> Vec<Leftover> {
-    let (here, mut found) = (kernel(), Vec::new());
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+    let here = kernel();
+    let is_ours = |random: &str| here.as_deref().is_some_and(|here| random.starts_with(here));
+    under_way(directory, is_meant).filter_map(|(path, random)| look(path, is_ours(&random), remove)).collect()
+}
+
+/// Lists the files under way in `directory` whose names have a prefix that `is_meant`, each with its digits.
+fn under_way<'a>(
+    directory: &Path,
+    is_meant: &'a dyn Fn(&str) -> bool,
+) -> impl Iterator<Item = (PathBuf, String)> + use<'a> {
+    fs::read_dir(directory).into_iter().flatten().flatten().filter_map(move |entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(rest) = name.strip_suffix(END) else { continue };
-        let Some((prefix, random)) = rest.len().checked_sub(DIGITS).and_then(|at| rest.split_at_checked(at)) else {
-            continue;
-        };
+        let rest = name.strip_suffix(END)?;
+        let (prefix, random) = rest.split_at_checked(rest.len().checked_sub(DIGITS)?)?;
         let is_random = random.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if is_random && prefix.ends_with('.') && is_meant(prefix) {
-            let is_ours = here.as_deref().is_some_and(|here| random.starts_with(here));
-            found.extend(look(entry.path(), is_ours, remove));
-        }
-    }
-    found
+        (is_random && prefix.ends_with('.') && is_meant(prefix)).then(|| (entry.path(), random.to_owned()))
+    })
+}
+
+/// Opens a file under way, but neither a link nor a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    File::options().read(true).custom_flags(flags.bits() as i32).open(path)
+}
+
+/// Whether a program on this machine is writing a file that will get the name `path`.
+pub fn is_being_written(path: &Path) -> bool {
+    let Ok(Some(path)) = destination(path) else { return false };
+    let Ok(prefix) = prefix(&path) else { return false };
+    let is_locked = |path: PathBuf| {
+        let Ok(file) = open(&path) else { return false };
+        flock(file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    };
+    under_way(directory_of(&path), &|name| name == prefix).any(|(path, _)| is_locked(path))
 }
 
 /// Looks at the file under way `path`; `None` if it is locked, vanishes meanwhile, or is no file of this user's.
 fn look(path: PathBuf, is_ours: bool, remove: Remove) -> Option<Leftover> {
-    // Neither a link nor a pipe is opened.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(&path).ok()?;
+    let file = open(&path).ok()?;
     let metadata = file.metadata().ok().filter(Metadata::is_file)?;
     let own = metadata.uid() == rustix::process::geteuid().as_raw();
     let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);

@@ -12,6 +12,7 @@ use super::container::Header;
 use super::place::{self, Place};
 use super::source::Source;
 use super::table;
+use crate::base::leftover;
 use crate::base::whole::{self, Whole};
 use crate::sys::block;
 
@@ -138,6 +139,9 @@ impl Target {
 
     fn new_file(path: &Path, name: String, header: &Header) -> Result<Target, Error> {
         refuse_among_nodes(path, &name)?;
+        if leftover::is_being_written(path) {
+            return Err(being_written(&name));
+        }
         let unmade = |error| Error::io(format!("create {name}"), error);
         let mut whole = Whole::create(path).map_err(unmade)?;
         let file = whole.file().try_clone().map_err(unmade)?;
@@ -283,6 +287,10 @@ pub fn check(path: &Path, from: &[Place]) -> Result<(), Error> {
     place::unused(&to, &name)
 }
 
+fn being_written(name: &str) -> Error {
+    Error::Refused(format!("{name} is being written by another process: nothing was written"))
+}
+
 /// Refuses a target that holds what is read `from`, or whose bytes somebody has in another way.
 fn guard(file: &File, name: &str, from: &[Place]) -> Result<(), Error> {
     let found = file.metadata().map_err(|error| Error::io(format!("open {name}"), error))?;
@@ -294,9 +302,7 @@ fn guard(file: &File, name: &str, from: &[Place]) -> Result<(), Error> {
 /// Keeps others from restoring to the same file until it is closed.
 fn lock(file: &File, name: &str) -> Result<(), Error> {
     match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::Refused(format!("{name} is being written by another process: nothing was written")))
-        }
+        Err(TryLockError::WouldBlock) => Err(being_written(name)),
         // A file system without locks (some FUSE) is no reason not to restore.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }

@@ -122,8 +122,13 @@ fn a_file_is_restored_to_by_one_at_a_time() {
         let mut pipe = first.stdin.take().unwrap();
         let (front, rest) = bytes.split_at(bytes.len() / 2);
         std::io::Write::write_all(&mut pipe, front).unwrap();
-        let has_bytes =
-            || fs::metadata(at(target)).is_ok_and(|found| std::os::unix::fs::MetadataExt::blocks(&found) > 0);
+        // A new file is hidden until it is whole.
+        let is_target = |name: &str| name == "old" || name.starts_with(".new.");
+        let has_bytes = || {
+            let entries = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+            let mut targets = entries.filter(|entry| is_target(&entry.file_name().to_string_lossy()));
+            targets.any(|entry| entry.metadata().is_ok_and(|found| std::os::unix::fs::MetadataExt::blocks(&found) > 0))
+        };
         eventually("the first one writes", 30, has_bytes);
         let error = fails(&["restore", path(&at("image")), path(&at(target))]);
         assert!(error.contains("is being written by another process: nothing was written"), "{error}");
