@@ -1,9 +1,9 @@
-//! What killed programs left of files under way ([`Whole`](super::whole::Whole)).
+//! Temporary files that killed programs left behind ([`Whole`](super::whole::Whole)).
 //!
-//! A file under way is locked (flock(2)) for as long as its writer lives, and its name says by which running kernel it was
-//! begun. One with a free lock is nobody's if that kernel is this one. If it is another, as after a power cut or where
-//! several machines share a directory, locks may not be seen here: then it is removed once nothing has touched it for a
-//! day, and reported until then.
+//! A temporary file is locked (flock(2)) for as long as its writer lives, and its name identifies the running kernel under
+//! which it was created. If that is this kernel and the lock is free, the file is abandoned. If it is another one, as after a
+//! power cut or in a directory that several machines share, the lock may not be visible here: the file is reported, and
+//! removed once it has not been touched for a day.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -18,25 +18,25 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use super::links::{destination, directory_of};
 use super::stamp::Stamp;
 
-/// End of the name of a file under way.
+/// Suffix of a temporary name.
 const END: &str = ".ogbox-part";
-/// Hexadecimal digits that tell files under way of the same name apart.
+/// Hexadecimal digits before the suffix.
 const DIGITS: usize = 16;
-/// Of these, the first ones that stand for the running kernel.
+/// The first of these digits, which identify the running kernel; the others are random.
 const OF_KERNEL: usize = 6;
-/// Bytes of a name that a file system takes.
+/// Longest file name, in bytes (NAME_MAX).
 const LONGEST_NAME: usize = 255;
-/// Time without a change after which nobody writes a file, wherever that may be.
+/// Age of the last change at which no machine is assumed to write the file any more.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// A file under way that nobody on this machine writes.
+/// A temporary file that no process of this machine is writing.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Leftover {
-    /// Its path.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Bytes that it takes on the disk.
+    /// Bytes allocated on the disk.
     pub bytes: u64,
-    /// Whether it is gone.
+    /// Whether it was removed.
     pub removed: bool,
 }
 
@@ -53,37 +53,37 @@ impl fmt::Display for Leftover {
 /// Which leftovers are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remove {
-    /// None: they are reported.
+    /// None; they are only reported.
     Nothing,
-    /// Those of this machine, and those that nothing has touched for a day.
+    /// Those of this machine, and those untouched for a day.
     Certain,
-    /// All that are not locked: the caller has made sure that no other machine writes them.
+    /// All that are not locked; the caller has made sure that no other machine is writing them.
     All,
 }
 
-/// Finds the leftovers of the file `path`, and removes some.
+/// Finds the leftovers of the file `path` and removes those that `remove` selects.
 pub fn of(path: &Path, remove: Remove) -> Vec<Leftover> {
     let Ok(Some(path)) = destination(path) else { return Vec::new() };
     let Ok(prefix) = prefix(&path) else { return Vec::new() };
     find(directory_of(&path), remove, &|name| name == prefix)
 }
 
-/// Finds the leftovers of all files in `directory`, and removes some.
+/// Finds the leftovers of all files in `directory` and removes those that `remove` selects.
 pub fn within(directory: &Path, remove: Remove) -> Vec<Leftover> {
     find(directory, remove, &|name| name.len() > "..".len() && name.starts_with('.'))
 }
 
-/// Reports by `say` the leftovers in `directories`, and removes those that are certain if they `may_go`.
+/// Reports the leftovers in `directories` through `say`, and if `may_go`, removes those that are certain.
 pub fn below(directories: &[PathBuf], may_go: bool, say: &dyn Fn(&str)) {
     let remove = if may_go { Remove::Certain } else { Remove::Nothing };
     let found = directories.iter().flat_map(|directory| within(directory, remove));
     found.for_each(|left| say(&left.to_string()));
 }
 
-/// Returns a new name for `path` under way, in the same directory.
+/// Returns a new temporary name for `path`, in the same directory.
 ///
 /// # Errors
-/// `path` has no last name.
+/// `path` has no file name.
 pub fn name_under_way(path: &Path) -> io::Result<PathBuf> {
     let random = RandomState::new().hash_one(std::process::id()) >> (4 * OF_KERNEL);
     let kernel = kernel().unwrap_or_else(|| "0".repeat(OF_KERNEL));
@@ -91,26 +91,26 @@ pub fn name_under_way(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(name))
 }
 
-/// Locks the new file `file` for as long as it is open; `false` if another program took it for a leftover just now.
+/// Locks the new file `file` for as long as it is open; returns `false` if another program just removed it as a leftover.
 ///
 /// # Errors
-/// It cannot be examined.
+/// Those of fstat(2).
 pub fn claim(file: &File) -> io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        // A file system without locks has no leftovers that are certain either: looking at one fails alike.
+        // Without locks on this file system, no leftover is certain either: locking it fails there as well.
         _ => Ok(file.metadata()?.nlink() > 0),
     }
 }
 
-/// First part of the name of a file under way: as much of its final name as fits, between two dots.
+/// Returns the prefix of a temporary name: as much of the final name as fits, between two dots.
 fn prefix(path: &Path) -> io::Result<String> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let most = LONGEST_NAME - "..".len() - DIGITS - END.len();
     Ok(format!(".{}.", &name[..name.floor_char_boundary(most)]))
 }
 
-/// The digits that stand for this run of this kernel; `None` if it does not say which it is.
+/// Returns the digits that identify the running kernel; `None` without its boot id.
 fn kernel() -> Option<String> {
     let id = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
     Some(format!("{:0OF_KERNEL$x}", crc32fast::hash(&id) >> (32 - 4 * OF_KERNEL)))
@@ -122,7 +122,7 @@ fn find(directory: &Path, remove: Remove, is_meant: &dyn Fn(&str) -> bool) -> Ve
     under_way(directory, is_meant).filter_map(|(path, random)| look(path, is_ours(&random), remove)).collect()
 }
 
-/// Lists the files under way in `directory` whose names have a prefix that `is_meant`, each with its digits.
+/// Lists the temporary files in `directory` whose prefixes `is_meant` accepts, each with its digits.
 fn under_way<'a>(
     directory: &Path,
     is_meant: &'a dyn Fn(&str) -> bool,
@@ -136,13 +136,13 @@ fn under_way<'a>(
     })
 }
 
-/// Opens a file under way, but neither a link nor a pipe.
+/// Opens a temporary file; fails on a link and does not block on a pipe.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     File::options().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
-/// Whether a program on this machine is writing a file that will get the name `path`.
+/// Whether a process of this machine is writing a file that will be renamed to `path`.
 pub fn is_being_written(path: &Path) -> bool {
     let Ok(Some(path)) = destination(path) else { return false };
     let Ok(prefix) = prefix(&path) else { return false };
@@ -153,13 +153,13 @@ pub fn is_being_written(path: &Path) -> bool {
     under_way(directory_of(&path), &|name| name == prefix).any(|(path, _)| is_locked(path))
 }
 
-/// Looks at the file under way `path`; `None` if it is locked, vanishes meanwhile, or is no file of this user's.
+/// Examines the temporary file `path`; returns `None` if it is locked, vanishes meanwhile, or is no regular file.
 fn look(path: PathBuf, is_ours: bool, remove: Remove) -> Option<Leftover> {
     let file = open(&path).ok()?;
     let metadata = file.metadata().ok().filter(Metadata::is_file)?;
     let own = metadata.uid() == rustix::process::geteuid().as_raw();
     let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
-    // Between opening and locking its writer may have ended in order.
+    // Its writer may have finished between the opening and the locking.
     let same = fs::symlink_metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (metadata.dev(), metadata.ino()));
     if locked == Err(rustix::io::Errno::WOULDBLOCK) || !same {
         return None;
@@ -180,17 +180,11 @@ fn look(path: PathBuf, is_ours: bool, remove: Remove) -> Option<Leftover> {
 mod tests {
     use std::time::SystemTime;
 
+    use super::super::tree::tests::names;
     use super::super::whole::Whole;
     use super::*;
 
-    fn names(directory: &Path) -> Vec<String> {
-        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
-    }
-
-    /// Leaves the file under way of `path` as a killed program does, and returns its path.
+    /// Leaves a temporary file of `path` as a killed program does, and returns its path.
     fn killed(path: &Path) -> PathBuf {
         let left = name_under_way(path).unwrap();
         fs::write(&left, [1; 5000]).unwrap();

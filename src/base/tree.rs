@@ -91,8 +91,16 @@ pub fn walk(top: &Path, wanted: &dyn Fn(&OsStr) -> bool) -> Tree {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Returns the names in `directory`, sorted.
+    pub fn names(directory: &Path) -> Vec<String> {
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
 
     #[test]
     fn files_are_found_once_however_deep_and_whatever_leads_round() {

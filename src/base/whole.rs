@@ -1,18 +1,18 @@
-//! Files that are there whole or not at all: written under a name of their own in the same directory, brought to the disk,
-//! and only then given the name they are for.
+//! Output files that appear complete or not at all: written under a temporary name in the same directory, synced, and then
+//! renamed.
 //!
-//! Until then a file is `.NAME.RANDOM.ogbox-part`: hidden from whoever lists images or torrents, and a name that nobody can
-//! foresee and put something else under. What has the name already keeps it until the new file is on the disk, and passes
-//! its mode on. A symbolic link stays and what it leads to is replaced. Character devices and pipes are written to as they
-//! are, and so is an open file behind a name of /proc, such as /dev/stdout; nothing else in the place of a file is written
-//! to, and nothing is made where device nodes are.
+//! The temporary name is `.NAME.RANDOM.ogbox-part`: hidden from programs that list images or torrents, and impossible to
+//! predict. An existing file keeps its name until the new one is on the disk, and passes on its mode and, as far as the
+//! process may, its owner. A symbolic link stays, and its target is replaced. Character devices and pipes are written
+//! through, and so is an open file that a name of /proc refers to, such as /dev/stdout. Anything else in the way is an
+//! error, and no file is created on the file system that holds the device nodes.
 //!
-//! What is not promised: that a process which is killed leaves nothing behind ([`leftover`] finds it), and owner, ACLs and
-//! extended attributes of a file that is replaced.
+//! Not promised: that a killed process leaves nothing behind ([`leftover`] finds its files), and that ACLs and extended
+//! attributes survive.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
@@ -21,30 +21,29 @@ use rustix::io::Errno;
 use super::leftover;
 use super::links::{destination, directory_of};
 
-/// How often a name is tried while others are taken for leftovers.
+/// Attempts to claim a new file before another program removes it as a leftover.
 const ATTEMPTS: usize = 8;
 
-/// A file under way: gone when it is dropped before [`commit`](Whole::commit).
+/// An unfinished output file, removed when it is dropped before [`commit`](Whole::commit).
 #[derive(Debug)]
 pub struct Whole {
     file: File,
     path: PathBuf,
-    /// Its name until it is complete; `None` for what is written to as it is.
+    /// The temporary name; `None` if the output is written through.
     part: Option<PathBuf>,
 }
 
 impl Whole {
-    /// Begins the file `path`, or what the symbolic link of that name leads to.
+    /// Begins the file `path`, or the target of the symbolic link of that name.
     ///
     /// # Errors
-    /// The directory cannot be written to, or is where device nodes are; what has the name is a directory, block device
-    /// or socket.
+    /// The directory is not writable or holds the device nodes; `path` is a directory, block device or socket.
     pub fn create(path: &Path) -> io::Result<Whole> {
         match as_it_is(path, fs::metadata(path))? {
             Some(file) => Ok(Whole { file, path: path.to_owned(), part: None }),
             None => match destination(path)? {
                 Some(destination) => Whole::begin(destination),
-                // What was written to that file before stays: standard output may be one.
+                // Appended to, since this may be standard output with earlier content.
                 None => {
                     let file = File::options().append(true).open(path)?;
                     Ok(Whole { file, path: path.to_owned(), part: None })
@@ -53,7 +52,7 @@ impl Whole {
         }
     }
 
-    /// Begins the file `path`, in whose place a symbolic link of that name is replaced: nothing is written elsewhere.
+    /// Begins the file `path`; a symbolic link of that name is itself replaced, so nothing is written elsewhere.
     ///
     /// # Errors
     /// As [`create`](Whole::create).
@@ -71,40 +70,51 @@ impl Whole {
         let (file, part) = begin_locked(&path)?;
         let whole = Whole { file, path, part: Some(part) };
         if let Some(old) = fs::symlink_metadata(&whole.path).ok().filter(Metadata::is_file) {
-            let (mode, new) = (old.mode() & 0o777, whole.file.metadata()?.mode() & 0o777);
-            if mode != new {
-                whole.file.set_permissions(fs::Permissions::from_mode(mode))?;
-            }
+            whole.inherit(&old)?;
         }
         Ok(whole)
     }
 
-    /// Whether it is written to as it is, and never gets another name.
+    /// Takes on the owner, group and mode of the file that is to be replaced.
+    fn inherit(&self, old: &Metadata) -> io::Result<()> {
+        let new = self.file.metadata()?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            // Only root may give files away, and some file systems have no owners.
+            let _ = fchown(&self.file, Some(old.uid()), Some(old.gid()));
+        }
+        let mode = old.mode() & 0o777;
+        if mode != new.mode() & 0o777 {
+            self.file.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the output is written through, without a temporary name.
     pub fn is_written_through(&self) -> bool {
         self.part.is_none()
     }
 
-    /// Where its bytes go.
+    /// Returns the file to write to.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
 
-    /// Brings it to the disk and under its name, in place of what has that name, and returns it still open.
+    /// Syncs the file, gives it its final name, and returns it, still open. An existing file of that name is replaced.
     ///
     /// # Errors
-    /// The disk failed, or the name cannot be taken. What had the name is untouched unless the very last step failed,
-    /// bringing the directory to the disk.
+    /// Those of fsync(2) and rename(2). An existing file is untouched unless only the last step, syncing the directory,
+    /// failed.
     pub fn commit(self) -> io::Result<File> {
         self.take_name(|part, path| fs::rename(part, path))
     }
 
-    /// The same where nothing may have the name yet.
+    /// Does the same, but never replaces a file.
     ///
     /// # Errors
-    /// As [`commit`](Whole::commit); `AlreadyExists`.
+    /// As [`commit`](Whole::commit), and `AlreadyExists`.
     pub fn commit_new(self) -> io::Result<File> {
         self.take_name(|part, path| match renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE) {
-            // File systems without such a renaming (CIFS, some FUSE) can still link, which replaces nothing.
+            // CIFS and some FUSE file systems lack this flag; link(2) does not replace files either.
             Err(Errno::INVAL | Errno::NOSYS) => fs::hard_link(part, path).and_then(|()| fs::remove_file(part)),
             done => Ok(done?),
         })
@@ -113,13 +123,13 @@ impl Whole {
     fn take_name(mut self, rename: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<File> {
         let file = self.file.try_clone()?;
         let Some(part) = &self.part else {
-            // What is no file need not have a disk.
+            // A pipe or character device may have nothing to sync.
             return tolerant(file.sync_all()).map(|()| file);
         };
         file.sync_all()?;
         rename(part, &self.path)?;
         self.part = None;
-        // The lock is a file under way's. Whoever keeps the file open has none.
+        // The lock marks unfinished files; a caller that keeps this one open must not hold it.
         let _ = flock(&file, FlockOperation::Unlock);
         sync_directory(&self.path)?;
         Ok(file)
@@ -129,13 +139,13 @@ impl Whole {
 impl Drop for Whole {
     fn drop(&mut self) {
         if let Some(part) = &self.part {
-            // Nobody is left to tell when it fails.
+            // There is no caller left to report a failure to.
             let _ = fs::remove_file(part);
         }
     }
 }
 
-/// Writes `bytes` to the file `path`, or to what the symbolic link of that name leads to.
+/// Writes `bytes` to the file `path`, or to the target of the symbolic link of that name.
 ///
 /// # Errors
 /// As [`Whole::create`] and [`Whole::commit`].
@@ -155,29 +165,29 @@ pub fn write_new(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
     whole.commit_new().map(drop)
 }
 
-/// Gives the complete file `from` the name `to`, in the place of what has that name, once it is on the disk.
+/// Syncs the complete file `from` and renames it to `to`, replacing an existing file.
 ///
 /// # Errors
-/// The disk failed, or the name cannot be taken.
+/// Those of fsync(2) and rename(2).
 pub fn finish(from: &Path, to: &Path) -> io::Result<()> {
     File::open(from)?.sync_all()?;
     rename(from, to)
 }
 
-/// Renames a file that is on the disk, so that the renaming is there as well.
+/// Renames a file that is already synced, and syncs its directory.
 ///
 /// # Errors
-/// The name cannot be taken, or the disk failed.
+/// Those of rename(2) and fsync(2).
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_directory(to)
 }
 
-/// Makes a file under way for `path`, locked.
+/// Creates the temporary file for `path` and locks it.
 fn begin_locked(path: &Path) -> io::Result<(File, PathBuf)> {
     for _ in 0..ATTEMPTS {
         let part = leftover::name_under_way(path)?;
-        // O_EXCL: neither a file that is there nor what a link leads to is opened.
+        // O_EXCL opens neither an existing file nor the target of a link.
         let file = File::options().read(true).write(true).create_new(true).open(&part)?;
         if leftover::claim(&file)? {
             return Ok((file, part));
@@ -186,7 +196,7 @@ fn begin_locked(path: &Path) -> io::Result<(File, PathBuf)> {
     Err(io::ErrorKind::ResourceBusy.into())
 }
 
-/// Opens `path` if it is written to as it is; `None` for what is replaced.
+/// Opens `path` if it is to be written through; returns `None` if it is to be replaced.
 fn as_it_is(path: &Path, found: io::Result<Metadata>) -> io::Result<Option<File>> {
     let Ok(found) = found else { return Ok(None) };
     match found.file_type() {
@@ -201,8 +211,8 @@ fn as_it_is(path: &Path, found: io::Result<Metadata>) -> io::Result<Option<File>
     }
 }
 
-/// Whether the file `path` is or would be on the file system of device nodes, where what is mistyped would fill memory
-/// instead of a disk. What is mounted below /dev (/dev/shm) is an ordinary place.
+/// Whether the file `path` is or would be on the file system that holds the device nodes, where a mistyped name would fill
+/// memory instead of a disk. A file system mounted below /dev, such as /dev/shm, is an ordinary place.
 pub fn is_among_nodes(path: &Path) -> io::Result<bool> {
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
     let directory = directory_of(path);
@@ -210,12 +220,12 @@ pub fn is_among_nodes(path: &Path) -> io::Result<bool> {
     Ok(device(directory)? == nodes && (nodes != root || fs::canonicalize(directory)?.starts_with("/dev")))
 }
 
-/// Brings the directory of `path` to the disk.
+/// Syncs the directory of `path`.
 fn sync_directory(path: &Path) -> io::Result<()> {
     tolerant(File::open(directory_of(path)).and_then(|directory| directory.sync_all()))
 }
 
-/// Passes over what a file system cannot do (CIFS, some FUSE), or what this process may not: it is no failure of a disk.
+/// Ignores that a file system cannot sync (CIFS, some FUSE) or that this process may not: the disk did not fail.
 fn tolerant(synced: io::Result<()>) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     match synced {
@@ -229,14 +239,8 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
 
+    use super::super::tree::tests::names;
     use super::*;
-
-    fn names(directory: &Path) -> Vec<String> {
-        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
-    }
 
     #[test]
     fn a_file_has_its_name_once_it_is_whole_and_leaves_nothing_else() {
@@ -268,6 +272,22 @@ mod tests {
             let metadata = path.metadata().unwrap();
             assert_eq!((metadata.mode() & 0o7777, fs::read_to_string(&path).unwrap()), (mode, format!("{mode}")));
         }
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_by_root_keeps_its_owner() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::chown(&path, Some(1234), Some(4321)).unwrap();
+        write(&path, "new").unwrap();
+        let metadata = path.metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1234, 4321, 0o640));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
     }
 
     #[test]
