@@ -13,6 +13,7 @@ BUDGET := 3407872
 
 # The product: stable Rust, and what .cargo/config.toml and Cargo.toml say. `cargo install --path . --target …` gives the same.
 BUILD  := $(CARGO) build --release --locked
+BENCH   = scripts/$(if $(KEEP),keep )
 
 # Where rustup, and mkfs.ext4, e2fsck and partclone live, and an ordinary user's PATH may not look.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
@@ -57,13 +58,15 @@ fuzz: ## each parser against made-up input, a minute each (SECONDS=60); needs ni
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
 		$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -detect_leaks=0 -timeout=10 -rss_limit_mb=1024 -max_total_time=$(or $(SECONDS),60) || exit; done
 
-bench: all ## beside partclone, mktorrent, aria2, libtorrent, ctorrent and opentracker
+bench: all ## beside partclone, mktorrent, aria2, libtorrent, ctorrent and opentracker, 20 minutes (KEEP=1 for benches/runs)
 	scripts/setup bench
-	scripts/bench image
-	scripts/bench create
-	scripts/bench swarm
-	scripts/bench-tracker
-	scripts/bench-seeder
+	$(BENCH)bench image
+	$(BENCH)bench create --mib 3072 --rounds 5
+	$(BENCH)bench swarm --peers 1 --mib 2048 --rate 0 --rounds 3
+	$(BENCH)bench swarm
+	$(BENCH)bench swarm --peers 8 --rate 100
+	$(BENCH)bench-tracker
+	$(BENCH)bench-seeder
 
 sim: ## the swarm in virtual time: 10, 100 and 1,000 peers (ARGS="--size 4 --peers 100", --all for 5,000 too)
 	CARGO_PROFILE_BENCH_OPT_LEVEL=3 CARGO_PROFILE_BENCH_LTO=thin \
