@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use super::image::watch_over;
 use super::options::{Grammar, normalise};
-use super::progress::Style;
 use super::{Exit, Failure, Io, Outcome};
+use crate::base::progress::Style;
 use crate::base::signal::Signals;
 use crate::image::codec::lzop::{self, Member, Splitter};
 use crate::image::codec::{self, Codec, Input, Packed, Split};

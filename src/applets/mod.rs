@@ -19,7 +19,6 @@ mod lzop;
 mod opengnsys;
 pub mod options;
 mod partclone;
-pub mod progress;
 
 pub use io::{Exit, Failure, Io, Outcome};
 

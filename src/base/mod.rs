@@ -8,6 +8,7 @@ pub mod links;
 pub mod lockfile;
 pub mod log;
 pub mod percent;
+pub mod progress;
 pub mod ready;
 pub mod rng;
 pub mod shell;

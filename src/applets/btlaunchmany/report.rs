@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use nanoserde::SerJson;
 
-use super::super::progress::Style;
 use crate::base::log::Log;
+use crate::base::progress::Style;
 use crate::base::sort::sort_by;
 use crate::base::sync::lock;
 use crate::base::units::bytes;

@@ -7,9 +7,9 @@ use argh::FromArgs;
 
 use super::leave;
 use crate::applets::options::Grammar;
-use crate::applets::progress::Style;
 use crate::applets::{Exit, Io, Outcome};
 use crate::base::decimal;
+use crate::base::progress::Style;
 use crate::client;
 use crate::swarm::Leave;
 

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::arguments::{Create, give_up};
-use crate::applets::progress::Progress;
 use crate::applets::{Exit, Io, Outcome};
+use crate::base::progress::Progress;
 use crate::base::sync::lock;
 use crate::torrent::create::{self, Options, Source};
 

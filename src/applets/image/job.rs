@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::words::FAILED;
-use crate::applets::progress::{Progress, Style};
 use crate::applets::{Failure, Io};
 use crate::base::leftover::{self, Remove};
+use crate::base::progress::{Progress, Style};
 use crate::base::signal::Signals;
 use crate::base::whole;
 use crate::image::codec::{CODECS, Codec, Input, Piece, named, seek};

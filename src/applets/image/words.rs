@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::applets::Failure;
 use crate::applets::options::Grammar;
-use crate::applets::progress::Style;
+use crate::base::progress::Style;
 use crate::image::checksum::Mode;
 use crate::image::codec::{CODECS, Codec, Input, asked};
 use crate::image::container::Version;

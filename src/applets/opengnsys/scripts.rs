@@ -10,9 +10,9 @@ use super::fetch::{self, Fetched, ensure_mounted, make_room, repo_address, repos
 use super::imaging::watched;
 use super::swarm::{Session, catch_signals};
 use super::{Function, paths, transfer};
-use crate::applets::progress::{Progress, Style};
 use crate::applets::{Exit, Io};
 use crate::base::links;
+use crate::base::progress::{Progress, Style};
 use crate::base::signal::Signals;
 use crate::engine::checksum::{Sum, drain};
 use crate::engine::upkeep::Step;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::child::{applet, start_daemon};
 use crate::applets::Io;
-use crate::applets::progress::{Progress, Style};
+use crate::base::progress::{Progress, Style};
 use crate::base::signal::Signals;
 use crate::base::time;
 use crate::base::whole;

@@ -1,7 +1,7 @@
 //! The command line shared by all of partclone's programs, as partclone 0.3.23 reads it.
 
 use crate::applets::options::{Grammar, normalise};
-use crate::applets::progress::Style;
+use crate::base::progress::Style;
 
 /// One of partclone's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

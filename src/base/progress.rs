@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use nanoserde::SerJson;
 
-use crate::base::sync::{lock, unpoisoned};
-use crate::base::units::{bytes, clock, scale};
+use super::sync::{lock, unpoisoned};
+use super::units::{bytes, clock, scale};
 
 /// The form of progress reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
