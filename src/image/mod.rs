@@ -16,6 +16,7 @@
 //! | [`disk`], [`fit`] | the used blocks of a whole disk, by its partition table; the table on a larger disk |
 //! | [`convert`] | an image into another format, in one pass |
 //! | [`inside`] | random access to the device that an image was made of |
+//! | [`nbd`] | such a device, exported by the NBD protocol |
 //! | [`info`] | an image's header in partclone.info's words |
 //! | [`legacy`] | images of other programs |
 //! | [`save`], [`restore`] | the two directions, through all of the above |
@@ -37,6 +38,7 @@ pub mod fs;
 pub mod info;
 pub mod inside;
 pub mod legacy;
+pub mod nbd;
 pub mod output;
 pub mod pipeline;
 pub mod place;

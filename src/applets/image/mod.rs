@@ -10,6 +10,7 @@ mod job;
 mod ls;
 mod restore;
 mod save;
+mod serve;
 mod verify;
 mod words;
 
@@ -25,6 +26,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("ls", "the images of a directory", ls::run),
     ("restore", "an image back onto a partition or into a file", restore::run),
     ("save", "the used blocks of a partition into an image", save::run),
+    ("serve", "an image as a read-only device, by the NBD protocol", serve::run),
     ("verify", "whether an image is sound", verify::run),
 ];
 

@@ -16,7 +16,17 @@ use crate::image::place;
 /// The grammar of the subcommands' options.
 pub const GRAMMAR: Grammar = Grammar {
     valued: "oc",
-    valued_long: &["output", "compress", "progress", "format", "checksum", "blocks-per-checksum", "partition"],
+    valued_long: &[
+        "output",
+        "compress",
+        "progress",
+        "format",
+        "checksum",
+        "blocks-per-checksum",
+        "partition",
+        "socket",
+        "port",
+    ],
     repeated: &[],
     usage_code: 1,
 };
