@@ -70,6 +70,12 @@ pub fn discard(device: impl AsFd, start: u64, len: u64) -> io::Result<()> {
     Ok(unsafe { ioctl::ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([start, len])) }?)
 }
 
+/// Whether a block device can discard.
+pub fn can_discard(device: impl AsFd) -> bool {
+    // Bytes that are no whole sector are refused for that only by a device that can.
+    !discard(device, 1, 1).is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)
+}
+
 /// Zeroes `len` bytes of a block device from `start` on, whole sectors, by the device's own means if it has any.
 pub fn zero(device: impl AsFd, start: u64, len: u64) -> io::Result<()> {
     // SAFETY: BLKZEROOUT reads two u64 from the address it is given, which is what this setter provides.
