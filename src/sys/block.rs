@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::ioctl::{self, Getter, NoArg, Opcode, Setter, opcode};
 
@@ -33,7 +33,8 @@ pub fn sector_size(device: impl AsFd) -> io::Result<u32> {
 /// Whether a block device is a partition of another; false for anything else.
 pub fn is_partition(device: &File) -> bool {
     device.metadata().is_ok_and(|metadata| {
-        metadata.file_type().is_block_device() && directory(metadata.rdev()).join("partition").exists()
+        metadata.file_type().is_block_device()
+            && directory(Path::new(SYSFS), metadata.rdev()).join("partition").exists()
     })
 }
 
@@ -43,9 +44,12 @@ pub fn number(text: &str) -> Option<u64> {
     Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Returns the directory of sysfs for the block device of this number.
-pub fn directory(number: u64) -> PathBuf {
-    PathBuf::from(format!("/sys/dev/block/{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
+/// Where sysfs is.
+pub const SYSFS: &str = "/sys";
+
+/// Returns the directory of `sysfs` for the block device of this number.
+pub fn directory(sysfs: &Path, number: u64) -> PathBuf {
+    sysfs.join(format!("dev/block/{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
 }
 
 /// Returns the names in /dev of all block devices that have a size, sorted.
