@@ -13,8 +13,8 @@ use super::place::{self, Place};
 use super::seal::{self, Seal, Unwritten};
 use super::source::Source;
 use super::table;
-use crate::base::leftover;
-use crate::base::whole::{self, Whole};
+use crate::base::whole::Whole;
+use crate::base::{leftover, links};
 use crate::sys::block;
 
 /// Treatment of blocks that the file system does not use.
@@ -376,7 +376,7 @@ fn lock(file: &File, name: &str) -> Result<(), Error> {
 /// Refuses a file among device nodes, and names the devices that there are.
 fn refuse_among_nodes(path: &Path, name: &str) -> Result<(), Error> {
     // What else is wrong with the directory shows when it is used.
-    if !whole::is_among_nodes(path).unwrap_or(false) {
+    if !links::is_among_nodes(path).unwrap_or(false) {
         return Ok(());
     }
     let devices = block::names().join(", ");
