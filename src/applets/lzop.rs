@@ -320,8 +320,8 @@ fn write_to(
             &source.map(place::of).unwrap_or_default(),
             options.force,
         )?;
-        job(&mut |bytes| out.write_all(bytes).map_err(|error| failed(&name, error)))?;
-        return Ok(out.finish()?);
+        let done = job(&mut |bytes| out.write_all(bytes).map_err(|error| failed(&name, error)));
+        return Ok(out.finish(done)?);
     }
     if output.exists() && !options.force {
         let skipping = if options.job == Job::Expand { format!("\nskipping {from} [{name}]") } else { String::new() };

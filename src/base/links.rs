@@ -1,8 +1,8 @@
-//! Where a path leads, through symbolic links that may be followed.
+//! Where a path leads, through symbolic links that may be followed, and among device nodes.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -31,12 +31,21 @@ pub fn destination(path: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 /// Opens `path` as `options` say, and not where a symbolic link leads that another user put into a directory of all, as
-/// /tmp. For files that are appended to, which others read meanwhile.
+/// /tmp. For files that are appended to, which others read meanwhile: a block device is none, and none is made among device
+/// nodes.
 ///
 /// # Errors
-/// Those of open(2); `PermissionDenied` for such a link.
+/// Those of open(2); `PermissionDenied` for such a link; `InvalidInput` for a block device, and for a name among device
+/// nodes that none has.
 pub fn open_in_place(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let mut open = |flags: OFlags, path: &Path| options.custom_flags(flags.bits() as i32).open(path);
+    let mut open = |flags: OFlags, path: &Path| {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_block_device() => return Err(only_restored_to()),
+            Err(_) if is_among_nodes(path).unwrap_or(false) => return Err(no_such_device()),
+            _ => {}
+        }
+        options.custom_flags(flags.bits() as i32).open(path)
+    };
     match open(OFlags::NOFOLLOW, path) {
         Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => match destination(path)? {
             Some(destination) => open(OFlags::NOFOLLOW, &destination),
@@ -68,6 +77,26 @@ fn is_shared(directory: &Metadata) -> bool {
 
 fn is_in_proc(path: &Path) -> bool {
     rustix::fs::statfs(directory_of(path)).is_ok_and(|system| system.f_type as libc::c_long == libc::PROC_SUPER_MAGIC)
+}
+
+/// Whether the file `path` is or would be on the file system of device nodes, where what is mistyped would fill memory
+/// instead of a disk. What is mounted below /dev (/dev/shm) is an ordinary place.
+pub fn is_among_nodes(path: &Path) -> io::Result<bool> {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
+    let directory = directory_of(path);
+    let (Ok(nodes), Ok(root)) = (device(Path::new("/dev")), device(Path::new("/"))) else { return Ok(false) };
+    Ok(device(directory)? == nodes && (nodes != root || fs::canonicalize(directory)?.starts_with("/dev")))
+}
+
+/// Returns the error of a name among device nodes that none has.
+pub fn no_such_device() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "there is no such device")
+}
+
+/// Returns the error of a block device in the place of a file.
+pub fn only_restored_to() -> io::Error {
+    let why = "it is a block device, which only restoring writes to: name a file";
+    io::Error::new(io::ErrorKind::InvalidInput, why)
 }
 
 /// Returns the directory of the file `path`; `.` for a name alone.

@@ -19,7 +19,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
 use super::leftover;
-use super::links::{destination, directory_of};
+use super::links::{destination, directory_of, is_among_nodes, no_such_device, only_restored_to};
 
 /// Attempts to claim a new file before another program removes it as a leftover.
 const ATTEMPTS: usize = 8;
@@ -65,7 +65,7 @@ impl Whole {
 
     fn begin(path: PathBuf) -> io::Result<Whole> {
         if is_among_nodes(&path)? {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no such device"));
+            return Err(no_such_device());
         }
         let (file, part) = begin_locked(&path)?;
         let whole = Whole { file, path, part: Some(part) };
@@ -203,21 +203,9 @@ fn as_it_is(path: &Path, found: io::Result<Metadata>) -> io::Result<Option<File>
         kind if kind.is_file() || kind.is_symlink() => Ok(None),
         kind if kind.is_char_device() || kind.is_fifo() => File::options().write(true).open(path).map(Some),
         kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        kind if kind.is_block_device() => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is a block device, which only restoring writes to: name a file",
-        )),
+        kind if kind.is_block_device() => Err(only_restored_to()),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
     }
-}
-
-/// Whether the file `path` is or would be on the file system that holds the device nodes, where a mistyped name would fill
-/// memory instead of a disk. A file system mounted below /dev, such as /dev/shm, is an ordinary place.
-pub fn is_among_nodes(path: &Path) -> io::Result<bool> {
-    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev());
-    let directory = directory_of(path);
-    let (Ok(nodes), Ok(root)) = (device(Path::new("/dev")), device(Path::new("/"))) else { return Ok(false) };
-    Ok(device(directory)? == nodes && (nodes != root || fs::canonicalize(directory)?.starts_with("/dev")))
 }
 
 /// Syncs the directory of `path`.

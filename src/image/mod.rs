@@ -22,6 +22,7 @@
 //! | [`save`], [`restore`] | the two directions, through all of the above |
 //! | [`place`] | where bytes lie, through partitions and loop devices |
 //! | [`output`] | the file, pipe or device that an image or a copy goes to |
+//! | [`seal`] | the heads of a target, which are gone while it is written and come last |
 //! | [`target`] | the device or sparse file that is restored to |
 
 pub mod bitmap;
@@ -44,6 +45,7 @@ pub mod pipeline;
 pub mod place;
 pub mod restore;
 pub mod save;
+pub mod seal;
 pub mod source;
 pub mod table;
 pub mod target;

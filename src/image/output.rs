@@ -41,17 +41,18 @@ impl Output {
         Ok(Output::Device { target, at: 0 })
     }
 
-    /// Brings everything to the disk, and a file under its name.
+    /// Brings everything to the disk, and a file under its name, if what was to be written came: `done`.
     ///
     /// # Errors
-    /// The disk failed, or the name cannot be taken.
-    pub fn finish(self) -> Result<(), Error> {
+    /// That of `done`, with the news that a device is unusable; the disk failed, or the name cannot be taken.
+    pub fn finish(self, done: Result<(), Error>) -> Result<(), Error> {
         match self {
-            Output::File(file) => file.finish(),
-            Output::Device { mut target, .. } => {
-                target.sync()?;
-                target.finish()
-            }
+            Output::File(file) => done.and_then(|()| file.finish()),
+            Output::Device { mut target, .. } => match done.and_then(|()| target.finish(false)) {
+                // The exit code tells it from a failure.
+                Err(Error::Interrupted) => Err(Error::Interrupted),
+                done => done.map_err(|error| target.spoilt(error)),
+            },
         }
     }
 }

@@ -68,24 +68,21 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             if !boot.is_empty() && copy >= header.block_bytes() && reaches {
                 target.write_at(&boot, copy)?;
             }
-            target.sync()?;
             if options.verify {
+                target.sync()?;
                 written.compare(target, &header, watch)?;
             }
             if header.disk_sector().is_some() {
                 fit(target, &header)?;
-                target.sync()?;
             }
-            target.finish()?;
+            target.finish(options.verify)?;
         }
         Ok(header)
     });
-    match (&target, done) {
-        (Some(target), Err(error)) if target.unusable() => {
-            Err(Error::Refused(format!("{error}; {} was not finished and is unusable", target.name())))
-        }
-        (_, done) => done,
-    }
+    done.map_err(|error| match target {
+        Some(target) => target.spoilt(error),
+        None => error,
+    })
 }
 
 /// Opens the target and checks that it suits the image.

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{Advice, FallocateFlags, OFlags};
@@ -10,10 +10,11 @@ use rustix::fs::{Advice, FallocateFlags, OFlags};
 use super::Error;
 use super::container::Header;
 use super::place::{self, Place};
+use super::seal::{self, Seal, Unwritten};
 use super::source::Source;
 use super::table;
-use crate::base::leftover;
-use crate::base::whole::{self, Whole};
+use crate::base::whole::Whole;
+use crate::base::{leftover, links};
 use crate::sys::block;
 
 /// Treatment of blocks that the file system does not use.
@@ -37,7 +38,12 @@ pub struct Target {
     name: String,
     /// A file created for this restore, which has no name before it is complete.
     made: Option<Whole>,
+    /// Bytes that the new content takes, and what becomes of sealed ones that it does not write.
+    length: u64,
+    unwritten: Unwritten,
     touched: bool,
+    /// From the first write to the end; never for a file that has no name yet.
+    seal: Option<Seal>,
 }
 
 impl Target {
@@ -61,7 +67,8 @@ impl Target {
         }
     }
 
-    /// Opens the block device `path` for `least` bytes of anything, which are read `from` there.
+    /// Opens the block device `path` for `least` bytes of anything (0: nobody knows how many), which are read `from` there.
+    /// What is behind them stays.
     ///
     /// # Errors
     /// It cannot be opened, is in use, is where the bytes are or is smaller than `least`.
@@ -83,7 +90,14 @@ impl Target {
             block::sector_size(&file).map_err(|error| Error::io(format!("ask {name} for its sector size"), error))?;
         large_enough(&name, size, least)?;
         guard(&file, &name, from)?;
-        Ok(Target { file, device: true, sector: Some(sector), name, made: None, touched: false })
+        let length = if least > 0 { least } else { u64::MAX };
+        let target = Target::of(file, name, length);
+        Ok(Target { device: true, sector: Some(sector), unwritten: Unwritten::Keep, ..target })
+    }
+
+    fn of(file: File, name: String, length: u64) -> Target {
+        let (unwritten, touched, seal) = (Unwritten::Zero, false, None);
+        Target { file, device: false, sector: None, name, made: None, length, unwritten, touched, seal }
     }
 
     fn device(path: &Path, header: &Header, least: u64, from: &[Place]) -> Result<Target, Error> {
@@ -101,7 +115,7 @@ impl Target {
                 header.block_size
             )));
         }
-        Ok(target)
+        Ok(Target { length: header.target_size(), unwritten: Unwritten::Zero, ..target })
     }
 
     /// Refuses to replace a partition table, a damaged one included; `why` is a clause for the error.
@@ -134,7 +148,7 @@ impl Target {
         } else {
             set_size(&file, &name, header)?;
         }
-        Ok(Target { file, device: false, sector: None, name, made: None, touched: false })
+        Ok(Target::of(file, name, header.target_size()))
     }
 
     fn new_file(path: &Path, name: String, header: &Header) -> Result<Target, Error> {
@@ -145,7 +159,7 @@ impl Target {
         let unmade = |error| Error::io(format!("create {name}"), error);
         let mut whole = Whole::create(path).map_err(unmade)?;
         let file = whole.file().try_clone().map_err(unmade)?;
-        let target = Target { file, device: false, sector: None, name, made: Some(whole), touched: false };
+        let target = Target { made: Some(whole), ..Target::of(file, name, header.target_size()) };
         set_size(&target.file, &target.name, header)?;
         Ok(target)
     }
@@ -177,15 +191,37 @@ impl Target {
         Source::opened(&self.file, &self.name, size, self.sector.unwrap_or(512)).map(Some)
     }
 
+    /// Seals it, before anything else is written: see [`Seal`].
+    fn begin(&mut self) -> Result<(), Error> {
+        if self.touched || self.made.is_some() {
+            self.touched = true;
+            return Ok(());
+        }
+        let size = self.size().ok_or_else(|| Error::Refused(format!("{} does not say how long it is", self.name)))?;
+        self.touched = true;
+        self.seal = Some(Seal::begin(&self.file, &self.name, size, self.length, self.unwritten)?);
+        self.reread_partitions();
+        Ok(())
+    }
+
+    /// Has the kernel reread a disk's table, so that it neither keeps partitions of the old one nor lacks those of the new.
+    fn reread_partitions(&self) {
+        if self.device && !block::is_partition(&self.file) {
+            // Fails where there are no partitions or some are in use; the table is read at the next boot anyway.
+            let _ = block::reread_partitions(&self.file);
+        }
+    }
+
     /// Writes `bytes` at offset `at`.
     ///
     /// # Errors
     /// Any error is final: the target is unusable.
     pub fn write_at(&mut self, bytes: &[u8], at: u64) -> Result<(), Error> {
-        self.touched = true;
-        self.file
-            .write_all_at(bytes, at)
-            .map_err(|error| Error::io(format!("write {} bytes of {} at byte {at}", bytes.len(), self.name), error))
+        self.begin()?;
+        match &self.seal {
+            Some(seal) => seal.write_at(bytes, at),
+            None => seal::write(&self.file, &self.name, bytes, at),
+        }
     }
 
     /// Treats `len` bytes of whole blocks from `at` on as `unused` says.
@@ -193,18 +229,32 @@ impl Target {
     /// # Errors
     /// The target does not support it, or failed.
     pub fn clear(&mut self, unused: Unused, at: u64, len: u64) -> Result<(), Error> {
-        let punch =
-            || rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len);
+        match unused {
+            Unused::Keep => return Ok(()),
+            Unused::Discard if self.device && !block::can_discard(&self.file) => return Err(self.cannot_discard()),
+            _ => self.begin()?,
+        }
+        // What is sealed is zero already, and a device may forget that when it discards it.
+        let parts = self.seal.as_ref().map_or_else(|| vec![(at, at + len)], |seal| seal.outside(at, at + len));
+        parts.into_iter().try_for_each(|(from, to)| self.clear_part(unused, from, to - from))
+    }
+
+    fn cannot_discard(&self) -> Error {
+        Error::Refused(format!("{} cannot discard: leave out --discard", self.name))
+    }
+
+    fn clear_part(&mut self, unused: Unused, at: u64, len: u64) -> Result<(), Error> {
         let cleared = match (unused, self.device) {
-            (Unused::Keep, _) => return Ok(()),
-            (_, false) => punch().map_err(io::Error::from),
             (Unused::Discard, true) => block::discard(&self.file, at, len),
             (Unused::Zero, true) => block::zero(&self.file, at, len),
+            _ => {
+                let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                rustix::fs::fallocate(&self.file, hole, at, len).map_err(io::Error::from)
+            }
         };
         match cleared {
-            Ok(()) => self.touched = true,
             Err(error) if error.kind() == io::ErrorKind::Unsupported && unused == Unused::Discard => {
-                return Err(Error::Refused(format!("{} cannot discard: leave out --discard", self.name)));
+                Err(self.cannot_discard())
             }
             // The file is on a file system without holes.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
@@ -215,22 +265,21 @@ impl Target {
                     self.write_at(&zeroes[..part as usize], at + done)?;
                     done += part;
                 }
+                Ok(())
             }
-            Err(error) => {
-                return Err(Error::io(format!("clear {len} bytes of {} at byte {at}", self.name), error));
-            }
+            done => done.map_err(|error| Error::io(format!("clear {len} bytes of {} at byte {at}", self.name), error)),
         }
-        Ok(())
     }
 
-    /// Reads the target's bytes at offset `at`, from the disk itself after [`Target::forget`].
+    /// Reads the target's bytes at offset `at`, from the disk itself after [`Target::forget`], those under seal from memory.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn read_at(&self, to: &mut [u8], at: u64) -> Result<(), Error> {
-        self.file
-            .read_exact_at(to, at)
-            .map_err(|error| Error::io(format!("read back {} bytes of {} at byte {at}", to.len(), self.name), error))
+        match &self.seal {
+            Some(seal) => seal.read_at(to, at),
+            None => seal::read(&self.file, &self.name, to, at),
+        }
     }
 
     /// Drops the target from the kernel's cache; everything must be on the disk already.
@@ -245,31 +294,47 @@ impl Target {
         dropped.map_err(|error| Error::io(format!("drop {} from the cache", self.name), error))
     }
 
-    /// Waits until everything written is on the disk.
+    /// Waits until everything written is on the disk, but for what is under seal.
     ///
     /// # Errors
     /// The disk failed: the target is unusable.
     pub fn sync(&self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|error| Error::io(format!("write {} to the disk", self.name), error))
+        self.file.sync_all().map_err(|error| seal::unsynced(&self.name, error))
     }
 
-    /// Marks the target as complete: a new file gets its name.
+    /// Brings everything to the disk and marks the target as complete: the seal is lifted, and compared if `verify` says so;
+    /// a new file gets its name.
     ///
     /// # Errors
-    /// The name cannot be taken: another file has got it meanwhile. Nothing is left then.
-    pub fn finish(&mut self) -> Result<(), Error> {
-        if self.device && !block::is_partition(&self.file) {
-            // Fails where there are no partitions or some are in use; the table is read at the next boot anyway.
-            let _ = block::reread_partitions(&self.file);
+    /// The disk failed, or the name cannot be taken: another file has got it meanwhile. Nothing is left then.
+    pub fn finish(&mut self, verify: bool) -> Result<(), Error> {
+        match &self.seal {
+            None => self.sync()?,
+            Some(seal) => {
+                let mut lifted = seal.lift();
+                if verify {
+                    lifted = lifted.and_then(|()| self.forget()).and_then(|()| seal.compare());
+                }
+                if lifted.is_err() {
+                    // The disk has failed already; that it takes this is not sure.
+                    let _ = seal.close();
+                }
+                lifted?;
+            }
         }
+        self.reread_partitions();
         self.touched = false;
         let kept = self.made.take().map_or(Ok(()), |whole| whole.commit_new().map(drop));
         kept.map_err(|error| Error::io(format!("write {}", self.name), error))
     }
 
-    /// Whether it was written to and not finished, so that it holds neither the old content nor the new.
-    pub fn unusable(&self) -> bool {
-        self.touched && self.made.is_none()
+    /// Returns `error` with the news that it was written to and not finished, so that it holds neither the old content nor
+    /// the new.
+    pub fn spoilt(&self, error: Error) -> Error {
+        match self.touched && self.made.is_none() {
+            true => Error::Refused(format!("{error}; {} was not finished and is unusable", self.name)),
+            false => error,
+        }
     }
 }
 
@@ -311,7 +376,7 @@ fn lock(file: &File, name: &str) -> Result<(), Error> {
 /// Refuses a file among device nodes, and names the devices that there are.
 fn refuse_among_nodes(path: &Path, name: &str) -> Result<(), Error> {
     // What else is wrong with the directory shows when it is used.
-    if !whole::is_among_nodes(path).unwrap_or(false) {
+    if !links::is_among_nodes(path).unwrap_or(false) {
         return Ok(());
     }
     let devices = block::names().join(", ");

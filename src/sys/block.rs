@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::ioctl::{self, Getter, NoArg, Opcode, Setter, opcode};
 
@@ -33,7 +33,8 @@ pub fn sector_size(device: impl AsFd) -> io::Result<u32> {
 /// Whether a block device is a partition of another; false for anything else.
 pub fn is_partition(device: &File) -> bool {
     device.metadata().is_ok_and(|metadata| {
-        metadata.file_type().is_block_device() && directory(metadata.rdev()).join("partition").exists()
+        metadata.file_type().is_block_device()
+            && directory(Path::new(SYSFS), metadata.rdev()).join("partition").exists()
     })
 }
 
@@ -43,9 +44,12 @@ pub fn number(text: &str) -> Option<u64> {
     Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Returns the directory of sysfs for the block device of this number.
-pub fn directory(number: u64) -> PathBuf {
-    PathBuf::from(format!("/sys/dev/block/{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
+/// Where sysfs is.
+pub const SYSFS: &str = "/sys";
+
+/// Returns the directory of `sysfs` for the block device of this number.
+pub fn directory(sysfs: &Path, number: u64) -> PathBuf {
+    sysfs.join(format!("dev/block/{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
 }
 
 /// Returns the names in /dev of all block devices that have a size, sorted.
@@ -68,6 +72,12 @@ pub fn reread_partitions(device: impl AsFd) -> io::Result<()> {
 pub fn discard(device: impl AsFd, start: u64, len: u64) -> io::Result<()> {
     // SAFETY: BLKDISCARD reads two u64 from the address it is given, which is what this setter provides.
     Ok(unsafe { ioctl::ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([start, len])) }?)
+}
+
+/// Whether a block device can discard.
+pub fn can_discard(device: impl AsFd) -> bool {
+    // Bytes that are no whole sector are refused for that only by a device that can.
+    !discard(device, 1, 1).is_err_and(|error| error.kind() == io::ErrorKind::Unsupported)
 }
 
 /// Zeroes `len` bytes of a block device from `start` on, whole sectors, by the device's own means if it has any.

@@ -17,6 +17,7 @@ mod imaging;
 mod linux_fs;
 mod metainfo;
 mod places;
+mod sealed;
 mod served;
 #[path = "../support/mod.rs"]
 mod support;

@@ -26,6 +26,8 @@ refused $OGBOX image save fs -o /dev/X
 refused $OGBOX image convert image -o /dev/X
 refused $OGBOX ctorrent -t -u http://127.0.0.1/announce -s /dev/X --force fs
 refused $OGBOX image save fs -o /dev/sdz9
+refused $OGBOX partclone.info -L /dev/X -s image
+refused $OGBOX partclone.info -L /dev/sdz9 -s image
 refused $OGBOX image restore image /dev/sdz9
 mkfifo pipe
 cat pipe > through &
@@ -57,7 +59,8 @@ fn no_device_node_is_replaced_and_nothing_is_made_among_them() {
     let said = fs::read_to_string(at("said")).unwrap();
     assert!(output.status.success(), "{}{}{said}", text(&output.stdout), text(&output.stderr));
     assert_eq!(text(&output.stdout), "X null shm pipe\n");
-    assert_eq!(said.matches("which only restoring writes to: name a file").count(), 3, "{said}");
+    assert_eq!(said.matches("which only restoring writes to: name a file").count(), 4, "{said}");
+    assert!(said.contains("create the log /dev/sdz9: there is no such device"), "{said}");
     let last = said.lines().last().unwrap();
     let name = device.0.trim_start_matches("/dev/");
     assert!(last.contains("there is no device /dev/sdz9: nothing was written") && last.contains(name), "{last}");

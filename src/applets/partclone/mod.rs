@@ -262,8 +262,8 @@ fn to_file(
         )));
     }
     let mut output = Output::open(path, why, least, &place::of(Path::new(source)), force)?;
-    write(&mut output)?;
-    output.finish()
+    let done = write(&mut output);
+    output.finish(done)
 }
 
 /// Output to standard error and to the log.
