@@ -13,6 +13,7 @@ mod demo;
 mod discovery;
 mod hostile;
 mod hostile_media;
+mod hostile_names;
 mod leftovers;
 mod levels;
 mod multicall;
