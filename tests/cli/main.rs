@@ -11,6 +11,8 @@ mod ctorrent_run;
 mod ctorrent_words;
 mod demo;
 mod discovery;
+#[path = "../fuzz/targets.rs"]
+mod fuzz;
 mod hostile;
 mod hostile_media;
 mod hostile_names;
