@@ -4,6 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../targets.rs"]
+#[allow(dead_code)] // What other targets do.
 mod targets;
 
 fuzz_target!(|bytes: &[u8]| {
