@@ -1,6 +1,9 @@
-//! Values in a shell's command line that come from elsewhere: they must never become part of the command.
+//! Values in a command line that come from elsewhere: they must never become part of the command.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// A placeholder of a command line, such as `&d`, and what it stands for.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +39,37 @@ impl std::error::Error for Quoted {}
 pub fn is_plain(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/+,:@%-".contains(&byte);
     !text.is_empty() && !text.starts_with('-') && text.bytes().all(plain)
+}
+
+/// Returns `text`, a path or a name, as one word that a shell takes for exactly this: as it is where that is so already,
+/// else in quotes; after `./` where a program would take it for an option.
+///
+/// OpenGnsys' scripts run such lines by `eval $LINE`, which splits the quoted text, expands its patterns, and joins the
+/// parts by single blanks: what that would change is written in octal (`$'…'` of bash, busybox and POSIX 2024), which other
+/// shells take for another name, but never for a command.
+pub fn word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(&byte);
+    let text = if text.starts_with('-') { Cow::Owned(format!("./{text}")) } else { Cow::Borrowed(text) };
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.into_owned();
+    }
+    let changes = |char: char| char.is_ascii_control() || "*?[".contains(char);
+    if !text.contains(changes) && !text.contains("  ") {
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    let escape = |char: char| match u8::try_from(char) {
+        Ok(byte) if byte.is_ascii() && !plain(byte) => format!("\\{byte:03o}"),
+        _ => char.to_string(),
+    };
+    format!("$'{}'", text.chars().map(escape).collect::<String>())
+}
+
+/// Returns `path` as an argument that no program takes for an option, nor for its standard input.
+pub fn operand(path: &Path) -> Cow<'_, Path> {
+    match path.as_os_str().as_bytes() {
+        [b'-', ..] => Path::new(".").join(path).into(),
+        _ => path.into(),
+    }
 }
 
 /// The quotes that a position in a command line is within.
@@ -87,7 +121,7 @@ pub fn expand(command: &str, values: &[Value]) -> Result<String, Quoted> {
 mod tests {
     use std::process::Command;
 
-    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
 
@@ -117,7 +151,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_word_is_as_plain_as_it_can_be() {
+        for (text, is) in [
+            ("/cache/lab-1.img=2", "/cache/lab-1.img=2"),
+            ("", "''"),
+            ("/x y.img", "'/x y.img'"),
+            ("it's $(touch P)", r"'it'\''s $(touch P)'"),
+            ("-rf", "./-rf"),
+            ("-", "./-"),
+            ("-a b", "'./-a b'"),
+            ("~root", "'~root'"),
+            ("Señal", "'Señal'"),
+            ("a\nb'*", r"$'a\012b\047\052'"),
+            ("a  b", r"$'a\040\040b'"),
+        ] {
+            assert_eq!(word(text), is);
+        }
+        assert_eq!(operand(Path::new("-x")), Path::new("./-x"));
+        assert_eq!(operand(Path::new("/-x")), Path::new("/-x"));
+    }
+
     proptest! {
+        #[test]
+        fn a_word_is_one_argument_and_exact(text in "[^\\x00]{0,12}", quoted in any::<bool>()) {
+            let script = format!("eval {}", if quoted { "\"$1\"" } else { "$1" });
+            let line = format!("printf '%s\\n' {} end", word(&text));
+            let output = Command::new("bash").args(["-c", &script, "bash", &line]).output().unwrap();
+            prop_assert!(output.stderr.is_empty());
+            let text = if text.starts_with('-') { format!("./{text}") } else { text };
+            prop_assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{text}\nend\n"));
+        }
+
         #[test]
         fn the_shell_sees_the_value_and_runs_nothing_of_it(text in "[^\\x00]{0,12}") {
             let command = expand("printf %s &d \"&d\"", &[value(&text)]).unwrap();

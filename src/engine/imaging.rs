@@ -146,7 +146,7 @@ impl Engine {
         if info.program != "PARTCLONE" {
             let line = syntax::restore(
                 self,
-                &syntax::word(&image.to_string_lossy()),
+                &image.to_string_lossy(),
                 &device.path.to_string_lossy(),
                 info.program,
                 &info.compressor,
@@ -166,7 +166,7 @@ impl Engine {
     fn save_with_program(&self, device: &Device, image: &Path, how: &How) -> Result<(), Error> {
         let part = beside::with(image, ".part");
         let from = device.path.to_string_lossy();
-        let line = syntax::create(self, &from, &syntax::word(&part.to_string_lossy()), how.tool, how.compressor)?;
+        let line = syntax::create(self, &from, &part.to_string_lossy(), how.tool, how.compressor)?;
         let take_name = || {
             let renamed = if how.keep { beside::keep_as_backup(image) } else { Ok(()) };
             let renamed = renamed.and_then(|()| whole::finish(&part, image));

@@ -1,6 +1,5 @@
 //! Describing an image as ogGetImageInfo does: `PARTCLONE:LZOP:NTFS:5642158`.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -8,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::{Code, Engine, Error};
+use crate::base::shell::operand;
 use crate::image::codec::{self, Input};
 use crate::image::{legacy, place, unpack};
 
@@ -91,7 +91,7 @@ impl Engine {
                 child: None,
             });
         };
-        let mut child = expander(program, path.as_os_str())
+        let mut child = expander(program, path)
             .map_err(|error| Error::new(Code::Image, format!("{name}: run `{program} -dc`: {error}")))?;
         let output: Option<ChildStdout> = child.stdout.take();
         let read: Box<dyn Read + Send> = match output {
@@ -133,6 +133,6 @@ impl Engine {
     }
 }
 
-fn expander(program: &str, path: &OsStr) -> std::io::Result<Child> {
-    Command::new(program).arg("-dc").arg(path).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
+fn expander(program: &str, path: &Path) -> std::io::Result<Child> {
+    Command::new(program).arg("-dc").arg(&*operand(path)).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
 }

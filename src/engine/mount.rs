@@ -122,7 +122,7 @@ fn mount_as(source: &Path, point: &Path, kind: &str) -> io::Result<()> {
         Ok(()) => return Ok(()),
         Err(error) => error,
     };
-    let program = Command::new("mount").arg(source).arg(point).stdin(Stdio::null()).output();
+    let program = Command::new("mount").arg("--").arg(source).arg(point).stdin(Stdio::null()).output();
     match program {
         Ok(output) if output.status.success() => Ok(()),
         _ if kind.is_empty() => Err(io::Error::other("no known file system")),

@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Code, Engine, Error, syntax, unicast};
+use super::{Code, Engine, Error, unicast};
+use crate::base::shell;
 
 /// OpenGnsys' multicast ports; only even ones are used.
 const PORTS: std::ops::RangeInclusive<u16> = 9000..=9098;
@@ -35,8 +36,8 @@ impl Engine {
     /// [`Code::McastSyntax`]: the session is malformed.
     pub fn multicast_line(&self, role: Role, session: &str, file: Option<&str>) -> Result<String, Error> {
         let buffer = if self.has_program("mbuffer") { " --pipe 'mbuffer -q -m 20M' " } else { "" };
-        let log = self.env().rooted("/tmp/mcast.log").display().to_string();
-        let file = file.map_or(String::new(), |file| format!(" --file {}", syntax::word(file)));
+        let log = shell::word(&self.env().rooted("/tmp/mcast.log").to_string_lossy());
+        let file = file.map_or(String::new(), |file| format!(" --file {}", shell::word(file)));
         let wrong = |what: &str| Error::new(Code::McastSyntax, format!("{session}: {what}"));
         let words: Vec<&str> = session.split(':').collect();
         let port = words[0].parse().ok().filter(|port| PORTS.contains(port) && port % 2 == 0);
@@ -81,7 +82,7 @@ impl Engine {
     /// [`Code::UcastSyntax`]: the session is malformed.
     pub fn unicast_line(&self, role: Role, session: &str, file: Option<&str>) -> Result<String, Error> {
         let session = unicast::Session::parse(session)?;
-        let (port, file) = (session.port, file.map(syntax::word));
+        let (port, file) = (session.port, file.map(shell::word));
         Ok(match role {
             Role::Send => {
                 let to: String = session.addresses.iter().map(|address| format!(" -O {address}:{port}")).collect();
@@ -128,6 +129,12 @@ impl Engine {
             return Err(Error::new(Code::ProtocolJoinMaster, why));
         }
         let failed = |why: &str| Error::new(Code::ProtocolJoinMaster, format!("ask {server}:{REPOSITORY}: {why}"));
+        // The repository's shell splits the request at its blanks, and runs a command of its words.
+        if let Some(odd) = [name, options].into_iter().find(|word| !is_asked(word)) {
+            return Err(failed(&format!(
+                "{odd:?} cannot be asked for: a request is of words without blanks and quotes"
+            )));
+        }
         // With nmap, which sees whether the sender has started, the repository is asked until it has.
         let looks = self.has_program("nmap");
         let mut why = "it does not start to send".to_owned();
@@ -149,6 +156,11 @@ impl Engine {
     }
 }
 
+/// Whether a shell takes `word` for one word that means itself: plain, or beyond ASCII.
+fn is_asked(word: &str) -> bool {
+    shell::is_plain(&word.replace(|char: char| !char.is_ascii(), "x"))
+}
+
 fn ask(server: &str, line: &str) -> std::io::Result<()> {
     let addresses = (server, REPOSITORY).to_socket_addrs()?;
     let mut last = std::io::Error::other("the name has no address");
@@ -163,9 +175,13 @@ fn ask(server: &str, line: &str) -> std::io::Result<()> {
 
 /// Whether a sender of the session runs: its second port is open.
 fn is_open(server: &str, options: &str) -> bool {
+    let Some(server) = (server, REPOSITORY).to_socket_addrs().ok().and_then(|mut found| found.next()) else {
+        return false;
+    };
     let port = options.split(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or_default();
     let mut nmap = Command::new("nmap");
-    nmap.args(["-n", "-sU", "-p", &port.saturating_add(1).to_string(), server]).stdin(Stdio::null());
+    nmap.args(["-n", "-sU", "-p", &port.saturating_add(1).to_string()]);
+    nmap.args(server.is_ipv6().then_some("-6")).arg(server.ip().to_string()).stdin(Stdio::null());
     nmap.output().is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("open"))
 }
 
@@ -204,6 +220,19 @@ mod tests {
         let unicast = |role, session| engine.unicast_line(role, session, None).unwrap();
         assert_eq!(unicast(Role::Send, "8000:10.0.0.1:10.0.0.2"), "mbuffer  -O 10.0.0.1:8000 -O 10.0.0.2:8000");
         assert_eq!(unicast(Role::Receive, "8000:10.0.0.1"), "mbuffer -I 10.0.0.1:8000 ");
+    }
+
+    #[test]
+    fn a_repository_is_asked_only_for_what_its_shell_takes_for_words() {
+        let (_dir, engine) = moved(&[]);
+        let refusal =
+            |name, session| engine.request_multicast("127.0.0.1", name, session, &|_| false).unwrap_err().detail;
+        for odd in ["/x y.img", "/x;reboot", "/$(reboot)", "/`x`", "/x\nSTOP", "", "-x", "/*"] {
+            for (name, session) in [(odd, SERVER), ("/x.img", odd)] {
+                assert!(refusal(name, session).contains("cannot be asked for"), "{odd}");
+            }
+        }
+        assert!(!refusal("/aula1/Señal_1.img", SERVER).contains("cannot be asked for"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::{Code, Engine, Error, fs};
+use crate::base::shell;
 
 /// Returns the compressor that `word` of ogCreateImage means, a name or OpenGnsys' old number for it, and the level behind
 /// it (`zstd:9`), which only ogbox knows.
@@ -43,15 +44,6 @@ fn partclone(kind: &str) -> &'static str {
     }
 }
 
-/// Quotes `text` as one word for a shell.
-pub fn word(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 impl Engine {
     /// Whether a program of this name is in PATH.
     pub fn has_program(&self, name: &str) -> bool {
@@ -63,12 +55,12 @@ impl Engine {
     }
 }
 
-/// The command line that saves `device` to `image`, which is quoted already.
+/// The command line that saves `device` to `image`.
 ///
 /// # Errors
 /// [`Code::Format`]: unknown tool or compressor.
 pub fn create(engine: &Engine, device: &str, image: &str, tool: &str, compressor: &str) -> Result<String, Error> {
-    Ok(format!("{}> {image}", save(engine, device, tool, compressor)?))
+    Ok(format!("{}> {}", save(engine, device, tool, compressor)?, shell::word(image)))
 }
 
 /// The command line that saves `device` to standard output, to be continued by a pipe.
@@ -89,13 +81,14 @@ pub fn save(engine: &Engine, device: &str, tool: &str, compressor: &str) -> Resu
 
 /// The command that writes an image of `device` to standard output.
 fn clone(engine: &Engine, device: &str, tool: &str) -> Result<String, Error> {
+    let (path, device) = (engine.env().rooted(device), shell::word(device));
     Ok(match tool.to_ascii_lowercase().as_str() {
         "ntfsclone" => format!("ntfsclone --force --save-image -O - {device}"),
         "partimage" | "default" => {
             format!("partimage -M -f3 -o -d -B gui=no -c -z0 --volume=0 save {device} stdout")
         }
         "partclone" => {
-            let kind = fs::recognise(&engine.env().rooted(device)).map_or(String::new(), |found| found.kind);
+            let kind = fs::recognise(&path).map_or(String::new(), |found| found.kind);
             match partclone(&kind) {
                 program if !engine.has_program(program) && !engine.has_program("partclone.dd") => {
                     format!("ogbox image save --force -c none {device}")
@@ -109,13 +102,13 @@ fn clone(engine: &Engine, device: &str, tool: &str) -> Result<String, Error> {
     })
 }
 
-/// The command line that restores `image`, which is quoted already, to `device`.
+/// The command line that restores `image` to `device`.
 ///
 /// # Errors
 /// [`Code::NotFound`]: unknown tool or compressor.
 pub fn restore(engine: &Engine, image: &str, device: &str, tool: &str, compressor: &str) -> Result<String, Error> {
     let (unpacker, tool) = expand(engine, device, tool, compressor)?;
-    Ok(format!("{unpacker} {image}{} | {tool}", engine.buffer()))
+    Ok(format!("{unpacker} {}{} | {tool}", shell::word(image), engine.buffer()))
 }
 
 /// The commands that decompress an image and write it to `device`; partclone's program only if it is installed.
@@ -128,6 +121,7 @@ pub fn expand(engine: &Engine, device: &str, tool: &str, compressor: &str) -> Re
         Some((name, _)) => format!("{name} -dc"),
         None => return Err(Error::new(Code::NotFound, format!("Compressor no valid {compressor}"))),
     };
+    let device = shell::word(device);
     let tool = match tool.to_ascii_lowercase().as_str() {
         "ntfsclone" => format!("ntfsclone --restore-image --overwrite {device} -"),
         "partimage" => format!("partimage -f3 -B gui=no restore {device} stdin"),

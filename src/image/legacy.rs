@@ -12,6 +12,7 @@ use super::fields::Fields;
 use super::format::untyped;
 use super::target::check;
 use super::{Error, Watch};
+use crate::base::shell;
 
 /// The program that made an image, and what the first bytes reveal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +92,10 @@ pub fn recognise(mut input: Input) -> Result<Option<Legacy>, Error> {
 pub fn restore(legacy: &Legacy, mut input: Input, target: &Path, watch: &Watch) -> Result<(), Error> {
     let (name, program, to) = (input.name().to_owned(), legacy.program, target.display());
     check(target, input.places())?;
-    let mut command = Command::new(program);
+    let (mut command, operand) = (Command::new(program), shell::operand(target));
     match program {
-        NTFSCLONE => command.args(["--restore-image", "--overwrite"]).arg(target).arg("-"),
-        PARTIMAGE => command.args(["-f3", "-B", "gui=no", "restore"]).arg(target).arg("stdin"),
+        NTFSCLONE => command.args(["--restore-image", "--overwrite"]).arg(&*operand).arg("-"),
+        PARTIMAGE => command.args(["-f3", "-B", "gui=no", "restore"]).arg(&*operand).arg("stdin"),
         _ => {
             return Err(Error::Refused(format!(
                 "{name} is not an image but a byte-by-byte copy: nothing was written; make it one with `ogbox image \

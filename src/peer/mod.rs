@@ -7,6 +7,7 @@
 //! `gossip`; its `listens`; then its outbox or the queue of pieces to verify. Those of the limiters, the doorway and
 //! the nudge are taken alone. No lock is held across I/O that can wait, and a torrent's state is held for microseconds.
 
+mod complaints;
 mod connection;
 mod doorway;
 pub mod extension;

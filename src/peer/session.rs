@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::complaints::rationed;
 use super::gather::Queue;
 use super::limiter::Limiter;
 use super::lsd::Discovery;
@@ -106,6 +107,7 @@ impl Session {
     /// # Errors
     /// None of the ports is free, or no thread can be started.
     pub fn start(options: Options) -> io::Result<Session> {
+        let options = Options { log: rationed(options.log), ..options };
         let listener = Arc::new(listen(options.bind, &options.ports)?);
         let mut seed = [0; 8];
         rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())?;

@@ -1,24 +1,25 @@
 //! `ogbox image` and partclone's programs on made-up images and file systems: each ends soon, with the right error, in
 //! little memory, whatever a header claims and wherever a link leads.
 
-use std::fs::File;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ogbox::image::checksum::Mode;
 use ogbox::image::codec;
 use ogbox::image::container::{Header, MapMode, Version};
 
+use crate::fuzz::{self, SIZE, STEP};
 use crate::support::{Lab, binary, text};
 
 /// Memory that a process may have, KiB, threads' stacks included, and the seconds that it may take on a busy machine;
 /// alone, each takes less than two.
 const MEMORY: u32 = 256 << 10;
 const PATIENCE: u32 = 20;
-/// Size of each made-up medium, bytes; its holes take no room.
-const SIZE: u64 = 1 << 40;
 
 /// Runs an applet within the limits.
 fn bounded(words: &[&str]) -> Output {
@@ -54,9 +55,8 @@ fn header(blocks: u64, block_size: u32, map: MapMode) -> Header {
     }
 }
 
-/// Writes an image of this header and of 512 MiB each of these bytes, by zstd.
-fn write_image(path: &Path, header: &Header, bytes: &[u8]) {
-    const PART: usize = 512 << 20;
+/// Writes an image of this header and of `part` bytes each of these, by zstd.
+fn write_image(path: &Path, header: &Header, bytes: &[u8], part: usize) {
     let zstd = codec::named("zstd").expect("a codec");
     let (mut head, mut at) = (Some(header.to_bytes()), 0);
     let mut file = File::create(path).expect("make an image");
@@ -65,8 +65,8 @@ fn write_image(path: &Path, header: &Header, bytes: &[u8]) {
             to[..head.len()].copy_from_slice(&head);
             return Ok(head.len());
         }
-        let Some(byte) = bytes.get(at / PART) else { return Ok(0) };
-        let take = to.len().min(PART - at % PART);
+        let Some(byte) = bytes.get(at / part) else { return Ok(0) };
+        let take = to.len().min(part - at % part);
         to[..take].fill(*byte);
         at += take;
         Ok(take)
@@ -76,6 +76,20 @@ fn write_image(path: &Path, header: &Header, bytes: &[u8]) {
         Ok(())
     })
     .expect("pack an image");
+}
+
+/// Asserts that fuzzers begin with `input`, too, which has to reach what it was made up for.
+fn assert_seed(target: &str, name: &str, input: &[u8], why: &str) {
+    let seed: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/fuzz/seeds", target, name].iter().collect();
+    if std::env::var_os("KEEP").is_some() {
+        fs::create_dir_all(seed.parent().expect("a directory")).expect("make a directory");
+        fs::write(&seed, input).expect("write a seed");
+    }
+    let is_kept = fs::read(&seed).is_ok_and(|kept| kept == input);
+    assert!(is_kept, "{} is not what it was made from: KEEP=1 writes it anew", seed.display());
+    let done = if target == "container" { fuzz::container(input) } else { fuzz::file_system(target, input) };
+    let said = done.expect_err("it is refused").to_string();
+    assert!(said.contains(why), "{target} {name}: {said}");
 }
 
 /// Asserts that all that read images refuse this one for the same reason.
@@ -99,8 +113,10 @@ fn an_image_that_claims_impossible_blocks_is_refused_by_its_header() {
         (1 << 40, 511, "blocks of 511 bytes are impossible"),
         (1 << 53, 512, "blocks are more than are supported"),
     ] {
-        write_image(&image, &header(blocks, size, MapMode::Bit), &[0]);
+        let claim = header(blocks, size, MapMode::Bit);
+        write_image(&image, &claim, &[0], 512 << 20);
         assert_all_refuse(&lab, &image, why);
+        assert_seed("container", &format!("claim-{size}-{blocks}"), &claim.to_bytes(), why);
         assert_refused(&["partclone.info", "-s", &image.display().to_string()], why);
     }
 }
@@ -111,11 +127,18 @@ fn a_map_of_a_gigabyte_in_a_small_image_takes_little_memory() {
     let image = lab.path("x.img");
     // The bits of blocks are cut short after 1 GiB; a byte a block, too.
     for (blocks, map) in [(1 << 37, MapMode::Bit), (1 << 36, MapMode::Byte)] {
-        write_image(&image, &header(blocks, 512, map), &[0, 0xaa]);
+        write_image(&image, &header(blocks, 512, map), &[0, 0xaa], 512 << 20);
         assert!(image.metadata().expect("look at it").len() < 1 << 20);
         assert_all_refuse(&lab, &image, "cut short within the map of used blocks");
     }
-    write_image(&image, &header(1 << 32, 512, MapMode::None), &[]);
+    // Less of it, as a fuzzer wants to try many.
+    let little = lab.path("little.img");
+    for (name, blocks, map) in [("map-of-bits", 1 << 37, MapMode::Bit), ("map-of-bytes", 1 << 36, MapMode::Byte)] {
+        write_image(&little, &header(blocks, 512, map), &[0, 0xaa], 4 << 20);
+        let input = fs::read(&little).expect("read an image");
+        assert_seed("container", name, &input, "cut short within the map of used blocks");
+    }
+    write_image(&image, &header(1 << 32, 512, MapMode::None), &[], 512 << 20);
     let name = image.display().to_string();
     assert_refused(&["image", "verify", &name], "cut short within");
     assert!(bounded(&["partclone.info", "-s", &name]).status.success());
@@ -125,18 +148,23 @@ fn a_map_of_a_gigabyte_in_a_small_image_takes_little_memory() {
 struct Medium {
     lab: Lab,
     file: File,
+    /// Where something was put, in multiples of [`STEP`].
+    steps: RefCell<BTreeSet<u64>>,
 }
 
 impl Medium {
     fn new() -> Medium {
         let lab = Lab::new();
-        let file = File::create(lab.path("medium")).expect("make a medium");
+        let made = File::options().read(true).write(true).create_new(true).open(lab.path("medium"));
+        let file = made.expect("make a medium");
         file.set_len(SIZE).expect("make it long");
-        Medium { lab, file }
+        Medium { lab, file, steps: RefCell::default() }
     }
 
     fn put(&self, at: u64, bytes: &[u8]) {
         self.file.write_all_at(bytes, at).expect("write a medium");
+        let end = at + bytes.len() as u64;
+        self.steps.borrow_mut().extend((at / STEP..end.div_ceil(STEP)).map(|step| step * STEP));
     }
 
     fn le16(&self, at: u64, value: u16) {
@@ -168,6 +196,12 @@ impl Medium {
         let (out, medium) = (out.display().to_string(), medium.display().to_string());
         assert_refused(&["image", "save", "--progress", "none", "-o", &out, &medium], why);
     }
+
+    /// Asserts that the fuzz target of its file system begins with it, too.
+    fn assert_seed(&self, target: &str, name: &str, why: &str) {
+        let input = fuzz::pieces(&self.file, self.steps.borrow().iter().copied());
+        assert_seed(target, name, &input, why);
+    }
 }
 
 #[test]
@@ -195,7 +229,9 @@ fn a_block_of_xfs_free_space_that_is_its_own_sibling_ends_the_walk() {
         medium.be16(leaf + 6, records);
         medium.be32(leaf + 16, first);
         medium.be32(leaf + 20, count);
-        medium.assert_not_saved("XFS group 0: its tree of free space goes in circles");
+        let why = "XFS group 0: its tree of free space goes in circles";
+        medium.assert_not_saved(why);
+        medium.assert_seed("xfs", &format!("circle-{records}-{count}"), why);
     }
     medium.be32(96, blocks - 16);
     medium.assert_not_saved("the XFS superblock: a log of");
@@ -228,8 +264,8 @@ fn attribute(kind: u32, first: u64, length: u64, pairs: &[u8]) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn an_ntfs_attribute_list_that_names_a_record_again_and_again_costs_one_look_at_it() {
+/// Makes an NTFS whose MFT has an attribute list of so many bytes, which names one record again and again.
+fn ntfs(length: usize) -> Medium {
     let medium = Medium::new();
     medium.put(3, b"NTFS    ");
     medium.le16(11, 512);
@@ -239,9 +275,10 @@ fn an_ntfs_attribute_list_that_names_a_record_again_and_again_costs_one_look_at_
     medium.put(64, &[0xf6]); // Records of 1 KiB, index blocks of 4.
     medium.put(68, &[0xf4]);
     let mft = 16 * 4096;
-    // The MFT and its attribute list: 256 clusters each.
+    // The MFT and its attribute list: 256 clusters each at the most.
     let data = attribute(0x80, 0, 1 << 20, &[0x22, 0, 1, 16, 0, 0, 0, 0]);
-    let list = attribute(0x20, 0, 1 << 20, &[0x22, 0, 1, 0, 2, 0, 0, 0]);
+    let clusters = ((length / 4096) as u16).to_le_bytes();
+    let list = attribute(0x20, 0, length as u64, &[&[0x22], &clusters[..], &[0, 2, 0, 0, 0]].concat());
     put_record(&medium, mft, &[data, list].concat());
     // 430 holes of one cluster.
     put_record(&medium, mft + 1024, &attribute(0x80, 1000, 0, &[1; 860]));
@@ -249,8 +286,15 @@ fn an_ntfs_attribute_list_that_names_a_record_again_and_again_costs_one_look_at_
     entry[0] = 0x80;
     entry[4] = 26;
     entry[16] = 1;
-    medium.put(512 * 4096, &entry.repeat((1 << 20) / 26));
-    medium.assert_not_saved("NTFS record 6: not a sound MFT record");
+    medium.put(512 * 4096, &entry.repeat(length / 26));
+    medium
+}
+
+#[test]
+fn an_ntfs_attribute_list_that_names_a_record_again_and_again_costs_one_look_at_it() {
+    let why = "NTFS record 6: not a sound MFT record";
+    ntfs(1 << 20).assert_not_saved(why);
+    ntfs(16 << 10).assert_seed("ntfs", "again-and-again", why);
 }
 
 #[test]
@@ -266,7 +310,9 @@ fn an_exfat_directory_that_is_its_own_next_cluster_ends_the_walk() {
     medium.put(108, &[9, 3]);
     medium.put(u64::from(heap) * 512, &[0x85; 4096]);
     medium.le32(32 * 512 + 8, 2);
-    medium.assert_not_saved("an exFAT cluster chain goes in circles");
+    let why = "an exFAT cluster chain goes in circles";
+    medium.assert_not_saved(why);
+    medium.assert_seed("exfat", "circle", why);
 }
 
 #[test]
@@ -310,14 +356,16 @@ fn btrfs_extents_of_more_than_the_volume_end_the_walk() {
     leaf(1 << 20, &[(228, 256, 0, &chunk(100))]);
     leaf(2 << 20, &[(132, 2, 0, &root)]);
     leaf(3 << 20, &[(168, 0, SIZE, &[][..]); 600]);
-    medium.assert_not_saved("more extents than the volume has room for");
+    let why = "more extents than the volume has room for";
+    medium.assert_not_saved(why);
+    medium.assert_seed("btrfs", "extents", why);
 }
 
-#[test]
-fn ext_inode_tables_of_more_than_the_device_are_refused() {
+/// Makes an ext file system of so many groups of 8 blocks and 2^31 inodes.
+fn ext(groups: u32) -> Medium {
     let medium = Medium::new();
-    let (base, groups) = (1024, 131_072);
-    medium.le32(base + 0x4, 1 << 20);
+    let base = 1024;
+    medium.le32(base + 0x4, groups * 8);
     medium.le32(base + 0x14, 1);
     medium.le32(base + 0x20, 8);
     medium.le32(base + 0x24, 8);
@@ -330,6 +378,12 @@ fn ext_inode_tables_of_more_than_the_device_are_refused() {
     // No group's bitmap was ever written, so that its tables are marked.
     let mut group = [0; 32];
     group[0x12] = 2;
-    medium.put(2048, &group.repeat(groups));
-    medium.assert_not_saved("groups of 2147483648 inodes do not fit into 1048576 blocks");
+    medium.put(2048, &group.repeat(groups as usize));
+    medium
+}
+
+#[test]
+fn ext_inode_tables_of_more_than_the_device_are_refused() {
+    ext(131_072).assert_not_saved("groups of 2147483648 inodes do not fit into 1048576 blocks");
+    ext(64).assert_seed("extfs", "inode-tables", "groups of 2147483648 inodes do not fit into 512 blocks");
 }

@@ -3,6 +3,8 @@
 mod btlaunchmany;
 mod bttrack;
 mod control;
+#[path = "../support/crowd.rs"]
+mod crowd;
 #[path = "../support/ctcs.rs"]
 mod ctcs;
 mod ctorrent_choose;
@@ -11,11 +13,17 @@ mod ctorrent_run;
 mod ctorrent_words;
 mod demo;
 mod discovery;
+#[path = "../fuzz/targets.rs"]
+mod fuzz;
 mod hostile;
 mod hostile_media;
+mod hostile_names;
+#[path = "../support/hostile.rs"]
+mod hostile_peer;
 mod leftovers;
 mod levels;
 mod multicall;
+mod neighbours;
 mod opengnsys;
 mod opengnsys_forms;
 mod opengnsys_lab;
@@ -27,6 +35,7 @@ mod pc;
 mod scene;
 mod servers;
 mod setup;
+mod soak;
 mod status_page;
 #[path = "../support/mod.rs"]
 mod support;

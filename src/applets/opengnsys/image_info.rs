@@ -62,10 +62,8 @@ pub const CREATE_SYNTAX: Function = Function {
     examples: &["/dev/sda1 /opt/opengnsys/images/prueba.img partclone lzop"],
     words: 2..=4,
     run: |engine, words, io| match words {
-        [device, image] => print(io, &syntax::create(engine, device, &syntax::word(image), "partclone", "gzip")?),
-        [device, image, tool, compressor] => {
-            print(io, &syntax::create(engine, device, &syntax::word(image), tool, compressor)?)
-        }
+        [device, image] => print(io, &syntax::create(engine, device, image, "partclone", "gzip")?),
+        [device, image, tool, compressor] => print(io, &syntax::create(engine, device, image, tool, compressor)?),
         _ => Err(Error::usage(engine.name(), CREATE_SYNTAX.format)),
     },
 };
@@ -87,6 +85,6 @@ pub const RESTORE_SYNTAX: Function = Function {
         };
         let tool = words.get(2).copied().unwrap_or(tools.program);
         let compressor = words.get(3).copied().unwrap_or(&tools.compressor);
-        print(io, &syntax::restore(engine, &syntax::word(image), words[1], tool, compressor)?)
+        print(io, &syntax::restore(engine, image, words[1], tool, compressor)?)
     },
 };

@@ -11,8 +11,7 @@ use super::child::{applet, start_daemon};
 use crate::applets::Io;
 use crate::base::progress::{Progress, Style};
 use crate::base::signal::Signals;
-use crate::base::time;
-use crate::base::whole;
+use crate::base::{shell, time, whole};
 use crate::engine::checksum::Sum;
 use crate::engine::{Code, Engine, Error, Targets, beside};
 use crate::storage::{Storage, check_some};
@@ -80,8 +79,9 @@ pub fn describe(engine: &Engine, signals: &Signals, image: &Path, tracker: &str,
         read => Some(read.map_err(|error| failed(&error))?),
     };
     let url = format!("http://{tracker}:{TRACKER_PORT}/announce");
-    let base = image.file_name().unwrap_or_default();
-    engine.say(io.out, Targets::NONE, &format!("ctorrent -t {} -u {url} -s {}", base.display(), torrent.display()));
+    let (base, to) = (image.file_name().unwrap_or_default().to_string_lossy(), torrent.to_string_lossy());
+    let [base, from, to] = [&*base, &url, &to].map(shell::word);
+    engine.say(io.out, Targets::NONE, &format!("ctorrent -t {base} -u {from} -s {to}"));
     let made = Source::open(image).and_then(|source| {
         let options = Options {
             announce: vec![vec![url]],

@@ -8,7 +8,7 @@ use super::fetch::ensure_describes;
 use super::swarm::{self, Session, catch_signals, is_whole};
 use super::{FILE, Function, print, split_file};
 use crate::applets::Exit;
-use crate::base::whole;
+use crate::base::{shell, whole};
 use crate::engine::{Code, Error, Place, beside};
 use crate::storage::Journal;
 use crate::torrent::Metainfo;
@@ -97,7 +97,7 @@ pub const SHARE: Function = Function {
     run: |engine, words, io| {
         let (place, name) = engine.place(words)?;
         let torrent = engine.file(&place, &format!("{name}.img.torrent")).map_err(no_cache)?;
-        print(io, &format!("ctorrent {} -d", torrent.display()))?;
+        print(io, &format!("ctorrent {} -d", shell::word(&torrent.to_string_lossy())))?;
         let mut command = applet("ctorrent");
         command.arg("-s").arg(torrent.with_extension("")).arg(&torrent);
         child::start_daemon("ctorrent", &mut command)?;

@@ -4,7 +4,7 @@
 use super::{Function, paths, print, split_file};
 use crate::applets::{Exit, Io};
 use crate::base::signal::Signals;
-use crate::base::whole;
+use crate::base::{shell, whole};
 use crate::engine::multicast::Role;
 use crate::engine::{Code, Engine, Error, Targets, beside, syntax};
 
@@ -205,7 +205,7 @@ fn receive_or_send(
         // ogbox verifies checksums and decompresses by itself.
         Role::Receive if tool.to_ascii_lowercase().starts_with("partclone") => {
             let line = by.line(engine, role, session, None)?;
-            format!("{line} | ogbox image restore - {path}")
+            format!("{line} | ogbox image restore - {}", shell::word(&path))
         }
         _ => whole,
     };
