@@ -86,3 +86,43 @@ pub struct Config {
     /// Most connections kept open, if the system allows as many.
     pub most_connections: usize,
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The settings of a tracker on loopback of the torrents in `dir`/images, whose other files are in `dir`.
+    pub fn config(dir: &Path) -> Config {
+        let path = |name: &str| dir.join(name);
+        Config {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            udp: true,
+            rules: Rules { reannounce: 60, life: 180, ..Rules::default() },
+            source: Some(Source::Directory { path: path("images"), controls: false }),
+            rescan: Duration::from_secs(600),
+            dfile: path("dstate"),
+            save_interval: Duration::from_secs(600),
+            logfile: Some(path("log")),
+            flush_interval: Duration::ZERO,
+            socket_timeout: Duration::from_secs(15),
+            allowed_ips: None,
+            banned_ips: None,
+            hosts: path("hosts"),
+            resolv_conf: None,
+            publish_token: None,
+            allow_get: true,
+            scrape: ScrapeAllowed::Full,
+            compact_required: false,
+            override_ip: OverrideIp::Trusted,
+            proxies: Ranges::default(),
+            show_infopage: true,
+            infopage_redirect: None,
+            show_names: true,
+            favicon: None,
+            workers: 2,
+            most_connections: 1000,
+        }
+    }
+}

@@ -58,6 +58,21 @@ pub struct Rules {
     pub most_of_source: usize,
 }
 
+impl Default for Rules {
+    /// The rules of a tracker without options: the namesake's numbers, and closed.
+    fn default() -> Rules {
+        Rules {
+            closed: true,
+            reannounce: 1800,
+            life: 5400,
+            usual_peers: 50,
+            most_peers: 200,
+            keep_dead: false,
+            most_of_source: 64,
+        }
+    }
+}
+
 /// An announce by either protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Announce {

@@ -2,6 +2,7 @@
 //! `PROPTEST_CASES=1000000 cargo test --release requests_however_bent` runs for longer.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,47 +10,14 @@ use proptest::prelude::*;
 use super::datagrams::CONNECTION_LIFE;
 use super::*;
 use crate::tracker::server::announce::MOST_PEERS;
-use crate::tracker::server::store::Rules;
+use crate::tracker::server::config::tests::config;
 use crate::tracker::udp;
 
 /// A service that tracks and shows everything.
 fn service() -> Service {
-    let config = Config {
-        listen: Vec::new(),
-        udp: true,
-        rules: Rules {
-            closed: false,
-            reannounce: 60,
-            life: 180,
-            usual_peers: 50,
-            most_peers: MOST_PEERS,
-            keep_dead: true,
-            most_of_source: 64,
-        },
-        source: None,
-        rescan: Duration::MAX,
-        dfile: "/nowhere/dstate".into(),
-        save_interval: Duration::MAX,
-        logfile: None,
-        flush_interval: Duration::MAX,
-        socket_timeout: Duration::from_secs(15),
-        allowed_ips: None,
-        banned_ips: None,
-        hosts: "/nowhere/hosts".into(),
-        resolv_conf: None,
-        publish_token: None,
-        allow_get: true,
-        scrape: ScrapeAllowed::Full,
-        compact_required: false,
-        override_ip: OverrideIp::Everybody,
-        proxies: Ranges::default(),
-        show_infopage: true,
-        infopage_redirect: None,
-        show_names: true,
-        favicon: None,
-        workers: 1,
-        most_connections: 1,
-    };
+    let mut config = config(Path::new("/nowhere"));
+    (config.rules.closed, config.rules.most_peers, config.rules.keep_dead) = (false, MOST_PEERS, true);
+    (config.source, config.logfile, config.override_ip) = (None, None, OverrideIp::Everybody);
     Service::new(config, Log::open(None).unwrap())
 }
 

@@ -5,15 +5,7 @@ pub(in crate::tracker::server) fn open_store() -> Store {
 }
 
 fn store(change: impl FnOnce(&mut Rules)) -> Store {
-    let mut rules = Rules {
-        closed: true,
-        reannounce: 1800,
-        life: 600,
-        usual_peers: 50,
-        most_peers: 200,
-        keep_dead: false,
-        most_of_source: 64,
-    };
+    let mut rules = Rules { life: 600, ..Rules::default() };
     change(&mut rules);
     Store::new(rules, 1)
 }
