@@ -217,7 +217,7 @@ fn answer(store: &Store, announce: &Announce, out: &mut Vec<u8>) {
     let question = ogbox::tracker::server::store::Announce {
         info_hash: announce.info_hash,
         address: socket.into(),
-        owner: ogbox::tracker::server::swarm::Owner::new(socket.ip(), announce.key),
+        owner: ogbox::tracker::server::peer::Owner::new(socket.ip(), announce.key),
         id: announce.peer_id,
         left: announce.left,
         event: announce.event,

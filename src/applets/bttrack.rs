@@ -20,7 +20,7 @@ use crate::tracker::server::allowed::Source;
 use crate::tracker::server::announce::MOST_PEERS;
 use crate::tracker::server::config::{Config, OverrideIp, ScrapeAllowed};
 use crate::tracker::server::ranges::Ranges;
-use crate::tracker::server::store::Rules;
+use crate::tracker::server::store::{self, Rules};
 
 /// Most connections kept open: a few hundred bytes each, and as much again in the kernel.
 const MOST_CONNECTIONS: usize = 32_768;
@@ -255,10 +255,8 @@ impl Track {
                 usual_peers: self.response_size as usize,
                 most_peers: (self.max_give.max(self.response_size) as usize).min(MOST_PEERS),
                 keep_dead: self.keep_dead,
-                most_of_source: match self.max_peers_per_source {
-                    0 => usize::MAX,
-                    most => most as usize,
-                },
+                most_of_source: store::limit(self.max_peers_per_source),
+                ..Rules::default()
             },
             source,
             rescan: seconds(rescan.max(1)),

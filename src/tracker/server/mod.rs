@@ -27,6 +27,7 @@ pub mod log;
 pub mod names;
 pub mod page;
 pub mod pages;
+pub mod peer;
 pub mod publish;
 pub mod ranges;
 pub mod ration;
@@ -229,9 +230,11 @@ impl Server {
                 if due(&mut flushed, service.config.flush_interval) {
                     service.log.flush();
                 }
+                let now = service.store.now();
                 if due(&mut expired, EXPIRY) {
-                    service.store.expire(service.store.now());
+                    service.store.expire(now);
                 }
+                service.store.make_room(now);
                 if due(&mut saved, service.config.save_interval) {
                     self.save();
                 }

@@ -19,10 +19,10 @@ use super::config::{Config, OverrideIp, ScrapeAllowed};
 use super::http::{Head, Malformed, Method, Reply};
 use super::names::Names;
 use super::pages::{Key, Kind, Pages};
+use super::peer::{Address, Owner};
 use super::ranges::Ranges;
 use super::status::{self, Status};
 use super::store::{Announce, Listing, Store};
-use super::swarm::{Address, Owner};
 use super::{page, publish};
 use crate::base::boundary::guard;
 use crate::base::log::{Log, iso};
@@ -366,7 +366,7 @@ impl Service {
         let announce = Announce {
             info_hash: query.info_hash,
             address: SocketAddr::new(ip, rest.port).into(),
-            owner: Owner::new(asker, rest.key),
+            owner: Owner::new(self.source_of(asker, ip), rest.key),
             id: rest.id,
             left: rest.left,
             event: rest.event,
@@ -396,8 +396,18 @@ impl Service {
         match self.config.override_ip {
             OverrideIp::Everybody => true,
             OverrideIp::Local => is_local(asker),
-            OverrideIp::Trusted => asker.is_loopback() || self.config.proxies.contains(asker),
+            OverrideIp::Trusted => self.trusts(asker),
         }
+    }
+
+    /// Whether `asker` speaks for others: this machine, and the proxies.
+    fn trusts(&self, asker: IpAddr) -> bool {
+        asker.is_loopback() || self.config.proxies.contains(asker)
+    }
+
+    /// The address that answers for a peer at `ip` which `asker` announced: its own behind those that speak for others.
+    fn source_of(&self, asker: IpAddr, ip: IpAddr) -> IpAddr {
+        if self.trusts(asker) { ip } else { asker }
     }
 
     fn scrape(&self, text: &[u8]) -> Made {

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use nanoserde::SerJson;
 
+use super::peer::Peer;
 use super::store::Store;
-use super::swarm::Peer;
 use crate::base::sort::sort_by;
 use crate::torrent::InfoHash;
 
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
     use crate::torrent::PeerId;
     use crate::tracker::message::Event;
-    use crate::tracker::server::swarm::Owner;
+    use crate::tracker::server::peer::Owner;
 
     const HASH: InfoHash = InfoHash([7; 20]);
 

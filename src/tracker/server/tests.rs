@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use super::config::ScrapeAllowed;
-use super::swarm::Owner;
+use super::peer::Owner;
 use super::*;
 use crate::torrent::bencode::Encoder;
 use crate::torrent::{InfoHash, Metainfo, PeerId};

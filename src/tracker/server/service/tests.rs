@@ -13,11 +13,19 @@ use crate::tracker::server::announce::MOST_PEERS;
 use crate::tracker::server::config::tests::config;
 use crate::tracker::udp;
 
+mod table;
+
 /// A service that tracks and shows everything.
 fn service() -> Service {
+    serving(|_| ())
+}
+
+/// The same with settings that `change` has changed.
+fn serving(change: impl FnOnce(&mut Config)) -> Service {
     let mut config = config(Path::new("/nowhere"));
     (config.rules.closed, config.rules.most_peers, config.rules.keep_dead) = (false, MOST_PEERS, true);
     (config.source, config.logfile, config.override_ip) = (None, None, OverrideIp::Everybody);
+    change(&mut config);
     Service::new(config, Log::open(None).unwrap())
 }
 
