@@ -133,6 +133,9 @@ struct Track {
     /// file (defaults to 0)
     #[argh(option, default = "false", from_str_fn(boolean))]
     allow_get: bool,
+    /// new: whether /file?name=(name) gives the torrent to whoever may announce, even with --allow_get 0 (defaults to 1)
+    #[argh(option, default = "true", from_str_fn(boolean))]
+    get_by_name: bool,
     /// keep dead torrents after they expire, so they still show up on /scrape and web page (defaults to 0)
     #[argh(option, default = "false", from_str_fn(boolean))]
     keep_dead: bool,
@@ -271,6 +274,7 @@ impl Track {
             resolv_conf: self.reverse_lookup.then(|| PathBuf::from("/etc/resolv.conf")),
             publish_token: path(&self.publish_token),
             allow_get: self.allow_get,
+            get_by_name: self.get_by_name,
             scrape: self.scrape_allowed,
             compact_required: self.compact_reqd,
             override_ip: match self.only_local_override_ip {

@@ -144,6 +144,7 @@ fn no_arguments_print_every_option() {
         "ready_fd",
         "proxies",
         "max_peers_per_source",
+        "get_by_name",
     ] {
         assert!(said.lines().any(|line| line == format!("--{name} <arg>")), "{name} in {said}");
     }
@@ -204,6 +205,8 @@ fn the_command_lines_of_opengnsys_track_what_is_in_the_images_directory() {
         );
         let file = tracker.get(&format!("/file?info_hash={hash}"));
         assert_eq!(file.starts_with("HTTP/1.0 200 OK\r\n"), gives, "{file}");
+        let file = tracker.get("/file?name=x.img");
+        assert!(file.starts_with("HTTP/1.0 200 OK\r\n"), "PCs without the share ask by name: {file}");
         tracker.program.signal(Signal::TERM);
         assert!(tracker.program.wait(10).success());
         let said = fs::read_to_string(&log).expect("the log");

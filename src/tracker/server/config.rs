@@ -65,6 +65,8 @@ pub struct Config {
     pub publish_token: Option<PathBuf>,
     /// Whether `/file` is answered.
     pub allow_get: bool,
+    /// Whether `/file?name=` is answered all the same: whoever may announce may have the torrent whose name he knows.
+    pub get_by_name: bool,
     /// The scrapes that are answered.
     pub scrape: ScrapeAllowed,
     /// Whether clients that want dictionaries are refused.
@@ -113,6 +115,7 @@ pub(super) mod tests {
             resolv_conf: None,
             publish_token: None,
             allow_get: true,
+            get_by_name: true,
             scrape: ScrapeAllowed::Full,
             compact_required: false,
             override_ip: OverrideIp::Trusted,

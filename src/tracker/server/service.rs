@@ -426,7 +426,10 @@ impl Service {
     }
 
     fn file(&self, text: &[u8]) -> Made {
-        if !self.config.allow_get {
+        let has = |name| query::find(text, name).is_some();
+        let by_name = has("name") && !has("info_hash") && !has("hash");
+        let given = self.config.allow_get || (by_name && self.config.get_by_name);
+        if !given {
             return Made::new(400, "Not Authorized", PLAIN, "get function is not available with this tracker.")
                 .with(NO_CACHE);
         }

@@ -46,3 +46,33 @@ fn torrent_files_of_one_name_are_told_apart_by_their_directories() {
     );
     assert!(asked("aula3/x.img").starts_with("HTTP/1.0 404 "));
 }
+
+#[test]
+fn a_torrent_is_given_by_its_name_to_whoever_may_announce_unless_that_is_forbidden_too() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("images")).unwrap();
+    let banned = dir.path().join("banned");
+    fs::write(&banned, "").unwrap();
+    let list = banned.clone();
+    let named = start(dir, move |config| (config.allow_get, config.banned_ips) = (false, Some(list.clone())));
+    let hash = named.add("x.img");
+    let refused = "HTTP/1.0 400 Not Authorized\r\n";
+    for name in ["x.img", "x.img.torrent"] {
+        assert!(named.get(&format!("/file?name={name}")).starts_with("HTTP/1.0 200 OK\r\n"), "{name}");
+    }
+    for query in [format!("info_hash={hash}"), format!("hash={hash}&name=x.img"), String::new()] {
+        let said = named.get(&format!("/file?{query}"));
+        assert!(
+            said.starts_with(refused) && said.ends_with("get function is not available with this tracker."),
+            "{said}"
+        );
+    }
+    assert!(named.get("/file?name=y.img").starts_with("HTTP/1.0 404 "));
+    assert!(!named.get("/").contains("/file?"), "the page shows no way that is not open");
+    fs::write(&banned, "127.0.0.1\n").unwrap();
+    named.until("the ban holds", || client().announce(&named.url(), &announce(hash, 1)).is_err());
+    assert!(named.get("/file?name=x.img").starts_with(refused));
+    let neither = tracker(|config| (config.allow_get, config.get_by_name) = (false, false));
+    neither.add("x.img");
+    assert!(neither.get("/file?name=x.img").starts_with(refused));
+}

@@ -38,7 +38,7 @@ fn a_torrent_that_is_not_listed_is_refused_until_it_is() {
 
 #[test]
 fn refusals_have_the_namesakes_form() {
-    let tracker = tracker(|config| config.allow_get = false);
+    let tracker = tracker(|config| (config.allow_get, config.get_by_name) = (false, false));
     let refused = tracker.get("/announce?info_hash=aaaaaaaaaaaaaaaaaaaa");
     assert!(refused.starts_with("HTTP/1.0 200 Not Authorized\r\n"), "{refused}");
     assert!(refused.ends_with("d14:failure reason63:Requested download is not authorized for use with this tracker.e"));
