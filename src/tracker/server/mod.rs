@@ -22,6 +22,7 @@ pub mod allowed;
 pub mod announce;
 pub mod config;
 pub mod dfile;
+pub mod form;
 pub mod http;
 pub mod log;
 pub mod names;
@@ -35,6 +36,7 @@ pub mod service;
 pub mod status;
 pub mod store;
 pub mod swarm;
+pub mod words;
 pub mod worker;
 
 use self::allowed::{Allowed, directory_of};
@@ -93,6 +95,7 @@ impl Server {
         let path = config.logfile.as_deref();
         let name = path.unwrap_or("standard output".as_ref()).display();
         let log = Log::open(path).map_err(local(format!("open log file {name}")))?;
+        config.notice.iter().for_each(|line| log.note(line));
         let workers = config.workers.max(1);
         let most_connections = (descriptors(config.most_connections) / workers).max(1);
         let mut allowed = config.source.clone().map(Allowed::new);

@@ -491,18 +491,20 @@ impl<'a> Worker<'a> {
                     }
                     let mut body = 0;
                     let made = match head.method {
-                        Method::Put => match shared.service.body_length(&head, asker) {
-                            Ok(wanted) => {
-                                let Some(whole) = input[taken + length..].get(..wanted) else {
-                                    connection.invite_body(&head, output);
-                                    break;
-                                };
-                                body = wanted;
-                                connection.invited = false;
-                                self.answered(|service, _, _| service.put(&head, whole))
+                        Method::Put | Method::Post => {
+                            match shared.service.body_length(&head, asker, &input[taken + length..]) {
+                                Ok(wanted) => {
+                                    let Some(whole) = input[taken + length..].get(..wanted) else {
+                                        connection.invite_body(&head, output);
+                                        break;
+                                    };
+                                    body = wanted;
+                                    connection.invited = false;
+                                    self.answered(|service, _, _| service.put(&head, whole))
+                                }
+                                Err(refused) => refused,
                             }
-                            Err(refused) => refused,
-                        },
+                        }
                         _ => self.answered(|service, now, scratch| service.answer(&head, asker, now, scratch)),
                     };
                     taken += length + body;

@@ -37,6 +37,7 @@ const HEADS: &[&str] = &[
     "HEAD /?open=6161616161616161616161616161616161616161&open=x HTTP/1.1\r\nAccept-Language: es-ES,es;q=0.9,ca;q=0.x\r\n\r\n",
     "GET http://tracker:6969/status.json#x HTTP/1.1\r\n\r\n",
     "GET /metrics\n",
+    "POST /register HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 70\r\n\r\n--x\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\nsecret\r\n--x--\r\n",
     "PUT /file?name=x.torrent HTTP/1.1\r\nAuthorization: Bearer x\r\nContent-Length: 18446744073709551615\r\n\r\n",
 ];
 
@@ -94,7 +95,7 @@ proptest! {
             if let Ok(Some((head, length))) = Head::read(&bytes) {
                 prop_assert!(length <= bytes.len());
                 let made = match head.method {
-                    Method::Put => service.body_length(&head, asker).err(),
+                    Method::Put | Method::Post => service.body_length(&head, asker, &bytes[length..]).err(),
                     _ => {
                         if service.page_waits(&head, asker) {
                             service.render_next(Duration::ZERO);

@@ -88,3 +88,20 @@ fn the_page_can_be_elsewhere_or_nowhere() {
     let nowhere = tracker(|config| config.show_infopage = false);
     assert!(["/", "/status.json", "/metrics"].iter().all(|path| nowhere.get(path).starts_with("HTTP/1.0 404 ")));
 }
+
+#[test]
+fn a_tracker_that_can_track_nothing_says_so_first() {
+    let line = "neither is given: nothing is tracked";
+    let tracker = tracker(|config| (config.source, config.notice) = (None, Some(line.to_owned())));
+    let log = tracker.log();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.starts_with("# Log Started")).collect();
+    assert_eq!(lines.first(), Some(&line), "{log}");
+    for (language, part) in
+        [("en", "Nothing is tracked: "), ("es", "No se sigue nada: "), ("ca", "No se segueix res: ")]
+    {
+        let page = tracker.says(format!("GET / HTTP/1.0\r\nAccept-Language: {language}\r\n\r\n").as_bytes());
+        let begin = page.find("</h1>\n<p class=\"gone\">").expect("a reason");
+        assert!(page[begin..].contains(part) && page[begin..].contains("--open 1"), "{page}");
+        assert!(page[begin..].contains("--allowed_dir"), "{page}");
+    }
+}
