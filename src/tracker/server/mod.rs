@@ -49,6 +49,7 @@ use super::Error;
 use crate::base::boundary::{Panicked, guard};
 use crate::base::log::{self as daemon, Log};
 use crate::sys::limits::descriptors;
+use crate::sys::priority::be_modest;
 use crate::sys::watch::Watch;
 
 /// Most connections waiting to be accepted; the kernel's somaxconn may lower it.
@@ -175,6 +176,8 @@ impl Server {
                     start("worker").spawn_scoped(threads, run).map_err(local("start a thread"))?;
                 }
                 let render = || {
+                    // A page of hundreds of thousands of peers takes a second; announces go first.
+                    be_modest();
                     while !shared.ending.load(Ordering::Relaxed) {
                         shared.service.render_next(TICK);
                     }
