@@ -185,16 +185,7 @@ const HASH: InfoHash = InfoHash([7; 20]);
 
 /// A tracker that knows 1,000 peers of a torrent, and the announces of 100 of them as datagrams.
 fn tracker() -> (Store, Vec<Vec<u8>>) {
-    let rules = Rules {
-        closed: false,
-        reannounce: 1800,
-        life: 600,
-        usual_peers: 50,
-        most_peers: 200,
-        keep_dead: false,
-        most_of_source: 64,
-    };
-    let store = Store::new(rules, 5);
+    let store = Store::new(Rules { closed: false, ..Rules::default() }, 5);
     let announce = |number: u32, event| Announce {
         info_hash: HASH,
         peer_id: PeerId(std::array::from_fn(|at| (number >> (8 * (at % 4))) as u8)),
@@ -226,7 +217,7 @@ fn answer(store: &Store, announce: &Announce, out: &mut Vec<u8>) {
     let question = ogbox::tracker::server::store::Announce {
         info_hash: announce.info_hash,
         address: socket.into(),
-        owner: ogbox::tracker::server::swarm::Owner::new(socket.ip(), announce.key),
+        owner: ogbox::tracker::server::peer::Owner::new(socket.ip(), announce.key),
         id: announce.peer_id,
         left: announce.left,
         event: announce.event,

@@ -6,6 +6,10 @@
 //!     announce_load burst ADDRESS CLIENTS SECONDS INFO-HASH...
 //!         so many clients, each with a connection of its own, spread over the time; prints how many were
 //!         answered and how long the slowest and the median waited, counted from the moment each was due
+//!     announce_load readers ADDRESS PEERS READERS SECONDS INFO-HASH
+//!         announces so many peers, each at an address of its own, then reads /status.json in so many threads, again and
+//!         again, while clients announce by UDP and in connections of their own every few milliseconds; prints how long
+//!         the slowest and the median of these waited
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -44,7 +48,14 @@ fn main() -> io::Result<()> {
             burst(tracker, clients as usize, Duration::from_secs(seconds.into()), hashes);
             Ok(())
         }
-        _ => Err(wrong("udp or burst, and an address")),
+        (Some("readers"), Some(tracker)) => {
+            let (Some(peers), Some(readers), Some(seconds)) = (number(2), number(3), number(4)) else {
+                return Err(wrong("no numbers"));
+            };
+            let hash = hash(args.get(5).ok_or_else(|| wrong("no info-hash"))?)?;
+            beside_readers(tracker, peers, readers, Duration::from_secs(seconds.into()), hash)
+        }
+        _ => Err(wrong("udp, burst or readers, and an address")),
     }
 }
 
@@ -59,17 +70,24 @@ fn peer_id(number: u32) -> PeerId {
     PeerId(id)
 }
 
-fn udp(tracker: SocketAddr, info_hash: InfoHash, seconds: u32) -> io::Result<()> {
+/// A socket for announces to `tracker` that waits so long for an answer, and the connection id.
+fn connect(tracker: SocketAddr, patience: Duration) -> io::Result<(UdpSocket, u64)> {
     let socket = UdpSocket::bind((if tracker.is_ipv4() { "0.0.0.0" } else { "::" }, 0))?;
     socket.connect(tracker)?;
-    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    socket.set_read_timeout(Some(patience))?;
     let (mut packet, mut buffer) = (Vec::with_capacity(MAX_PACKET), [0; 2048]);
     Request::Connect { transaction: 1 }.write(&mut packet);
     socket.send(&packet)?;
     let length = socket.recv(&mut buffer)?;
-    let Some(Reply::Connect { connection, .. }) = Reply::read(&buffer[..length], tracker.ip()) else {
-        return Err(io::Error::other("no connection id"));
-    };
+    match Reply::read(&buffer[..length], tracker.ip()) {
+        Some(Reply::Connect { connection, .. }) => Ok((socket, connection)),
+        _ => Err(io::Error::other("no connection id")),
+    }
+}
+
+fn udp(tracker: SocketAddr, info_hash: InfoHash, seconds: u32) -> io::Result<()> {
+    let (socket, connection) = connect(tracker, Duration::from_millis(200))?;
+    let mut packet = Vec::with_capacity(MAX_PACKET);
     let announce = |number: u32, out: &mut Vec<u8>| {
         let announce = Announce {
             info_hash,
@@ -153,11 +171,90 @@ fn burst(tracker: SocketAddr, clients: usize, time: Duration, hashes: Vec<InfoHa
         let _ = thread.join();
     }
     let mut waits = waits.lock().map(|waits| waits.clone()).unwrap_or_default();
+    let (answered, all, times) = (waits.len(), begin.elapsed().as_secs_f64(), median_and_slowest(&mut waits));
+    println!("{answered} of {clients} answered in {all:.2} s; {times}");
+}
+
+/// The words about how long was waited.
+fn median_and_slowest(waits: &mut [Duration]) -> String {
     waits.sort_unstable();
     let milliseconds = |at: usize| waits.get(at).map_or(f64::NAN, |wait| wait.as_secs_f64() * 1000.0);
-    let (answered, all) = (waits.len(), begin.elapsed().as_secs_f64());
-    let (median, slowest) = (milliseconds(answered / 2), milliseconds(answered.saturating_sub(1)));
-    println!("{answered} of {clients} answered in {all:.2} s; median {median:.1} ms, slowest {slowest:.1} ms");
+    let (median, slowest) = (milliseconds(waits.len() / 2), milliseconds(waits.len().saturating_sub(1)));
+    format!("median {median:.1} ms, slowest {slowest:.1} ms")
+}
+
+/// The announce of peer `number` at an address of its own, which loopback may say.
+fn of_its_own(info_hash: InfoHash, number: u32) -> Announce {
+    let [_, a, b, c] = number.to_be_bytes();
+    Announce {
+        info_hash,
+        peer_id: peer_id(number),
+        downloaded: 0,
+        left: u64::from(number % 50),
+        uploaded: 0,
+        event: Event::None,
+        ip: [10, a, b, c].into(),
+        key: number,
+        numwant: Some(0),
+        port: 6881,
+    }
+}
+
+fn beside_readers(tracker: SocketAddr, peers: u32, readers: u32, time: Duration, hash: InfoHash) -> io::Result<()> {
+    let (socket, connection) = connect(tracker, Duration::from_secs(10))?;
+    let (mut packet, mut buffer) = (Vec::new(), [0; 2048]);
+    let mut ask = |announce: Announce| -> io::Result<Option<Reply>> {
+        packet.clear();
+        Request::Announce { connection, transaction: announce.key, announce }.write(&mut packet);
+        socket.send(&packet)?;
+        let length = socket.recv(&mut buffer)?;
+        Ok(Reply::read(&buffer[..length], tracker.ip()))
+    };
+    for number in 0..peers {
+        ask(of_its_own(hash, number))?;
+    }
+    let (ending, pages) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (mut udp, mut http) = (Vec::new(), Vec::new());
+    let mut there = 0;
+    thread::scope(|threads| -> io::Result<()> {
+        let read = || {
+            while ending.load(Ordering::Relaxed) == 0 {
+                let page = TcpStream::connect(tracker).and_then(|mut stream| {
+                    stream.write_all(b"GET /status.json HTTP/1.0\r\n\r\n")?;
+                    let mut page = Vec::new();
+                    stream.read_to_end(&mut page)
+                });
+                // Those that are too slow give way to others, and begin anew.
+                pages.fetch_add(page.map_or(0, |length| usize::from(length > 1 << 20)), Ordering::Relaxed);
+            }
+        };
+        (0..readers).for_each(|_| _ = threads.spawn(read));
+        let announced = (|| {
+            let end = Instant::now() + time;
+            for number in (0..).take_while(|_| Instant::now() < end) {
+                let begin = Instant::now();
+                if let Some(Reply::Announce { leechers, seeders, .. }) = ask(of_its_own(hash, number % peers.max(1)))? {
+                    there = leechers + seeders;
+                    udp.push(begin.elapsed());
+                }
+                let begin = Instant::now();
+                announce(tracker, hash, number)?;
+                http.push(begin.elapsed());
+                thread::sleep(Duration::from_millis(3));
+            }
+            Ok(())
+        })();
+        ending.store(1, Ordering::Relaxed);
+        announced
+    })?;
+    let pages = pages.load(Ordering::Relaxed);
+    println!(
+        "{there} peers, {pages} pages of {readers} readers; {} announces by UDP:  {}",
+        udp.len(),
+        median_and_slowest(&mut udp)
+    );
+    println!("{} in connections of their own:  {}", http.len(), median_and_slowest(&mut http));
+    Ok(())
 }
 
 fn announce(tracker: SocketAddr, info_hash: InfoHash, n: u32) -> io::Result<()> {

@@ -3,7 +3,7 @@
 //! Two dialects hide behind the name; where they differ both are understood, each option in its own unit
 //! (`--parse_allowed_interval` is minutes, `--parse_dir_interval` seconds). Like the namesakes it prints the options
 //! if called without arguments, and reports a wrong command line on standard output with exit code 0. Unlike them it
-//! tracks nothing without `--allowed_dir`, `--allowed_list` or `--open`.
+//! tracks nothing without `--allowed_dir`, `--allowed_list` or `--open`, except OpenGnsys' images where these are.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
@@ -15,12 +15,13 @@ use super::bittornado::{self, Dialect, boolean, real, whole};
 use super::daemon::{PidFile, give_up_root, tell_ready};
 use super::{Exit, Failure, Io, Outcome};
 use crate::base::signal::Signals;
+use crate::engine::env::Env;
 use crate::tracker::server::Server;
 use crate::tracker::server::allowed::Source;
 use crate::tracker::server::announce::MOST_PEERS;
-use crate::tracker::server::config::{Config, OverrideIp, ScrapeAllowed};
+use crate::tracker::server::config::{Config, ScrapeAllowed};
 use crate::tracker::server::ranges::Ranges;
-use crate::tracker::server::store::Rules;
+use crate::tracker::server::store::{self, Rules};
 
 /// Most connections kept open: a few hundred bytes each, and as much again in the kernel.
 const MOST_CONNECTIONS: usize = 32_768;
@@ -47,6 +48,7 @@ const IGNORED: &[&str] = &[
     "twisted",
 ];
 
+const UNSAID: &str = "neither --allowed_dir nor --allowed_list is given";
 const DIALECT: Dialect = Dialect { switches: &["open"], ignored: IGNORED, most_words: 0 };
 
 /// BitTorrent tracker.
@@ -133,11 +135,14 @@ struct Track {
     /// file (defaults to 0)
     #[argh(option, default = "false", from_str_fn(boolean))]
     allow_get: bool,
+    /// new: whether /file?name=(name) gives the torrent to whoever may announce, even with --allow_get 0 (defaults to 1)
+    #[argh(option, default = "true", from_str_fn(boolean))]
+    get_by_name: bool,
     /// keep dead torrents after they expire, so they still show up on /scrape and web page (defaults to 0)
     #[argh(option, default = "false", from_str_fn(boolean))]
     keep_dead: bool,
     /// scrape access allowed (can be none, specific or full; defaults to full)
-    #[argh(option, default = "ScrapeAllowed::Full", from_str_fn(scrape_allowed))]
+    #[argh(option, default = "ScrapeAllowed::Full")]
     scrape_allowed: ScrapeAllowed,
     /// only allow peers that accept a compact response (defaults to 0, as before BitTornado 0.4)
     #[argh(option, default = "false", from_str_fn(boolean))]
@@ -157,7 +162,7 @@ struct Track {
     /// new: whether to ask the name server of /etc/resolv.conf for names that --hosts lacks (defaults to 1)
     #[argh(option, default = "true", from_str_fn(boolean))]
     reverse_lookup: bool,
-    /// new: file with the token that lets its bearer PUT /file?name=X.torrent into allowed_dir
+    /// new: file with the token that lets its bearer PUT /file?name=X.torrent, or register it by /register
     #[argh(option, default = "String::new()")]
     publish_token: String,
     /// new: comma-separated addresses and networks (aa.bb.cc.dd/len) of proxies whose ip= is accepted
@@ -216,18 +221,26 @@ impl Track {
             remarks.push("**warning** allowed_dir and allowed_list options cannot be used together".to_owned());
             remarks.push("**warning** disregarding allowed_dir".to_owned());
         }
-        if self.source().is_none() && !self.open {
-            remarks.push(
-                "neither --allowed_dir nor --allowed_list is given: nothing is tracked (--open 1 tracks all)"
-                    .to_owned(),
-            );
-        }
+        remarks.extend(self.notice());
         remarks
+    }
+
+    /// What is tracked if no option says it.
+    fn notice(&self) -> Option<String> {
+        let unsaid = self.allowed_list.is_empty() && self.allowed_dir.is_empty() && !self.open;
+        unsaid.then(|| match self.source() {
+            Some(Source::Directory { path, .. }) => format!("{UNSAID}: OpenGnsys' {} is tracked", path.display()),
+            _ => format!("{UNSAID}: nothing is tracked (--open 1 tracks all)"),
+        })
     }
 
     fn source(&self) -> Option<Source> {
         match (self.allowed_list.as_str(), self.allowed_dir.as_str()) {
-            ("", "") => None,
+            ("", "") if self.open => None,
+            ("", "") => {
+                let path = Some(Env::of_process().path("OGIMG")).filter(|path| path.is_dir())?;
+                Some(Source::Directory { path, controls: self.allowed_controls })
+            }
             ("", path) => Some(Source::Directory { path: path.into(), controls: self.allowed_controls }),
             (path, _) => Some(Source::List(path.into())),
         }
@@ -255,10 +268,8 @@ impl Track {
                 usual_peers: self.response_size as usize,
                 most_peers: (self.max_give.max(self.response_size) as usize).min(MOST_PEERS),
                 keep_dead: self.keep_dead,
-                most_of_source: match self.max_peers_per_source {
-                    0 => usize::MAX,
-                    most => most as usize,
-                },
+                most_of_source: store::limit(self.max_peers_per_source),
+                ..Rules::default()
             },
             source,
             rescan: seconds(rescan.max(1)),
@@ -273,18 +284,16 @@ impl Track {
             resolv_conf: self.reverse_lookup.then(|| PathBuf::from("/etc/resolv.conf")),
             publish_token: path(&self.publish_token),
             allow_get: self.allow_get,
+            get_by_name: self.get_by_name,
             scrape: self.scrape_allowed,
             compact_required: self.compact_reqd,
-            override_ip: match self.only_local_override_ip {
-                0 => OverrideIp::Everybody,
-                1 => OverrideIp::Local,
-                _ => OverrideIp::Trusted,
-            },
+            override_ip: self.only_local_override_ip.into(),
             proxies: self.proxies()?,
             show_infopage: self.show_infopage,
             infopage_redirect: (!self.infopage_redirect.is_empty()).then(|| self.infopage_redirect.clone()),
             show_names: self.show_names,
             favicon: path(&self.favicon),
+            notice: self.notice(),
             most_connections: MOST_CONNECTIONS,
             workers: if self.workers == 0 { processors } else { self.workers.into() },
         })
@@ -314,14 +323,5 @@ impl Track {
         crate::base::sort::sort(&mut addresses);
         addresses.dedup();
         Ok(addresses)
-    }
-}
-
-fn scrape_allowed(text: &str) -> Result<ScrapeAllowed, String> {
-    match text {
-        "none" => Ok(ScrapeAllowed::None),
-        "specific" => Ok(ScrapeAllowed::Specific),
-        "full" => Ok(ScrapeAllowed::Full),
-        _ => Err(format!("'{text}' is not one of none, specific, full")),
     }
 }

@@ -42,9 +42,14 @@ struct Tracker {
 }
 
 fn start(lab: &Lab, args: &[&str]) -> Tracker {
+    start_where(lab, args, "/nowhere".as_ref())
+}
+
+/// The same where OpenGnsys' images are in `images`.
+fn start_where(lab: &Lab, args: &[&str], images: &Path) -> Tracker {
     let at = SocketAddrV4::new(lab.host(1), free_port(lab.host(1)));
     let mut command = applet("bttrack");
-    command.args(["--port", &at.port().to_string(), "--bind", &at.ip().to_string()]).args(args);
+    command.args(["--port", &at.port().to_string(), "--bind", &at.ip().to_string()]).args(args).env("OGIMG", images);
     let program = lab.start("bttrack", &mut command);
     listens(at, 20);
     Tracker { program, at }
@@ -144,6 +149,7 @@ fn no_arguments_print_every_option() {
         "ready_fd",
         "proxies",
         "max_peers_per_source",
+        "get_by_name",
     ] {
         assert!(said.lines().any(|line| line == format!("--{name} <arg>")), "{name} in {said}");
     }
@@ -204,6 +210,8 @@ fn the_command_lines_of_opengnsys_track_what_is_in_the_images_directory() {
         );
         let file = tracker.get(&format!("/file?info_hash={hash}"));
         assert_eq!(file.starts_with("HTTP/1.0 200 OK\r\n"), gives, "{file}");
+        let file = tracker.get("/file?name=x.img");
+        assert!(file.starts_with("HTTP/1.0 200 OK\r\n"), "PCs without the share ask by name: {file}");
         tracker.program.signal(Signal::TERM);
         assert!(tracker.program.wait(10).success());
         let said = fs::read_to_string(&log).expect("the log");
@@ -217,13 +225,37 @@ fn nothing_is_tracked_without_a_list_unless_open_says_so() {
     let lab = Lab::new();
     let dfile = lab.path("dstate");
     let dfile = dfile.to_str().expect("UTF-8");
-    let closed = start(&lab, &["--dfile", dfile]);
+    let nowhere = lab.path("nowhere");
+    let closed = start_where(&lab, &["--dfile", dfile], &nowhere);
     assert!(closed.announce(InfoHash([1; 20]), 1).is_err());
+    let page = closed.get("/");
+    assert!(page.contains("Nothing is tracked: ") && page.contains("--open 1"), "{page}");
     assert!(closed.program.said().contains("nothing is tracked (--open 1 tracks all)"), "{}", closed.program.said());
     drop(closed);
     let open = start(&lab, &["--dfile", dfile, "--open"]);
     assert_eq!(open.announce(InfoHash([1; 20]), 1), Ok(0));
     assert_eq!(open.announce(InfoHash([1; 20]), 2), Ok(1));
+}
+
+#[test]
+fn the_wikis_line_tracks_the_images_where_opengnsys_keeps_some_and_logs_which() {
+    let lab = Lab::new();
+    let (images, dfile, log) = (lab.make_dir("images"), lab.path("dstate"), lab.path("log"));
+    let hash = put_torrent(&images, "x.img");
+    let tracker = start_where(&lab, &["--dfile", dfile.to_str().expect("UTF-8")], &images);
+    assert!(tracker.announce(hash, 1).is_ok() && tracker.announce(InfoHash([1; 20]), 1).is_err());
+    let line =
+        format!("neither --allowed_dir nor --allowed_list is given: OpenGnsys' {} is tracked\n", images.display());
+    assert!(tracker.program.said().contains(&line), "{}", tracker.program.said());
+    assert!(!tracker.get("/").contains("Nothing is tracked"));
+    drop(tracker);
+    let [dfile, logfile] = [&dfile, &log].map(|path| path.to_str().expect("UTF-8"));
+    let _logged = start_where(&lab, &["--dfile", dfile, "--logfile", logfile], &images);
+    let said = fs::read_to_string(&log).expect("the log");
+    assert_eq!(said.lines().nth(1), Some(line.trim_end()), "{said}");
+    // Whoever says what may be tracked, or all, means it.
+    let open = start_where(&lab, &["--dfile", dfile, "--open", "1"], &images);
+    assert!(open.announce(InfoHash([1; 20]), 1).is_ok());
 }
 
 #[test]

@@ -418,7 +418,8 @@ fn a_torrent_of_another_file_is_not_taken() {
     // A tracker that hands out no torrents.
     let host = pc.lab.host(1);
     let mut tracker = applet("bttrack");
-    tracker.args(["--port", "6969", "--bind", &host.to_string(), "--dfile"]).arg(pc.lab.path("dstate"));
+    tracker.args(["--get_by_name", "0", "--port", "6969", "--bind", &host.to_string(), "--dfile"]);
+    tracker.arg(pc.lab.path("dstate"));
     let _tracker = pc.lab.start("bttrack", &mut tracker);
     listens(std::net::SocketAddrV4::new(host, 6969), 10);
     let mut update = pc.command("updateCache REPO /none.img TORRENT peer:0");

@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 
+use super::peer::Address;
 use super::store::{Answer, Counts};
-use super::swarm::Address;
 use crate::base::percent;
 use crate::torrent::bencode::{Dict, Encoder};
 use crate::torrent::{InfoHash, PeerId};

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::allowed::Source;
@@ -19,6 +20,19 @@ pub enum ScrapeAllowed {
     Full,
 }
 
+impl FromStr for ScrapeAllowed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ScrapeAllowed, String> {
+        match text {
+            "none" => Ok(ScrapeAllowed::None),
+            "specific" => Ok(ScrapeAllowed::Specific),
+            "full" => Ok(ScrapeAllowed::Full),
+            _ => Err(format!("'{text}' is not one of none, specific, full")),
+        }
+    }
+}
+
 /// The peers whose own statement of their address (`ip=`, X-Forwarded-For) is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverrideIp {
@@ -28,6 +42,17 @@ pub enum OverrideIp {
     Local,
     /// This machine's, by loopback, and those of [`Config::proxies`].
     Trusted,
+}
+
+impl From<u8> for OverrideIp {
+    /// What the number of `--only_local_override_ip` means.
+    fn from(number: u8) -> OverrideIp {
+        match number {
+            0 => OverrideIp::Everybody,
+            1 => OverrideIp::Local,
+            _ => OverrideIp::Trusted,
+        }
+    }
 }
 
 /// The settings of a tracker.
@@ -65,6 +90,8 @@ pub struct Config {
     pub publish_token: Option<PathBuf>,
     /// Whether `/file` is answered.
     pub allow_get: bool,
+    /// Whether `/file?name=` is answered all the same: whoever may announce may have the torrent whose name he knows.
+    pub get_by_name: bool,
     /// The scrapes that are answered.
     pub scrape: ScrapeAllowed,
     /// Whether clients that want dictionaries are refused.
@@ -81,8 +108,59 @@ pub struct Config {
     pub show_names: bool,
     /// The file served as `/favicon.ico`.
     pub favicon: Option<PathBuf>,
+    /// The first line of the log.
+    pub notice: Option<String>,
     /// Worker threads.
     pub workers: usize,
     /// Most connections kept open, if the system allows as many.
     pub most_connections: usize,
+}
+
+impl Config {
+    /// Whether no torrent can be tracked, for nothing says which may be.
+    pub fn tracks_nothing(&self) -> bool {
+        self.rules.closed && self.source.is_none()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The settings of a tracker on loopback of the torrents in `dir`/images, whose other files are in `dir`.
+    pub fn config(dir: &Path) -> Config {
+        let path = |name: &str| dir.join(name);
+        Config {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            udp: true,
+            rules: Rules { reannounce: 60, life: 180, ..Rules::default() },
+            source: Some(Source::Directory { path: path("images"), controls: false }),
+            rescan: Duration::from_secs(600),
+            dfile: path("dstate"),
+            save_interval: Duration::from_secs(600),
+            logfile: Some(path("log")),
+            flush_interval: Duration::ZERO,
+            socket_timeout: Duration::from_secs(15),
+            allowed_ips: None,
+            banned_ips: None,
+            hosts: path("hosts"),
+            resolv_conf: None,
+            publish_token: None,
+            allow_get: true,
+            get_by_name: true,
+            notice: None,
+            scrape: ScrapeAllowed::Full,
+            compact_required: false,
+            override_ip: OverrideIp::Trusted,
+            proxies: Ranges::default(),
+            show_infopage: true,
+            infopage_redirect: None,
+            show_names: true,
+            favicon: None,
+            workers: 2,
+            most_connections: 1000,
+        }
+    }
 }

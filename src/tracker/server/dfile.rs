@@ -11,8 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::announce::key_number;
+use super::peer::Owner;
 use super::store::{self, Store};
-use super::swarm::Owner;
 use crate::base::whole;
 use crate::torrent::bencode::{self, Encoder};
 use crate::torrent::{InfoHash, PeerId};
@@ -36,15 +36,15 @@ pub fn encode(store: &Store) -> Vec<u8> {
     let mut completed: Vec<(InfoHash, u32)> = Vec::new();
     let mut peers = Encoder::new();
     peers.dict(|peers| {
-        store.each(|hash, entry| {
-            if entry.swarm.completed > 0 {
-                completed.push((hash, entry.swarm.completed));
+        store.each(|hash, count, present| {
+            if count > 0 {
+                completed.push((hash, count));
             }
-            if entry.swarm.is_empty() {
+            if present.is_empty() {
                 return;
             }
             peers.dict(hash.0, |swarm| {
-                for peer in entry.swarm.peers() {
+                for peer in present {
                     let address = peer.address.socket();
                     swarm.dict(peer.id.0, |one| {
                         one.bytes("ip", address.ip().to_string());

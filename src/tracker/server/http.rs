@@ -22,6 +22,8 @@ pub enum Method {
     Head,
     /// Store the body.
     Put,
+    /// Register the body; of `/register` alone.
+    Post,
 }
 
 /// The version of HTTP.
@@ -172,6 +174,7 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, Malformed> {
         b"GET" => Method::Get,
         b"HEAD" if version != Version::V09 => Method::Head,
         b"PUT" if version != Version::V09 => Method::Put,
+        b"POST" if version != Version::V09 => Method::Post,
         _ => return Err(Malformed::Method),
     };
     // A proxy's form of the target includes scheme and host.
@@ -186,6 +189,9 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, Malformed> {
     };
     if !path.starts_with(b"/") {
         return Err(Malformed::RequestLine);
+    }
+    if method == Method::Post && path != b"/register" {
+        return Err(Malformed::Method);
     }
     Ok(Head { method, line, path, query, version, headers: &[] })
 }

@@ -22,11 +22,13 @@ pub mod allowed;
 pub mod announce;
 pub mod config;
 pub mod dfile;
+pub mod form;
 pub mod http;
 pub mod log;
 pub mod names;
 pub mod page;
 pub mod pages;
+pub mod peer;
 pub mod publish;
 pub mod ranges;
 pub mod ration;
@@ -34,6 +36,7 @@ pub mod service;
 pub mod status;
 pub mod store;
 pub mod swarm;
+pub mod words;
 pub mod worker;
 
 use self::allowed::{Allowed, directory_of};
@@ -46,6 +49,7 @@ use super::Error;
 use crate::base::boundary::{Panicked, guard};
 use crate::base::log::{self as daemon, Log};
 use crate::sys::limits::descriptors;
+use crate::sys::priority::be_modest;
 use crate::sys::watch::Watch;
 
 /// Most connections waiting to be accepted; the kernel's somaxconn may lower it.
@@ -92,6 +96,7 @@ impl Server {
         let path = config.logfile.as_deref();
         let name = path.unwrap_or("standard output".as_ref()).display();
         let log = Log::open(path).map_err(local(format!("open log file {name}")))?;
+        config.notice.iter().for_each(|line| log.note(line));
         let workers = config.workers.max(1);
         let most_connections = (descriptors(config.most_connections) / workers).max(1);
         let mut allowed = config.source.clone().map(Allowed::new);
@@ -171,6 +176,8 @@ impl Server {
                     start("worker").spawn_scoped(threads, run).map_err(local("start a thread"))?;
                 }
                 let render = || {
+                    // A page of hundreds of thousands of peers takes a second; announces go first.
+                    be_modest();
                     while !shared.ending.load(Ordering::Relaxed) {
                         shared.service.render_next(TICK);
                     }
@@ -229,9 +236,11 @@ impl Server {
                 if due(&mut flushed, service.config.flush_interval) {
                     service.log.flush();
                 }
+                let now = service.store.now();
                 if due(&mut expired, EXPIRY) {
-                    service.store.expire(service.store.now());
+                    service.store.expire(now);
                 }
+                service.store.make_room(now);
                 if due(&mut saved, service.config.save_interval) {
                     self.save();
                 }

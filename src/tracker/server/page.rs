@@ -5,121 +5,11 @@
 
 use std::fmt::Write;
 
-use super::status::{COMPLETE, DOWNLOADING, GONE, Row, STALLED, Status, Torrent};
+use super::status::{Row, Status, Torrent};
+use super::words::{Words, language};
 
 /// Seconds between two loads of the page.
 const REFRESH: u32 = 5;
-
-/// The page's texts in one language.
-struct Words {
-    code: &'static str,
-    title: &'static str,
-    none: &'static str,
-    image: &'static str,
-    size: &'static str,
-    seeders: &'static str,
-    leechers: &'static str,
-    completed: &'static str,
-    fetch: &'static str,
-    nobody: &'static str,
-    more: &'static str,
-    left: &'static str,
-    time: &'static str,
-    states: [(&'static str, &'static str); 4],
-    /// The decimal point.
-    point: char,
-}
-
-const ENGLISH: Words = Words {
-    code: "en",
-    title: "BitTorrent download info",
-    none: "not tracking any files yet...",
-    image: "image",
-    size: "size",
-    seeders: "complete",
-    leechers: "downloading",
-    completed: "downloaded",
-    fetch: ".torrent",
-    nobody: "nobody is here",
-    more: "more",
-    left: "left",
-    time: "server time",
-    states: [(COMPLETE, "complete"), (DOWNLOADING, "downloading"), (STALLED, "stalled"), (GONE, "gone")],
-    point: '.',
-};
-
-const SPANISH: Words = Words {
-    code: "es",
-    title: "Descargas BitTorrent",
-    none: "todavía no se sigue ningún fichero…",
-    image: "imagen",
-    size: "tamaño",
-    seeders: "completos",
-    leechers: "descargando",
-    completed: "descargas",
-    fetch: ".torrent",
-    nobody: "no hay nadie",
-    more: "más",
-    left: "restante",
-    time: "hora del servidor",
-    states: [(COMPLETE, "completo"), (DOWNLOADING, "descargando"), (STALLED, "parado"), (GONE, "desaparecido")],
-    point: ',',
-};
-
-const CATALAN: Words = Words {
-    code: "ca",
-    title: "Baixades BitTorrent",
-    none: "encara no se segueix cap fitxer…",
-    image: "imatge",
-    size: "mida",
-    seeders: "complets",
-    leechers: "baixant",
-    completed: "baixades",
-    fetch: ".torrent",
-    nobody: "no hi ha ningú",
-    more: "més",
-    left: "restant",
-    time: "hora del servidor",
-    states: [(COMPLETE, "complet"), (DOWNLOADING, "baixant"), (STALLED, "aturat"), (GONE, "desaparegut")],
-    point: ',',
-};
-
-/// The language that an Accept-Language header prefers (RFC 9110, 12.5.4); English if it has none of ours.
-fn language(accepted: &str) -> &'static Words {
-    let mut best = (0, &ENGLISH);
-    for part in accepted.split(',') {
-        let mut pieces = part.split(';').map(str::trim);
-        let tag = pieces.next().unwrap_or_default();
-        let name = tag.split('-').next().unwrap_or_default();
-        let words = [&SPANISH, &CATALAN, &ENGLISH].into_iter().find(|words| words.code.eq_ignore_ascii_case(name));
-        // In thousandths; without a weight it is 1.
-        let weight = match pieces.find_map(|piece| piece.strip_prefix("q=")) {
-            Some(text) => thousandths(text),
-            None => 1000,
-        };
-        if let Some(words) = words.filter(|_| weight > best.0) {
-            best = (weight, words);
-        }
-    }
-    best.1
-}
-
-fn thousandths(text: &str) -> u32 {
-    match text.split_once('.') {
-        None => {
-            if text == "1" {
-                1000
-            } else {
-                0
-            }
-        }
-        Some(("1", _)) => 1000,
-        Some((_, fraction)) => {
-            let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(3);
-            digits.fold(0, |sum, digit| sum * 10 + u32::from(digit.wrapping_sub(b'0').min(9)))
-        }
-    }
-}
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8884;--dim:#777;--ok:#2a7;--warn:#c70;--bad:#d33}\
@@ -138,44 +28,93 @@ progress{appearance:none;width:8rem;height:.6rem;border:0;background:var(--line)
 @media(max-width:40rem){body{font-size:14px;padding:.4rem}th,td,td.rows td{padding:.35rem .25rem}.wide{display:none}\
 td.rows{padding-left:.3rem}progress{width:3rem}}";
 
-/// The code of the page's language for a browser that accepts `accepted`.
-pub fn code(accepted: &str) -> &'static str {
-    language(accepted).code
+/// What the page shows besides the torrents.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct View<'a> {
+    /// Info-hashes of the expanded torrents.
+    pub open: &'a [String],
+    /// Whether nothing can be tracked.
+    pub closed: bool,
+    /// Whether each torrent links to its .torrent.
+    pub link: bool,
+    /// Whether there is a favicon.
+    pub icon: bool,
+    /// Whether torrents can be registered.
+    pub register: bool,
+    /// The server's time of day.
+    pub clock: &'a str,
 }
 
-/// The page. `open` holds the info-hashes of the expanded torrents; with `link` each torrent links to its .torrent;
-/// with `icon` there is a favicon; `clock` is the server's time of day.
-pub fn page(status: &Status, open: &[String], accepted: &str, link: bool, icon: bool, clock: &str) -> String {
-    let words = language(accepted);
-    let mut out = String::with_capacity(4096 + 400 * status.torrents.len());
-    // Writing to a String cannot fail.
-    let _ = write!(
-        out,
+/// The beginning of a page, up to its heading.
+fn begin(words: &Words, more: &str) -> String {
+    format!(
         "<!DOCTYPE html>\n<html lang=\"{}\"><head><meta charset=\"utf-8\"><title>{title}</title>\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <meta http-equiv=\"refresh\" content=\"{REFRESH}\">\n{}<style>{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n",
+         {more}<style>{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n",
         words.code,
-        if icon { "<link rel=\"icon\" href=\"/favicon.ico\">\n" } else { "" },
         title = words.title,
-    );
-    if status.torrents.is_empty() {
+    )
+}
+
+/// The page.
+pub fn page(status: &Status, view: &View, accepted: &str) -> String {
+    let words = language(accepted);
+    let icon = if view.icon { "<link rel=\"icon\" href=\"/favicon.ico\">\n" } else { "" };
+    let mut out = begin(words, &format!("<meta http-equiv=\"refresh\" content=\"{REFRESH}\">\n{icon}"));
+    // Writing to a String cannot fail.
+    if view.closed {
+        let _ = writeln!(out, "<p class=\"gone\">{}</p>", words.closed);
+    } else if status.torrents.is_empty() {
         let _ = writeln!(out, "<p>{}</p>", words.none);
-    } else {
+    }
+    if !status.torrents.is_empty() {
         let _ = writeln!(
             out,
             "<table>\n<thead><tr><th>{}</th><th>{}</th><th>{}</th><th>{}</th><th class=\"wide\">{}</th></tr></thead>\n<tbody>",
             words.image, words.size, words.seeders, words.leechers, words.completed
         );
         for torrent in &status.torrents {
-            torrent_rows(torrent, open, link, words, &mut out);
+            torrent_rows(torrent, view.open, view.link, words, &mut out);
         }
         out.push_str("</tbody></table>\n");
     }
+    if view.register {
+        let _ = writeln!(out, "<p><a href=\"/register\">{}</a></p>", words.register);
+    }
     let _ = write!(
         out,
-        "<p class=\"dim\">{}: {clock} · ogbox {}</p>\n</body></html>\n",
+        "<p class=\"dim\">{}: {} · ogbox {}</p>\n</body></html>\n",
         words.time,
+        view.clock,
         env!("CARGO_PKG_VERSION")
+    );
+    out
+}
+
+/// The page on which a torrent is registered: why one was refused, if one was, or the info-hash, name and bytes of what was
+/// registered, and the form.
+pub fn register(accepted: &str, why: &str, done: Option<(&str, &str, u64)>) -> String {
+    let words = language(accepted);
+    let mut out = begin(words, "");
+    // Writing to a String cannot fail.
+    if let Some((hash, name, size)) = done {
+        let _ = write!(out, "<p class=\"complete\">{}: <a href=\"/?open={hash}#h{hash}\">", words.registered);
+        escape(name, &mut out);
+        let _ = writeln!(out, "</a>, {} <span class=\"dim wide\">{hash}</span></p>", bytes(size, words.point));
+    }
+    if !why.is_empty() {
+        out.push_str("<p class=\"gone\">");
+        escape(why, &mut out);
+        out.push_str("</p>\n");
+    }
+    // The token comes first: it is checked before the torrent is read.
+    let _ = write!(
+        out,
+        "<form method=\"post\" action=\"/register\" enctype=\"multipart/form-data\">\n\
+         <p><label>{} <input type=\"password\" name=\"token\" required></label></p>\n\
+         <p><label>{} <input type=\"file\" name=\"torrent\" accept=\".torrent\" required></label></p>\n\
+         <p><button>{}</button></p>\n</form>\n<p><a href=\"/\">←</a></p>\n</body></html>\n",
+        words.token, words.fetch, words.register
     );
     out
 }
@@ -287,24 +226,7 @@ fn escape(text: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_language_is_the_one_the_browser_prefers() {
-        for (accepted, expected) in [
-            ("", "en"),
-            ("es", "es"),
-            ("es-ES,es;q=0.9,en;q=0.8", "es"),
-            ("ca-ES-valencia", "ca"),
-            ("fr, ca;q=0.5, es;q=0.7", "es"),
-            ("en;q=0.1,CA;q=0.15", "ca"),
-            ("de", "en"),
-            ("es;q=0", "en"),
-            ("es;q=x,en;q=1.0", "en"),
-            (";;;,,,q=", "en"),
-        ] {
-            assert_eq!(language(accepted).code, expected, "{accepted}");
-        }
-    }
+    use crate::tracker::server::status::{DOWNLOADING, GONE};
 
     #[test]
     fn bytes_are_told_in_the_unit_that_fits() {
@@ -341,7 +263,11 @@ mod tests {
     #[test]
     fn an_opened_torrent_shows_a_row_a_pc_and_can_be_closed() {
         let hash = "07".repeat(20);
-        let open = page(&status("x.img"), std::slice::from_ref(&hash), "es", true, false, "10:00");
+        let open = page(
+            &status("x.img"),
+            &View { open: std::slice::from_ref(&hash), link: true, clock: "10:00", ..View::default() },
+            "es",
+        );
         for part in [
             "lang=\"es\"",
             "99,9&nbsp;%",
@@ -354,21 +280,19 @@ mod tests {
             assert!(open.contains(part), "{part} in {open}");
         }
         assert!(open.contains(&format!("<a href=\"/?#h{hash}\">▾ x.img</a>")), "{open}");
-        let closed = page(&status("x.img"), &[], "en", false, false, "10:00");
+        let closed = page(&status("x.img"), &View::default(), "en");
         assert!(closed.contains(&format!("<a href=\"/?open={hash}#h{hash}\">▸ x.img</a>")), "{closed}");
         assert!(!closed.contains("10.0.0.1") && !closed.contains("/file?"), "{closed}");
     }
 
     #[test]
     fn a_name_cannot_become_markup() {
-        let shown = page(&status("<script>\"&'\u{1b}"), &[], "", false, false, "");
+        let shown = page(&status("<script>\"&'\u{1b}"), &View::default(), "");
         assert!(shown.contains("&lt;script&gt;&quot;&amp;&#39;\u{fffd}") && !shown.contains("<script"), "{shown}");
     }
 
     #[test]
     fn an_empty_tracker_says_so() {
-        assert!(
-            page(&Status { torrents: Vec::new() }, &[], "", false, false, "").contains("not tracking any files yet...")
-        );
+        assert!(page(&Status { torrents: Vec::new() }, &View::default(), "").contains("not tracking any files yet..."));
     }
 }

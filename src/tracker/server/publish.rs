@@ -1,5 +1,5 @@
 //! Publishing: `PUT /file?name=X.img.torrent` stores a .torrent in the allowed directory, so that a PC which seeds from
-//! its cache can be found although that directory is not exported.
+//! its cache can be found although that directory is not exported. `/register` does the same by a form of the page.
 //!
 //! The sender needs the token; the body must be a torrent and the name a plain file name. The file appears complete:
 //! it is written under a hidden name, then renamed.
@@ -25,11 +25,16 @@ const LONGEST_NAME: usize = 200;
 
 /// Whether an Authorization header holds the token in the first line of `file`.
 pub fn bears(authorization: Option<&[u8]>, file: &Path) -> bool {
+    let offered = authorization.and_then(|header| header.strip_prefix(b"Bearer "));
+    offered.is_some_and(|offered| is_token(offered, file))
+}
+
+/// Whether `offered` is the token in the first line of `file`.
+pub fn is_token(offered: &[u8], file: &Path) -> bool {
     let Ok(text) = fs::read(file) else { return false };
     let token = text.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
-    let offered = authorization.and_then(|header| header.strip_prefix(b"Bearer ")).map(<[u8]>::trim_ascii);
     // An empty file must not let every client publish.
-    !token.is_empty() && offered.is_some_and(|offered| same(offered, token))
+    !token.is_empty() && same(offered.trim_ascii(), token)
 }
 
 /// Compares in constant time, which reveals nothing about a partial match.
@@ -37,14 +42,20 @@ fn same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
-/// Stores the torrent `bytes` in `directory` as `name`, and lists it.
+/// Stores the torrent `bytes` in `directory` as `name`, or by the torrent's own name, and lists it.
 ///
 /// # Errors
 /// A status code and the reason: a bad name, a bad torrent, or a failed write.
-pub fn publish(directory: &Path, name: &[u8], bytes: &[u8], store: &Store) -> Result<InfoHash, (u16, String)> {
-    let name = std::str::from_utf8(name).ok().filter(|name| is_file_name(name));
-    let name = name.ok_or((400, "name= must be a plain file name that ends in .torrent".to_owned()))?;
+pub fn publish(
+    directory: &Path,
+    name: Option<&[u8]>,
+    bytes: &[u8],
+    store: &Store,
+) -> Result<(InfoHash, Arc<Listing>), (u16, String)> {
     let metainfo = Metainfo::parse(bytes).map_err(|error| (400, format!("this is no torrent: {error}")))?;
+    let own = format!("{}.torrent", metainfo.name);
+    let name = name.map_or(Ok(own.as_str()), std::str::from_utf8).ok().filter(|name| is_file_name(name));
+    let name = name.ok_or((400, "name= must be a plain file name that ends in .torrent".to_owned()))?;
     let (hash, path) = (metainfo.info_hash, directory.join(name));
     if let Some(other) = store.listing(hash).filter(|listing| listing.path != path && listing.path.exists()) {
         let other = other.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -56,8 +67,9 @@ pub fn publish(directory: &Path, name: &[u8], bytes: &[u8], store: &Store) -> Re
     })?;
     let listing =
         Listing { name: metainfo.name.clone(), length: metainfo.geometry.length(), path, ..Listing::default() };
-    store.list_one(hash, Arc::new(listing));
-    Ok(hash)
+    let listing = Arc::new(listing);
+    store.list_one(hash, listing.clone());
+    Ok((hash, listing))
 }
 
 /// Puts `bytes` at `path`, where there is nothing or what the token put there before, and marks them as the token's.

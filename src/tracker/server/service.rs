@@ -13,17 +13,16 @@ use std::time::{Duration, Instant};
 
 use nanoserde::SerJson;
 
-use super::allowed::Source;
 use super::announce::{self, Form, Query};
 use super::config::{Config, OverrideIp, ScrapeAllowed};
 use super::http::{Head, Malformed, Method, Reply};
 use super::names::Names;
 use super::pages::{Key, Kind, Pages};
+use super::peer::{Address, Owner};
 use super::ranges::Ranges;
 use super::status::{self, Status};
 use super::store::{Announce, Listing, Store};
-use super::swarm::{Address, Owner};
-use super::{page, publish};
+use super::{page, words};
 use crate::base::boundary::guard;
 use crate::base::log::{Log, iso};
 use crate::base::percent;
@@ -33,6 +32,7 @@ use crate::torrent::{InfoHash, MAX_METAINFO, PeerId};
 use crate::tracker::query;
 
 mod datagrams;
+mod publishing;
 
 /// The text of the namesake's 404.
 const ALAS: &str = "your file may exist elsewhere in the universe\nbut alas, not here\n";
@@ -42,6 +42,7 @@ const NO_CACHE: &str = "Pragma: no-cache\r\n";
 const MOST_OPEN: usize = 50;
 /// Most rows of a torrent on the page.
 const MOST_ROWS: usize = 1000;
+const HTML: &str = "text/html; charset=utf-8";
 /// The refusal of an address that the lists exclude.
 const IP_REFUSED: &str = "your IP is not allowed on this tracker";
 
@@ -87,6 +88,10 @@ impl Made {
     pub fn malformed(why: Malformed) -> Made {
         let (code, text) = why.status();
         Made::new(code, "Bad Request", PLAIN, text)
+    }
+
+    fn no_put() -> Made {
+        Made::new(405, "Method Not Allowed", PLAIN, "nothing can be put here\n").with("Allow: GET, HEAD\r\n")
     }
 
     fn alas() -> Made {
@@ -202,9 +207,8 @@ impl Service {
         if !self.admits(asker) {
             return Made::refused(400, IP_REFUSED);
         }
-        if head.method == Method::Put {
-            return Made::new(405, "Method Not Allowed", PLAIN, "nothing can be put here\n")
-                .with("Allow: GET, HEAD\r\n");
+        if matches!(head.method, Method::Put | Method::Post) {
+            return Made::no_put();
         }
         match head.path {
             b"/announce" | b"/announce.php" | b"/tracker.php/announce" => {
@@ -217,49 +221,13 @@ impl Service {
                 self.scrape(head.query)
             }
             b"/file" => self.file(head.query),
+            b"/register" if self.publishes() => self.form(head),
             b"/favicon.ico" => match &self.favicon {
                 Some(icon) => Made::new(200, "OK", "image/x-icon", icon.clone()),
                 None => Made::alas(),
             },
             b"/" | b"/index.html" | b"/status.json" | b"/metrics" if self.config.show_infopage => self.page(head),
             _ => Made::alas(),
-        }
-    }
-
-    /// The length of a body to be stored. The token is checked before any of the body is read.
-    ///
-    /// # Errors
-    /// The reply that refuses the body.
-    pub fn body_length(&self, head: &Head, asker: IpAddr) -> Result<usize, Made> {
-        if !self.admits(asker) {
-            return Err(Made::refused(400, IP_REFUSED));
-        }
-        let (Some(token), Some(Source::Directory { .. }), b"/file") =
-            (&self.config.publish_token, &self.config.source, head.path)
-        else {
-            let text = "nothing can be put here\n";
-            return Err(Made::new(405, "Method Not Allowed", PLAIN, text).with("Allow: GET, HEAD\r\n"));
-        };
-        if !publish::bears(head.header("authorization"), token) {
-            let refused = Made::new(401, "Unauthorized", PLAIN, "a token is needed to publish here\n");
-            return Err(refused.with("WWW-Authenticate: Bearer\r\n"));
-        }
-        let Some(length) = head.header("content-length").and_then(query::number) else {
-            return Err(Made::new(411, "Length Required", PLAIN, "say how long it is\n"));
-        };
-        match usize::try_from(length) {
-            Ok(length) if length <= publish::LARGEST => Ok(length),
-            _ => Err(Made::new(413, "Content Too Large", PLAIN, "no .torrent is as large as that\n")),
-        }
-    }
-
-    /// Answers a PUT with its complete body.
-    pub fn put(&self, head: &Head, body: &[u8]) -> Made {
-        let Some(Source::Directory { path, .. }) = &self.config.source else { return Made::alas() };
-        let name = query::find(head.query, "name").and_then(percent::unescape).unwrap_or_default();
-        match publish::publish(path, &name, body, &self.store) {
-            Ok(hash) => Made::new(201, "Created", PLAIN, format!("{hash}\n")),
-            Err((code, why)) => Made::new(code, "Not Published", PLAIN, format!("{why}\n")),
         }
     }
 
@@ -270,8 +238,7 @@ impl Service {
             b"/status.json" => Kind::Json,
             b"/metrics" => Kind::Metrics,
             b"/" | b"/index.html" if self.config.infopage_redirect.is_none() => {
-                let accepted = head.header("accept-language").and_then(|text| std::str::from_utf8(text).ok());
-                Kind::People(page::code(accepted.unwrap_or_default()))
+                Kind::People(words::code(accepted(head)))
             }
             _ => return None,
         };
@@ -282,7 +249,8 @@ impl Service {
 
     /// Whether a request asks for a page that has to be rendered first.
     pub fn page_waits(&self, head: &Head, asker: IpAddr) -> bool {
-        let key = if head.method == Method::Put { None } else { self.page_key(head) };
+        let reads = !matches!(head.method, Method::Put | Method::Post);
+        let key = if reads { self.page_key(head) } else { None };
         key.is_some_and(|key| self.admits(asker) && self.pages.waits(&key, Instant::now()))
     }
 
@@ -320,7 +288,15 @@ impl Service {
                 let clock = iso(unix_seconds());
                 let status = status(&|hash| open.contains(&hash), MOST_ROWS);
                 let open: Vec<String> = open.iter().map(InfoHash::to_string).collect();
-                page::page(&status, &open, language, self.config.allow_get, self.favicon.is_some(), &clock).into_bytes()
+                let view = page::View {
+                    open: &open,
+                    closed: self.config.tracks_nothing(),
+                    link: self.config.allow_get,
+                    icon: self.favicon.is_some(),
+                    register: self.publishes(),
+                    clock: &clock,
+                };
+                page::page(&status, &view, language).into_bytes()
             }
         }
     }
@@ -342,7 +318,7 @@ impl Service {
         let (kind, headers) = match key.kind {
             Kind::Json => ("application/json", "Cache-Control: no-store\r\n"),
             Kind::Metrics => ("text/plain; version=0.0.4; charset=utf-8", "Cache-Control: no-store\r\n"),
-            Kind::People(_) => ("text/html; charset=utf-8", "Cache-Control: no-store\r\nVary: Accept-Language\r\n"),
+            Kind::People(_) => (HTML, "Cache-Control: no-store\r\nVary: Accept-Language\r\n"),
         };
         Made { shared: Some(page), ..Made::new(200, "OK", kind, "") }.with(headers)
     }
@@ -366,7 +342,7 @@ impl Service {
         let announce = Announce {
             info_hash: query.info_hash,
             address: SocketAddr::new(ip, rest.port).into(),
-            owner: Owner::new(asker, rest.key),
+            owner: Owner::new(self.source_of(asker, ip), rest.key),
             id: rest.id,
             left: rest.left,
             event: rest.event,
@@ -396,8 +372,18 @@ impl Service {
         match self.config.override_ip {
             OverrideIp::Everybody => true,
             OverrideIp::Local => is_local(asker),
-            OverrideIp::Trusted => asker.is_loopback() || self.config.proxies.contains(asker),
+            OverrideIp::Trusted => self.trusts(asker),
         }
+    }
+
+    /// Whether `asker` speaks for others: this machine, and the proxies.
+    fn trusts(&self, asker: IpAddr) -> bool {
+        asker.is_loopback() || self.config.proxies.contains(asker)
+    }
+
+    /// The address that answers for a peer at `ip` which `asker` announced: its own behind those that speak for others.
+    fn source_of(&self, asker: IpAddr, ip: IpAddr) -> IpAddr {
+        if self.trusts(asker) { ip } else { asker }
     }
 
     fn scrape(&self, text: &[u8]) -> Made {
@@ -416,7 +402,10 @@ impl Service {
     }
 
     fn file(&self, text: &[u8]) -> Made {
-        if !self.config.allow_get {
+        let has = |name| query::find(text, name).is_some();
+        let by_name = has("name") && !has("info_hash") && !has("hash");
+        let given = self.config.allow_get || (by_name && self.config.get_by_name);
+        if !given {
             return Made::new(400, "Not Authorized", PLAIN, "get function is not available with this tracker.")
                 .with(NO_CACHE);
         }
@@ -458,6 +447,11 @@ impl Service {
         let by_path = |listing: &Listing| listing.path.ends_with(name) || listing.path.ends_with(&torrent);
         self.store.find_listing(by_path).or_else(|| self.store.find_listing(|listing| listing.name == name))
     }
+}
+
+/// The languages that a request accepts.
+fn accepted<'a>(head: &'a Head) -> &'a str {
+    head.header("accept-language").and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 fn count(counter: &AtomicU64) {

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use nanoserde::SerJson;
 
+use super::peer::Peer;
 use super::store::Store;
-use super::swarm::Peer;
-use crate::base::sort::sort_by;
+use crate::base::sort::{sort, sort_by};
 use crate::torrent::InfoHash;
 
 /// Seconds without progress after which a leecher counts as stalled.
@@ -121,11 +121,12 @@ impl Status {
                 Some(listing) => (listing.name.clone(), listing.length),
                 None => Default::default(),
             };
-            let mut peers = if open(counts.info_hash) { store.swarm_peers(counts.info_hash) } else { Vec::new() };
+            let peers = if open(counts.info_hash) { store.swarm_peers(counts.info_hash) } else { Vec::new() };
             // Peers that need attention first; then by address, so that a row keeps its place.
             let rank = |peer: &Peer| RANKS.iter().position(|one| *one == state(peer, now));
-            let place = |peer: &Peer| (rank(peer), peer.address.socket());
-            sort_by(&mut peers, |one, other| place(one) < place(other));
+            let place = |(at, peer): (usize, &Peer)| (rank(peer), peer.address.socket(), at);
+            let mut order: Vec<_> = peers.iter().enumerate().map(place).collect();
+            sort(&mut order);
             torrents.push(Torrent {
                 info_hash: counts.info_hash.to_string(),
                 name: if names { name } else { String::new() },
@@ -133,7 +134,7 @@ impl Status {
                 seeders: counts.seeders,
                 leechers: counts.leechers,
                 completed: counts.completed,
-                peers: peers.iter().take(most).map(|peer| row(peer, size, now, host)).collect(),
+                peers: order.iter().take(most).map(|(_, _, at)| row(&peers[*at], size, now, host)).collect(),
             });
         }
         sort_by(&mut torrents, |one: &Torrent, other| (&one.name, &one.info_hash) < (&other.name, &other.info_hash));
@@ -218,7 +219,7 @@ mod tests {
     use super::*;
     use crate::torrent::PeerId;
     use crate::tracker::message::Event;
-    use crate::tracker::server::swarm::Owner;
+    use crate::tracker::server::peer::Owner;
 
     const HASH: InfoHash = InfoHash([7; 20]);
 

@@ -1,24 +1,29 @@
 //! All swarms, the listed torrents, and the rules by which announces and scrapes are answered.
 //!
 //! Split into shards by info-hash, each behind a mutex that is held for microseconds and never across I/O. Memory is
-//! bounded: beyond [`MAX_PEERS`] new peers are answered but not stored, and a swarm exists only while it has peers or
-//! its torrent is listed.
+//! bounded: beyond [`Rules::most`] new peers are answered but not stored, before that is reached room is made
+//! ([`Store::make_room`]), and a swarm exists only while it has peers or its torrent is listed.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::swarm::{Address, Owner, Peer, Swarm, Update};
+use super::peer::{Address, Owner, Peer};
+use super::swarm::{Swarm, Update};
 use crate::base::rng::Rng;
 use crate::base::sync::lock;
 use crate::torrent::{InfoHash, PeerId};
 use crate::tracker::message::Event;
 
+mod keeping;
+
 /// Most peers stored, of all swarms together; some 40 MiB.
 pub const MAX_PEERS: usize = 250_000;
+/// Where torrents can be made up, the number of them in which a source may have as many peers as in one; further peers
+/// have to be in place of its others.
+pub const TORRENTS_OF_SOURCE: usize = 16;
 /// Seconds during which a swarm counts as young, so that its peers find each other.
 const YOUTH: u32 = 600;
 /// Shards; a power of two, more than there are threads.
@@ -54,8 +59,32 @@ pub struct Rules {
     pub most_peers: usize,
     /// Whether torrents without peers are kept.
     pub keep_dead: bool,
-    /// Most peers of a torrent that one source address may announce, unless it is loopback.
+    /// Most peers of a torrent that one source address may announce, unless it is loopback; `usize::MAX` for no limit. If the
+    /// tracker is not `closed`, [`TORRENTS_OF_SOURCE`] times as many in all.
     pub most_of_source: usize,
+    /// Most peers stored, of all swarms together.
+    pub most: usize,
+}
+
+/// The limit that an option states by `number`, where 0 is for none.
+pub fn limit(number: u32) -> usize {
+    if number == 0 { usize::MAX } else { number as usize }
+}
+
+impl Default for Rules {
+    /// The rules of a tracker without options: the namesake's numbers, and closed.
+    fn default() -> Rules {
+        Rules {
+            closed: true,
+            reannounce: 1800,
+            life: 5400,
+            usual_peers: 50,
+            most_peers: 200,
+            keep_dead: false,
+            most_of_source: 64,
+            most: MAX_PEERS,
+        }
+    }
 }
 
 /// An announce by either protocol.
@@ -133,6 +162,8 @@ pub struct Store {
     shards: Vec<Mutex<Shard>>,
     rules: Rules,
     peers: AtomicUsize,
+    /// The numbers of peers that the sources announce, in all; only where torrents can be made up.
+    sources: Mutex<HashMap<[u8; 16], u32>>,
     /// Counts the changes that a saved state would show.
     version: AtomicU32,
     begin: Instant,
@@ -145,7 +176,7 @@ impl Store {
         let shards =
             (0..SHARDS).map(|_| Mutex::new(Shard { entries: HashMap::new(), rng: Rng::new(rng.bits()) })).collect();
         let (peers, version) = (AtomicUsize::new(0), AtomicU32::new(0));
-        Store { shards, rules, peers, version, begin: Instant::now() }
+        Store { shards, rules, peers, sources: Mutex::default(), version, begin: Instant::now() }
     }
 
     /// The rules it was made with.
@@ -197,8 +228,7 @@ impl Store {
             if let Some(entry) = entries.get_mut(&info_hash)
                 && entry.swarm.get(address).is_some_and(|peer| peer.id == id && owner.owns(peer))
             {
-                entry.swarm.remove(address);
-                self.peers.fetch_sub(1, Ordering::Relaxed);
+                self.went(entry.swarm.remove(address));
                 self.changed();
             }
             let swarm = entries.get(&info_hash).map(|entry| &entry.swarm);
@@ -211,13 +241,19 @@ impl Store {
             });
         }
         // A peer that does not listen, is one too many, or is somebody else's, gets the others all the same.
-        let peer = entries.get(&info_hash).and_then(|entry| entry.swarm.get(address));
-        let (known, own) = (peer.is_some(), peer.is_none_or(|peer| owner.owns(peer)));
-        let keeps = own && address.port() != 0 && (known || self.peers() < MAX_PEERS);
+        let swarm = entries.get(&info_hash).map(|entry| &entry.swarm);
+        let peer = swarm.and_then(|swarm| swarm.get(address));
+        let (before, own) = (peer.map(|peer| peer.owner), peer.is_none_or(|peer| owner.owns(peer)));
+        // One more of its source: then one of the others of that goes, if it has too many.
+        let joins = before.is_none_or(|before| before.source != owner.source);
+        let theirs = swarm.filter(|_| joins).map_or(0, |swarm| swarm.of_source(owner));
+        let crowded = joins && (theirs >= self.rules.most_of_source || self.is_full(owner));
+        let room = (before.is_some() || self.peers() < self.rules.most) && (theirs > 0 || !crowded);
+        let keeps = own && address.port() != 0 && room;
         let mut passer_by = None;
         let entry = match entries.get_mut(&info_hash) {
             Some(entry) => entry,
-            None if keeps => entries.entry(info_hash).or_default(),
+            None if keeps => entries.entry(info_hash).or_insert_with(|| self.entry()),
             None => passer_by.insert(Entry::default()),
         };
         if entry.swarm.is_empty() {
@@ -225,13 +261,12 @@ impl Store {
         }
         let interval = self.interval(entry, left == 0, now, rng);
         if keeps {
-            if !known && entry.swarm.of_source(owner) >= self.rules.most_of_source {
-                let gone = entry.swarm.remove_oldest_of(owner).iter().count();
-                self.peers.fetch_sub(gone, Ordering::Relaxed);
+            if crowded {
+                self.went(entry.swarm.remove_oldest_of(owner));
             }
-            let (before, completed) = (entry.swarm.len(), event == Event::Completed);
+            let completed = event == Event::Completed;
             entry.swarm.update(Update { address, owner, id, left, completed, now, interval }, rng);
-            self.peers.fetch_add(entry.swarm.len() - before, Ordering::Relaxed);
+            self.came(before, owner);
             self.changed();
         }
         let wanted = announce.wanted.unwrap_or(self.rules.usual_peers).min(self.rules.most_peers);
@@ -243,6 +278,57 @@ impl Store {
             completed: entry.swarm.completed,
             warning,
         })
+    }
+
+    /// A torrent without peers.
+    fn entry(&self) -> Entry {
+        let mut entry = Entry::default();
+        entry.swarm.unlimited = self.rules.most_of_source == usize::MAX;
+        entry
+    }
+
+    /// Whether the source of `owner` announces as many peers as it may in all.
+    fn is_full(&self, owner: Owner) -> bool {
+        let most = self.rules.most_of_source.saturating_mul(TORRENTS_OF_SOURCE);
+        !self.rules.closed && lock(&self.sources).get(&owner.source).is_some_and(|theirs| *theirs as usize >= most)
+    }
+
+    /// Whether the peers of the source of `owner` are counted in all.
+    fn counts(&self, owner: Owner) -> bool {
+        !self.rules.closed && self.rules.most_of_source != usize::MAX && owner.counts()
+    }
+
+    /// Counts a peer of `owner`, which was `before`'s.
+    fn came(&self, before: Option<Owner>, owner: Owner) {
+        match before {
+            None => _ = self.peers.fetch_add(1, Ordering::Relaxed),
+            Some(before) if before.source == owner.source => return,
+            Some(before) => self.uncount(before),
+        }
+        if self.counts(owner) {
+            *lock(&self.sources).entry(owner.source).or_default() += 1;
+        }
+    }
+
+    /// Counts peers that were removed.
+    fn went(&self, peers: impl IntoIterator<Item = Peer>) {
+        for peer in peers {
+            self.peers.fetch_sub(1, Ordering::Relaxed);
+            self.uncount(peer.owner);
+        }
+    }
+
+    fn uncount(&self, owner: Owner) {
+        if !self.counts(owner) {
+            return;
+        }
+        let mut sources = lock(&self.sources);
+        if let Some(theirs) = sources.get_mut(&owner.source) {
+            *theirs -= 1;
+            if *theirs == 0 {
+                sources.remove(&owner.source);
+            }
+        }
     }
 
     /// The reason why announces of `hash` are refused, if they are.
@@ -307,12 +393,6 @@ impl Store {
         found.min_by_key(|listing| (listing.path.components().count(), listing.path.clone()))
     }
 
-    /// Copies of a torrent's peers.
-    pub fn swarm_peers(&self, hash: InfoHash) -> Vec<Peer> {
-        let shard = self.shard(hash);
-        shard.entries.get(&hash).map(|entry| entry.swarm.peers().cloned().collect()).unwrap_or_default()
-    }
-
     /// Replaces the list by `listings`. A torrent that is no longer listed keeps its peers until they expire, so that
     /// it finds them again if it is put back.
     pub fn list(&self, listings: &HashMap<InfoHash, Arc<Listing>>) {
@@ -322,72 +402,15 @@ impl Store {
             }
         }
         for (hash, listing) in listings {
-            self.shard(*hash).entries.entry(*hash).or_default().listing = Some(listing.clone());
+            self.list_one(*hash, listing.clone());
         }
         self.changed();
     }
 
     /// Lists one more torrent.
     pub fn list_one(&self, hash: InfoHash, listing: Arc<Listing>) {
-        self.shard(hash).entries.entry(hash).or_default().listing = Some(listing);
+        self.shard(hash).entries.entry(hash).or_insert_with(|| self.entry()).listing = Some(listing);
         self.changed();
-    }
-
-    /// Forgets the peers that were silent for longer than the rules allow, and the torrents that have neither peers nor
-    /// a listing; returns the number of peers forgotten.
-    pub fn expire(&self, now: u32) -> usize {
-        let mut gone = 0;
-        for shard in &self.shards {
-            let mut shard = locked(shard);
-            for entry in shard.entries.values_mut() {
-                gone += entry.swarm.expire(now.saturating_sub(self.rules.life));
-            }
-            shard.entries.retain(|_, entry| {
-                let kept = self.rules.keep_dead && !self.rules.closed && entry.swarm.completed > 0;
-                !entry.swarm.is_empty() || entry.listing.is_some() || kept
-            });
-        }
-        if gone > 0 {
-            self.peers.fetch_sub(gone, Ordering::Relaxed);
-            self.changed();
-        }
-        gone
-    }
-
-    /// Calls `see` with each torrent that has peers or completed downloads; its shard is locked meanwhile.
-    pub fn each(&self, mut see: impl FnMut(InfoHash, &Entry)) {
-        for shard in &self.shards {
-            for (hash, entry) in &locked(shard).entries {
-                if !entry.swarm.is_empty() || entry.swarm.completed > 0 {
-                    see(*hash, entry);
-                }
-            }
-        }
-    }
-
-    /// Restores a peer of a saved state that `owner` announced, last seen `age` seconds ago.
-    pub fn restore_peer(&self, hash: InfoHash, socket: SocketAddr, owner: Owner, id: PeerId, left: u64, age: u32) {
-        let (address, now) = (Address::from(socket), self.now());
-        let seen = now.saturating_sub(age);
-        if age >= self.rules.life || socket.port() == 0 || self.peers() >= MAX_PEERS {
-            return;
-        }
-        let mut shard = self.shard(hash);
-        let Shard { entries, rng } = &mut *shard;
-        let entry = entries.entry(hash).or_default();
-        if entry.swarm.is_empty() {
-            entry.born = now;
-        }
-        if entry.swarm.get(address).is_none() && entry.swarm.of_source(owner) < self.rules.most_of_source {
-            let expected = self.rules.reannounce.min(60);
-            entry.swarm.insert(Peer { address, owner, id, left, rate: 0, since: seen, seen, expected }, rng);
-            self.peers.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Restores the count of completed downloads of a saved state.
-    pub fn restore_completed(&self, hash: InfoHash, completed: u32) {
-        self.shard(hash).entries.entry(hash).or_default().swarm.completed = completed;
     }
 }
 

@@ -450,7 +450,7 @@ impl<'a> Worker<'a> {
     /// of bytes consumed: all of them if the connection is to be closed.
     fn digest(&mut self, connection: &mut Connection<'a>, input: &[u8]) -> usize {
         #[cfg(test)]
-        crate::base::boundary::panic_if_asked("connection", input);
+        crate::base::boundary::panic_if_asked("connection", &input[..input.len().min(256)]);
         let mut output = std::mem::take(&mut self.output);
         let mut taken = 0;
         connection.parked = false;
@@ -491,18 +491,20 @@ impl<'a> Worker<'a> {
                     }
                     let mut body = 0;
                     let made = match head.method {
-                        Method::Put => match shared.service.body_length(&head, asker) {
-                            Ok(wanted) => {
-                                let Some(whole) = input[taken + length..].get(..wanted) else {
-                                    connection.invite_body(&head, output);
-                                    break;
-                                };
-                                body = wanted;
-                                connection.invited = false;
-                                self.answered(|service, _, _| service.put(&head, whole))
+                        Method::Put | Method::Post => {
+                            match shared.service.body_length(&head, asker, &input[taken + length..]) {
+                                Ok(wanted) => {
+                                    let Some(whole) = input[taken + length..].get(..wanted) else {
+                                        connection.invite_body(&head, output);
+                                        break;
+                                    };
+                                    body = wanted;
+                                    connection.invited = false;
+                                    self.answered(|service, _, _| service.put(&head, whole))
+                                }
+                                Err(refused) => refused,
                             }
-                            Err(refused) => refused,
-                        },
+                        }
                         _ => self.answered(|service, now, scratch| service.answer(&head, asker, now, scratch)),
                     };
                     taken += length + body;

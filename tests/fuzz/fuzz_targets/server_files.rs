@@ -8,8 +8,7 @@ use ogbox::tracker::server::store::{Rules, Store};
 use ogbox::tracker::server::{dfile, names};
 
 fuzz_target!(|bytes: &[u8]| {
-    let rules =
-        || Rules { closed: false, reannounce: 60, life: 180, usual_peers: 50, most_peers: 200, keep_dead: false, most_of_source: 64 };
+    let rules = || Rules { closed: false, reannounce: 60, life: 180, ..Rules::default() };
     let store = Store::new(rules(), 1);
     if dfile::restore(bytes, &store, 0).is_some() {
         // The state it writes reads back as the same.

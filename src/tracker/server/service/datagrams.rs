@@ -77,7 +77,7 @@ impl Service {
         let question = Announce {
             info_hash: announce.info_hash,
             address: SocketAddr::new(ip, announce.port).into(),
-            owner: Owner::new(asker.ip(), announce.key),
+            owner: Owner::new(self.source_of(asker.ip(), ip), announce.key),
             id: announce.peer_id,
             left: announce.left,
             event: announce.event,

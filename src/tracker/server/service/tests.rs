@@ -2,6 +2,7 @@
 //! `PROPTEST_CASES=1000000 cargo test --release requests_however_bent` runs for longer.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,47 +10,22 @@ use proptest::prelude::*;
 use super::datagrams::CONNECTION_LIFE;
 use super::*;
 use crate::tracker::server::announce::MOST_PEERS;
-use crate::tracker::server::store::Rules;
+use crate::tracker::server::config::tests::config;
 use crate::tracker::udp;
+
+mod table;
 
 /// A service that tracks and shows everything.
 fn service() -> Service {
-    let config = Config {
-        listen: Vec::new(),
-        udp: true,
-        rules: Rules {
-            closed: false,
-            reannounce: 60,
-            life: 180,
-            usual_peers: 50,
-            most_peers: MOST_PEERS,
-            keep_dead: true,
-            most_of_source: 64,
-        },
-        source: None,
-        rescan: Duration::MAX,
-        dfile: "/nowhere/dstate".into(),
-        save_interval: Duration::MAX,
-        logfile: None,
-        flush_interval: Duration::MAX,
-        socket_timeout: Duration::from_secs(15),
-        allowed_ips: None,
-        banned_ips: None,
-        hosts: "/nowhere/hosts".into(),
-        resolv_conf: None,
-        publish_token: None,
-        allow_get: true,
-        scrape: ScrapeAllowed::Full,
-        compact_required: false,
-        override_ip: OverrideIp::Everybody,
-        proxies: Ranges::default(),
-        show_infopage: true,
-        infopage_redirect: None,
-        show_names: true,
-        favicon: None,
-        workers: 1,
-        most_connections: 1,
-    };
+    serving(|_| ())
+}
+
+/// The same with settings that `change` has changed.
+fn serving(change: impl FnOnce(&mut Config)) -> Service {
+    let mut config = config(Path::new("/nowhere"));
+    (config.rules.closed, config.rules.most_peers, config.rules.keep_dead) = (false, MOST_PEERS, true);
+    (config.source, config.logfile, config.override_ip) = (None, None, OverrideIp::Everybody);
+    change(&mut config);
     Service::new(config, Log::open(None).unwrap())
 }
 
@@ -61,6 +37,7 @@ const HEADS: &[&str] = &[
     "HEAD /?open=6161616161616161616161616161616161616161&open=x HTTP/1.1\r\nAccept-Language: es-ES,es;q=0.9,ca;q=0.x\r\n\r\n",
     "GET http://tracker:6969/status.json#x HTTP/1.1\r\n\r\n",
     "GET /metrics\n",
+    "POST /register HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 70\r\n\r\n--x\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\nsecret\r\n--x--\r\n",
     "PUT /file?name=x.torrent HTTP/1.1\r\nAuthorization: Bearer x\r\nContent-Length: 18446744073709551615\r\n\r\n",
 ];
 
@@ -118,7 +95,7 @@ proptest! {
             if let Ok(Some((head, length))) = Head::read(&bytes) {
                 prop_assert!(length <= bytes.len());
                 let made = match head.method {
-                    Method::Put => service.body_length(&head, asker).err(),
+                    Method::Put | Method::Post => service.body_length(&head, asker, &bytes[length..]).err(),
                     _ => {
                         if service.page_waits(&head, asker) {
                             service.render_next(Duration::ZERO);

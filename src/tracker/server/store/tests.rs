@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use super::*;
 
 pub(in crate::tracker::server) fn open_store() -> Store {
@@ -5,15 +7,7 @@ pub(in crate::tracker::server) fn open_store() -> Store {
 }
 
 fn store(change: impl FnOnce(&mut Rules)) -> Store {
-    let mut rules = Rules {
-        closed: true,
-        reannounce: 1800,
-        life: 600,
-        usual_peers: 50,
-        most_peers: 200,
-        keep_dead: false,
-        most_of_source: 64,
-    };
+    let mut rules = Rules { life: 600, ..Rules::default() };
     change(&mut rules);
     Store::new(rules, 1)
 }
@@ -195,4 +189,116 @@ fn the_silent_expire_and_so_do_empty_swarms() {
     told(&dead, &announce(1, 0, Event::Completed));
     dead.expire(dead.now() + 601);
     assert_eq!(dead.scrape(None)[0].completed, 1);
+}
+
+/// An announce of the `n`-th of the peers that `source` makes up for `hash`.
+fn made_up(hash: InfoHash, source: [u8; 4], n: u32) -> Announce {
+    let socket = SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 1024 + (n >> 16) as u16));
+    let (address, owner) = (socket.into(), Owner::new(source.into(), 0));
+    Announce { info_hash: hash, address, owner, wanted: Some(0), ..announce(1, 5, Event::Started) }
+}
+
+#[test]
+fn made_up_peers_that_fill_the_table_do_not_keep_out_those_that_answer() {
+    let most = 50_000;
+    let store = store(|rules| (rules.closed, rules.most) = (false, most));
+    let mut now = store.now();
+    let pcs = |now: u32| -> Vec<usize> {
+        let asks = |n| {
+            let mut out = Vec::new();
+            store.announce(&announce(n, 5, Event::None), now, &mut out).unwrap();
+            out.iter().take(40).filter(|(address, _)| address.socket().to_string().starts_with("10.0.0.")).count()
+        };
+        (1..=50).map(asks).collect()
+    };
+    pcs(now);
+    now += 15;
+    pcs(now);
+    // By this machine, which has no limit, by many addresses, in one torrent and in as many as there are peers.
+    let mut kinds = (0u32..).map(|n| match n % 3 {
+        0 => made_up(HASH, [127, 0, 0, 1], n),
+        1 => made_up(HASH, [10, 2, (n >> 8) as u8, n as u8], n),
+        _ => made_up(
+            InfoHash(std::array::from_fn(|at| (n >> (8 * (at % 4))) as u8)),
+            [10, 3, (n >> 8) as u8, n as u8],
+            n,
+        ),
+    });
+    for round in 0..6 {
+        for announce in kinds.by_ref().take(most / 4) {
+            store.announce(&announce, now, &mut Vec::new()).unwrap();
+        }
+        store.make_room(now);
+        assert!(store.peers() <= most - most / 16, "{} peers in round {round}", store.peers());
+        now += 10;
+        assert_eq!(pcs(now), [40; 50], "each learns of others like it first, in round {round}");
+    }
+    let new = announce(99, 5, Event::Started);
+    told(&store, &new);
+    assert!(store.swarm_peers(HASH).iter().any(|peer| peer.address == new.address), "and there is room for more");
+    let peers: usize = store.scrape(None).iter().map(|one| (one.seeders + one.leechers) as usize).sum();
+    assert_eq!(store.peers(), peers);
+    assert!(store.expire(now + 601) > 0);
+    assert_eq!((store.peers(), lock(&store.sources).len()), (0, 0));
+}
+
+#[test]
+fn a_full_table_loses_those_first_that_never_answered_of_them_those_of_the_largest_source_then_the_silent() {
+    let store = store(|rules| (rules.closed, rules.most, rules.most_of_source) = (false, 160, 100));
+    let now = store.now();
+    let at = |now: u32, announce: Announce| drop(store.announce(&announce, now, &mut Vec::new()).unwrap());
+    let source = |n: u32| [10, 5, 0, n as u8];
+    // 40 of one source and 20 of others that answer, 60 of one source and 40 of others that do not.
+    for now in [now, now + 15] {
+        (0..40).for_each(|n| at(now, made_up(HASH, source(250), n)));
+        (0..20).for_each(|n| at(now, made_up(HASH, source(n), 100 + n)));
+    }
+    (0..60).for_each(|n| at(now + 15, made_up(HASH, source(251), 200 + n)));
+    (0..40).for_each(|n| at(now + 15 + n / 20, made_up(HASH, source(100 + n), 300 + n)));
+    let left = |from: u32, to: u32| {
+        let peers = store.swarm_peers(HASH);
+        (from..to).filter(|n| peers.iter().any(|peer| peer.address == made_up(HASH, [0; 4], *n).address)).count()
+    };
+    assert_eq!(store.peers(), 160);
+    assert_eq!((store.make_room(now + 16), left(0, 200), left(200, 260), left(300, 340)), (20, 60, 40, 40));
+    for from in [400, 420, 440] {
+        (from..from + 20).for_each(|n| at(now + 16, made_up(HASH, source(n - 250), n)));
+        assert_eq!(store.make_room(now + 16), 20);
+    }
+    // Those of the large source are gone, and then the older half of the others.
+    assert_eq!([left(0, 200), left(200, 260), left(300, 320), left(320, 340)], [60, 0, 0, 20]);
+    assert_eq!(store.make_room(now + 16), 0, "only when it is nearly full");
+}
+
+#[test]
+fn a_source_that_makes_up_torrents_has_so_many_peers_in_all() {
+    let open = store(|rules| (rules.closed, rules.most_of_source) = (false, 4));
+    let of = |n: u32| InfoHash(std::array::from_fn(|at| (n >> (8 * (at % 4))) as u8));
+    let source = [10, 9, 9, 9];
+    for n in 0..1000 {
+        open.announce(&made_up(of(n), source, n), open.now(), &mut Vec::new()).unwrap();
+    }
+    assert_eq!(open.peers(), 4 * TORRENTS_OF_SOURCE);
+    // Where it has one, it may have another instead; what it stops makes room.
+    told(&open, &made_up(of(1), source, 5000));
+    assert_eq!((open.peers(), open.swarm_peers(of(1)).len()), (64, 1));
+    let stops = Announce { event: Event::Stopped, ..made_up(of(2), source, 2) };
+    told(&open, &stops);
+    told(&open, &made_up(of(2000), source, 2000));
+    told(&open, &made_up(of(2001), source, 2001));
+    assert_eq!((open.peers(), open.swarm_peers(of(2000)).len(), open.swarm_peers(of(2001)).len()), (64, 1, 0));
+    told(&open, &made_up(of(2001), [10, 9, 9, 8], 2001));
+    assert_eq!(open.peers(), 65, "others have room");
+    assert_eq!(lock(&open.sources).values().sum::<u32>() as usize, 65);
+}
+
+#[test]
+fn who_takes_over_peers_of_other_sources_has_no_more_of_them_than_others() {
+    let store = store(|rules| (rules.closed, rules.most_of_source) = (false, 3));
+    let keyed = |source: [u8; 4], n| Announce { owner: Owner::new(source.into(), 77), ..made_up(HASH, source, n) };
+    for round in 0..10 {
+        (0..3).for_each(|n| drop(told(&store, &keyed([10, 9, 9, 1], 3 * round + n))));
+        (0..3).for_each(|n| drop(told(&store, &keyed([10, 9, 9, 2], 3 * round + n))));
+    }
+    assert_eq!(store.peers(), 3);
 }

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use proptest::prelude::*;
 
@@ -142,15 +143,99 @@ fn late_peers_come_last_in_small_swarms_and_not_at_all_in_large_ones() {
     }
 }
 
+/// A swarm of `peers`, of which those that `answers` have announced again when they were told to, at 20.
+fn answering(peers: impl IntoIterator<Item = (Address, u64)>, answers: impl Fn(Address) -> bool) -> Swarm {
+    let peers: Vec<(Address, u64)> = peers.into_iter().collect();
+    let (mut swarm, mut rng) = (swarm(peers.iter().copied()), Rng::new(2));
+    for (address, left) in peers.into_iter().filter(|(address, _)| answers(*address)) {
+        assert!(!swarm.update(update(address, left, 20), &mut rng));
+    }
+    swarm
+}
+
+#[test]
+fn a_peer_has_answered_once_it_has_announced_again_neither_at_once_nor_late() {
+    let (mut swarm, mut rng) = (Swarm::default(), Rng::new(1));
+    // (time, whether it has answered then); it was told to come again after 20 s, and is late after 55 s.
+    for (now, answered) in
+        [(0, false), (0, false), (9, false), (10, true), (11, true), (66, true), (200, false), (210, true)]
+    {
+        swarm.update(update(nth(1, 1), 9, now), &mut rng);
+        assert_eq!(swarm.get(nth(1, 1)).unwrap().answered, answered, "at {now}");
+    }
+    // As a seeder it is the same, under another id it is another.
+    swarm.update(update(nth(1, 1), 0, 220), &mut rng);
+    assert!(swarm.get(nth(1, 1)).unwrap().answered);
+    swarm.update(Update { id: PeerId([2; 20]), ..update(nth(1, 1), 0, 230) }, &mut rng);
+    assert!(!swarm.get(nth(1, 1)).unwrap().answered);
+}
+
+#[test]
+fn those_that_answered_come_first_and_have_four_fifths_of_a_reply() {
+    let honest = |address: Address| address.socket().port() == 6881;
+    // 30 PCs and a server of one room among 3,000 made-up ones of it, most of which say that they are seeders.
+    let made_up = (256..3256).map(|n| (nth(1, n), u64::from(n % 5 == 0)));
+    let pcs = (0..30).map(|n| (nth(1, n), 9)).chain([(nth(1, 40), 0)]);
+    let mut swarm = answering(made_up.chain(pcs), honest);
+    for n in 0..30 {
+        let list = picked(&mut swarm, nth(1, n), false, 50);
+        // The asker has a place that nobody gets.
+        assert!(list.len() >= 49, "{}", list.len());
+        assert!(list[..30].iter().all(|one| honest(*one)), "{list:?}");
+    }
+    let list = picked(&mut swarm, nth(1, 40), true, 50);
+    assert!(list[..30].iter().all(|one| honest(*one)), "a seeder learns of all leechers");
+
+    let mut swarm = answering((0..200).map(|n| (nth(1, n), 9)).chain((256..300).map(|n| (nth(1, n), 9))), honest);
+    for _ in 0..20 {
+        let list = picked(&mut swarm, nth(2, 1), false, 50);
+        assert!(list.len() == 50 && list[..40].iter().all(|one| honest(*one)), "{list:?}");
+        assert!(list[40..].iter().all(|one| !honest(*one)), "those that have only come are told of");
+    }
+}
+
+#[test]
+fn who_answered_once_and_is_late_has_to_answer_anew() {
+    let mut swarm = answering((0..200).map(|n| (nth(1, n), 9)), |_| true);
+    let mut rng = Rng::new(3);
+    (0..50).for_each(|n| assert!(!swarm.update(update(nth(1, n), 9, 60), &mut rng)));
+    let due: Vec<Address> = swarm.peers().filter(|peer| peer.overdue(0, 80)).map(|peer| peer.address).collect();
+    assert_eq!(due.len(), 150);
+    assert!(due.iter().all(|address| swarm.settle(*address, 0, 80, &mut rng).is_none()));
+    assert_eq!((swarm.len(), swarm.peers().filter(|peer| peer.answered).count()), (200, 50));
+}
+
+#[test]
+fn all_peers_are_seen_in_slices() {
+    let mut swarm = answering((0..1000).map(|n| (nth((n % 7) as u8, n), u64::from(n % 3))), |one| one.port() % 2 == 0);
+    for most in [1, 7, 64, 999, 1000, 1001] {
+        let (mut seen, mut next) = (HashSet::new(), Some((0, 0, 0)));
+        while let Some(place) = next {
+            let before = seen.len();
+            next = swarm.some_from(place, most, |peer| assert!(seen.insert(peer.address)));
+            assert!(seen.len() - before == most || next.is_none());
+        }
+        assert_eq!(seen.len(), 1000, "slices of {most}");
+    }
+    swarm.rooms.clear();
+    assert_eq!(swarm.some_from((0, 0, 0), 1, |_| panic!("nobody is there")), None);
+}
+
+/// Forgets those last seen before `time`; returns their number.
+fn expire(swarm: &mut Swarm, time: u32, rng: &mut Rng) -> usize {
+    let due: Vec<Address> = swarm.peers().filter(|peer| peer.overdue(time, 0)).map(|peer| peer.address).collect();
+    due.into_iter().filter(|address| swarm.settle(*address, time, 0, rng).is_some()).count()
+}
+
 #[test]
 fn those_who_are_silent_are_forgotten() {
     let (mut swarm, mut rng) = (Swarm::default(), Rng::new(1));
     for n in 0..100 {
         swarm.update(update(nth(1, n), u64::from(n % 2), u32::from(n)), &mut rng);
     }
-    assert_eq!(swarm.expire(60), 60);
+    assert_eq!(expire(&mut swarm, 60, &mut rng), 60);
     assert_eq!((swarm.len(), swarm.leechers(), swarm.seeders()), (40, 20, 20));
-    assert_eq!(swarm.expire(1000), 40);
+    assert_eq!(expire(&mut swarm, 1000, &mut rng), 40);
     assert!(swarm.is_empty() && swarm.rooms.is_empty());
 }
 
