@@ -3,6 +3,8 @@
 mod btlaunchmany;
 mod bttrack;
 mod control;
+#[path = "../support/crowd.rs"]
+mod crowd;
 #[path = "../support/ctcs.rs"]
 mod ctcs;
 mod ctorrent_choose;
@@ -27,6 +29,7 @@ mod pc;
 mod scene;
 mod servers;
 mod setup;
+mod slots;
 mod status_page;
 #[path = "../support/mod.rs"]
 mod support;
