@@ -271,7 +271,9 @@ impl World {
             return self.hosts[at].roster.gone(time, to, true, false);
         }
         let traits = Traits { fast: true, max_request: self.max_request, queue: REQUEST_QUEUE };
-        let keys = [at, other].map(|host| self.hosts[host].swarm.join(time, traits));
+        let mut join =
+            |host: usize, peer: usize| self.hosts[host].swarm.join_from(time, traits, Some(address(peer).ip()));
+        let keys = [join(at, other), join(other, at)];
         for (host, peer, key, back) in [(at, other, keys[0], keys[1]), (other, at, keys[1], keys[0])] {
             let host = &mut self.hosts[host];
             assert_eq!(host.links.len(), key.0 as usize, "keys count up");

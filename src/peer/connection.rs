@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::doorway::Guest;
+use super::limiter::Share;
 use super::link::Link;
 use super::shared::Shared;
 use super::state::{self, State};
@@ -260,7 +261,7 @@ impl Reader<'_> {
                         most = if fast.is_some() { buffer.len() } else { most };
                     }
                     end += received;
-                    self.shared.down.pass(&self.torrent.shares.1, received as u64);
+                    self.shared.down.pass(&self.torrent.shares.1, &Share::default(), received as u64);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && silent < SILENCE => {

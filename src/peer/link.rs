@@ -1,9 +1,10 @@
 //! A connection as the torrent sees it, with its queue of messages to send.
 
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
+use super::limiter::Share;
 use super::pex::Gossip;
 use super::wire::Message;
 use crate::base::sync::{lock, unpoisoned};
@@ -30,6 +31,8 @@ pub struct Link {
     pub fast: bool,
     /// Whether the peer speaks BEP 10.
     pub extended: bool,
+    /// Its address' share of what the torrent may send; set when it is admitted.
+    pub share: OnceLock<Arc<Share>>,
     /// The exchange of addresses with the peer.
     pub gossip: Mutex<Gossip>,
     outbox: Mutex<Outbox>,
@@ -56,8 +59,8 @@ impl Link {
         extended: bool,
     ) -> Link {
         let listens = Mutex::new(dialled.then_some(address));
-        let (gossip, outbox, wake) = (Mutex::default(), Mutex::default(), Condvar::new());
-        Link { stream, address, listens, peer_id, dialled, fast, extended, gossip, outbox, wake }
+        let (share, gossip, outbox, wake) = (OnceLock::new(), Mutex::default(), Mutex::default(), Condvar::new());
+        Link { stream, address, listens, peer_id, dialled, fast, extended, share, gossip, outbox, wake }
     }
 
     /// Queues a message, or closes the connection of a peer that does not read. Returns true if the writer waits and

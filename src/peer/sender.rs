@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use super::limiter::Share;
 use super::link::Link;
 use super::shared::Shared;
 use super::torrent::Torrent;
@@ -10,12 +11,18 @@ use super::wire::{Message, PIECE_HEADER};
 use crate::swarm::{Block, PeerKey};
 use crate::sys;
 
+/// Unsent bytes that a connection may hold while a limit is in force, so that a peer that does not read is charged with few
+/// that nobody else gets.
+const UNSENT: i32 = 64 << 10;
+
 /// Sends what the swarm decides until the connection ends.
 ///
 /// # Errors
 /// Sending or reading a block failed. A file that is shorter than the torrent says also ends the torrent.
 pub fn run(shared: &Shared, torrent: &Arc<Torrent>, link: &Link, key: PeerKey) -> io::Result<()> {
     let mut messages = Vec::with_capacity(4096);
+    let share = link.share.get().cloned().unwrap_or_else(|| Arc::new(Share::default()));
+    let mut narrow = false;
     while let Some(upload) = link.next(&mut messages) {
         while upload && let Some(block) = torrent.next_upload(key) {
             if !link.take_queued(&mut messages) {
@@ -24,7 +31,15 @@ pub fn run(shared: &Shared, torrent: &Arc<Torrent>, link: &Link, key: PeerKey) -
             #[cfg(test)]
             assert_ne!(block.length, 666, "a test's panic");
             put_header(block, &mut messages);
-            shared.up.pass(&torrent.shares.0, u64::from(block.length));
+            if shared.up.rate() > 0 {
+                if !std::mem::replace(&mut narrow, true) {
+                    // Without it, such a peer is charged with as many as the socket takes.
+                    let _ = sys::tcp::limit_unsent(&link.stream, UNSENT);
+                }
+                torrent.with(|state, now| state.swarm.hold(now, key, true));
+                shared.up.pass(&torrent.shares.0, &share, u64::from(block.length));
+                torrent.with(|state, now| state.swarm.hold(now, key, false));
+            }
             if torrent.storage().is_guarded() {
                 put_block(torrent, block, &mut messages)?;
                 (&link.stream).write_all(&messages)?;

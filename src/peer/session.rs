@@ -255,7 +255,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
             thread::sleep(Duration::from_millis(20));
             continue;
         };
-        let Some(guest) = shared.doorway.enter(address.ip()) else {
+        let Some(guest) = shared.doorway.enter(address.ip(), &stream) else {
             let _ = stream.shutdown(Shutdown::Both);
             if said.is_none_or(|said: Instant| said.elapsed() > COMPLAINT) {
                 said = Some(Instant::now());

@@ -15,12 +15,15 @@ use crate::torrent::PeerId;
 
 /// Maximum number of connections of one torrent from one address: a lab behind one router, not a flood.
 const PER_ADDRESS: usize = 64;
+/// Time without a block after which a connection makes room for another one of its address, if that has as many.
+const IDLE: Duration = Duration::from_secs(30);
 /// Maximum number of peers that are sent addresses in one tick, as the mutex is held meanwhile.
 const TOLD: usize = 16;
 /// Reasons to refuse a connection: the torrent is ending, …
 pub const CLOSED: &str = "the torrent is closed";
-/// … no more connections are wanted, …
+/// … no more connections are wanted, of anybody or of this address, …
 pub const ENOUGH: &str = "the torrent has enough connections";
+const ENOUGH_OF_ADDRESS: &str = "its address has enough connections";
 /// … or two peers dialled each other at once.
 pub const TWICE: &str = "it is connected already";
 /// Number of untried addresses at which further ones from peers are ignored; trackers may still add some.
@@ -86,8 +89,13 @@ impl State {
         if self.roster.is_banned(ip) {
             return Err("its address is banned");
         }
-        if self.links.values().filter(|other| other.address.ip() == ip).count() >= PER_ADDRESS {
-            return Err("its address has enough connections");
+        let its = self.connections_of(ip);
+        if its >= PER_ADDRESS {
+            let (idle, other) = self.idlest(now, ip).ok_or(ENOUGH_OF_ADDRESS)?;
+            if idle < IDLE {
+                return Err(ENOUGH_OF_ADDRESS);
+            }
+            other.close();
         }
         if let Some(other) = self.links.values().find(|other| other.peer_id == link.peer_id) {
             // Two peers that dialled each other at once must close the same one of their two connections: the one
@@ -99,14 +107,38 @@ impl State {
             other.close();
         }
         if self.links.len() >= most {
-            self.lowest_below(link).ok_or(ENOUGH)?.close();
+            let crowd = self.of_a_crowd(now, its);
+            crowd.or_else(|| self.lowest_below(link)).ok_or(ENOUGH)?.close();
         }
-        let key = self.swarm.join(now, Traits::stranger(link.fast));
+        let neighbour = self.links.values().find(|other| other.address.ip() == ip);
+        let share = neighbour.and_then(|other| other.share.get()).cloned().unwrap_or_default();
+        link.share.get_or_init(|| share);
+        let key = self.swarm.join_from(now, Traits::stranger(link.fast), Some(ip));
         self.links.insert(key, link.clone());
         if link.dialled {
             self.roster.connected(link.address);
         }
         Ok(key)
+    }
+
+    /// Number of connections of the address that are not closing already.
+    fn connections_of(&self, ip: IpAddr) -> usize {
+        self.links.values().filter(|link| link.address.ip() == ip && !link.is_closed()).count()
+    }
+
+    /// Returns the connection of the address that no block has passed over for longest, and for how long.
+    fn idlest(&self, now: Duration, ip: IpAddr) -> Option<(Duration, &Arc<Link>)> {
+        let of_it = self.links.iter().filter(|(_, link)| link.address.ip() == ip && !link.is_closed());
+        of_it.map(|(key, link)| (self.swarm.idle_for(now, *key), link)).max_by_key(|(idle, _)| *idle)
+    }
+
+    /// Returns the idlest connection of the address that has most, if they are more by two than the `its` of another.
+    fn of_a_crowd(&self, now: Duration, its: usize) -> Option<&Arc<Link>> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        let open = self.links.values().filter(|link| !link.is_closed());
+        open.for_each(|link| *counts.entry(link.address.ip()).or_default() += 1);
+        let (&ip, &most) = counts.iter().max_by_key(|(_, count)| **count)?;
+        self.idlest(now, ip).filter(|_| most > its + 1).map(|(_, link)| link)
     }
 
     /// Returns the connection of the lowest priority (BEP 40) if that of `link` is higher and it is not closing

@@ -245,6 +245,37 @@ fn a_writer_that_panics_ends_its_connection_and_no_other() {
 }
 
 #[test]
+fn a_newcomer_gets_the_place_of_a_crowd() {
+    let scene = Scene::new(10, 1, false);
+    let seeder = session(Options { max_peers: 12, ..Options::default() });
+    let seeded = scene.seed(&seeder);
+    let join = |host: u8, number: u8| {
+        let from = IpAddr::from([127, 0, 10, host]);
+        let mut stream = crate::sys::net::dial(from, address(&seeder), PATIENCE).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set a time-out");
+        let id = PeerId(std::array::from_fn(|at| if at == 18 { host } else { b'a' + number }));
+        let handshake = Handshake { info_hash: scene.metainfo.info_hash, peer_id: id, fast: true, extended: false };
+        stream.write_all(&handshake.encode()).expect("shake hands");
+        stream.read_exact(&mut [0; 68]).expect("hear a handshake");
+        // A connection that is let in hears what is here.
+        (stream.read_exact(&mut [0; 5]).is_ok(), stream)
+    };
+    let of = |host: u8| {
+        let ip = IpAddr::from([127, 0, 10, host]);
+        seeded.peers().iter().filter(|peer| peer.address.ip() == ip).count()
+    };
+    let crowd: Vec<_> = (0..12).map(|number| join(1, number)).collect();
+    assert!(crowd.iter().all(|(is_in, _)| *is_in));
+    assert!(!join(1, 12).0, "an address makes no room for its own");
+    let others: Vec<_> = (0..10).map(|number| join(2, number)).collect();
+    assert_eq!(others.iter().filter(|(is_in, _)| *is_in).count(), 6, "each has half");
+    let honest = join(3, 0);
+    assert!(honest.0);
+    eventually("the two have made room", || of(1) + of(2) == 11 && of(3) == 1);
+    assert!(of(1) >= 5 && of(2) >= 5);
+}
+
+#[test]
 fn our_address_is_the_one_a_tracker_sees_unless_it_runs_on_this_machine() {
     let scene = Scene::new(6, 1, false);
     let alone = session(Options::default());

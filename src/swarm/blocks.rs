@@ -21,6 +21,7 @@ impl Swarm {
         let Some(at) = self.find(key) else { return Ok(()) };
         let peer = &mut self.peers[at].1;
         if peer.uploads.len() >= REQUEST_QUEUE as usize * 2 {
+            self.origins.0[peer.origin].flood(now);
             return Err(Offence::RequestFlood);
         }
         if peer.choked || !self.have.get(block.piece) {

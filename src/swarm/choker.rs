@@ -42,6 +42,10 @@ enum Trial {
 pub struct Choker {
     pub turns: Vec<Turn>,
     pub line: VecDeque<PeerKey>,
+    /// Number of the next place in line.
+    pub places: u64,
+    /// Whether an address wanted more than one turn beside others at the last count.
+    pub shared: bool,
     /// Turns at once, and their minimum.
     pub width: usize,
     least: usize,
@@ -62,6 +66,8 @@ impl Choker {
         Choker {
             turns: Vec::new(),
             line: VecDeque::new(),
+            places: 0,
+            shared: false,
             width,
             least: width,
             trial: Trial::None(0),
@@ -79,8 +85,9 @@ impl Choker {
     }
 
     /// Tries more and fewer turns at once: more stay where they send more, which shows that the receivers are the
-    /// limit; fewer stay where they send as much, which shows that our own link is.
-    pub fn review(&mut self, now: Duration) {
+    /// limit; fewer stay where they send as much, which shows that our own link is. `rivals` is as for
+    /// [`least`](Self::least).
+    pub fn review(&mut self, now: Duration, rivals: usize) {
         let time = now.saturating_sub(self.reviewed);
         if time < REVIEW {
             return;
@@ -91,7 +98,7 @@ impl Choker {
             self.trial = Trial::None(0);
             return;
         }
-        let least = self.least();
+        let least = self.least(rivals);
         self.width = self.width.max(least);
         // A quarter of the change that the step would make if the receivers alone were the limit.
         let share = |step: usize, width: usize| 0.25 * step as f64 / width as f64;
@@ -120,9 +127,18 @@ impl Choker {
         };
     }
 
-    /// The minimum of turns at once, if as many peers want one.
-    pub fn least(&self) -> usize {
-        self.least.max(((self.turns.len() + self.line.len()) * 2 / 3).min(BUSY_TURNS))
+    /// Notes whether an address wants more than one turn beside others: turns that were added before say nothing of
+    /// whether it may have more.
+    pub fn share(&mut self, shared: bool, least: usize) {
+        if shared && !self.shared {
+            (self.width, self.trial) = (least, Trial::None(PAUSE));
+        }
+        self.shared = shared;
+    }
+
+    /// The minimum of turns at once if peers of `rivals` addresses want one.
+    pub fn least(&self, rivals: usize) -> usize {
+        self.least.max((rivals * 2 / 3).min(BUSY_TURNS))
     }
 }
 
@@ -136,7 +152,7 @@ mod tests {
         choker.line.extend((0..40).map(PeerKey));
         let review = |second: u32| {
             choker.sent = rate(choker.width);
-            choker.review(REVIEW * second);
+            choker.review(REVIEW * second, 40);
             choker.width
         };
         (1..100).map(review).collect()
@@ -159,7 +175,7 @@ mod tests {
         choker.line.extend((0..40).map(PeerKey));
         (1..200).for_each(|second| {
             choker.sent = 100_000_000;
-            choker.review(REVIEW * second);
+            choker.review(REVIEW * second, 40);
         });
         assert!(choker.width < BUSY_TURNS + 4, "{}", choker.width);
     }

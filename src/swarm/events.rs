@@ -1,5 +1,6 @@
 //! Events: peers and web seeds come, go, and report what they have and want; time passes.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::peer::Peer;
@@ -13,12 +14,18 @@ use crate::torrent::Bitfield;
 const REPEATED_ALLOWED: u32 = 4096;
 
 impl Swarm {
-    /// Adds a peer whose connection is up and whose handshakes are done.
+    /// Adds a peer whose connection is up and whose handshakes are done. It has an address of its own.
     pub fn join(&mut self, now: Duration, traits: Traits) -> PeerKey {
+        self.join_from(now, traits, None)
+    }
+
+    /// Like [`join`](Self::join), from the address `ip`, among which all that we give is shared first.
+    pub fn join_from(&mut self, now: Duration, traits: Traits, ip: Option<IpAddr>) -> PeerKey {
         let key = PeerKey(self.next_key);
         self.next_key += 1;
         self.clock += 1;
-        self.peers.push((key, Peer::new(now, traits, self.geometry.pieces(), self.clock)));
+        let origin = self.origins.enter(now, ip);
+        self.peers.push((key, Peer::new(now, traits, self.geometry.pieces(), self.clock, origin)));
         self.tell(key, Action::Bitfield);
         key
     }
@@ -77,6 +84,7 @@ impl Swarm {
         // The thread that was writing them may have panicked.
         self.picker.abandon(key, &mut self.rng);
         let (_, peer) = self.peers.remove(at);
+        self.origins.leave(now, peer.origin);
         if !peer.counted_as_seed {
             self.picker.forget(&peer.have, &mut self.rng);
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::given::Given;
 use super::rate::Rate;
 use super::source::Source;
 use super::types::{Block, Traits};
@@ -67,6 +68,17 @@ pub struct Peer {
     pub sending: Option<u32>,
     /// Bytes handed out to it since it was unchoked.
     pub served: u64,
+    /// Index of its address in `Swarm::origins`.
+    pub origin: usize,
+    pub given: Given,
+    /// Time at which it was unchoked or last took a block that it had not been given before.
+    pub moved: Duration,
+    /// Number of its place if it is in line for a turn.
+    pub lined: Option<u64>,
+    /// Whether its next block waits for our own limit.
+    pub held: bool,
+    /// Time at which it lost its turn because its connection took nothing; `None` once it takes something again.
+    pub stalled: Option<Duration>,
     /// Time of its last choke, on the swarm's own count of chokes.
     pub choked_since: u64,
     /// Set if this is a web seed and no peer.
@@ -74,8 +86,9 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Creates a peer that joins at `now`; nothing is known of its `pieces`. `choked_since` is as in the field.
-    pub fn new(now: Duration, traits: Traits, pieces: u32, choked_since: u64) -> Peer {
+    /// Creates a peer that joins at `now`; nothing is known of its `pieces`. `choked_since` and `origin` are as in the
+    /// fields.
+    pub fn new(now: Duration, traits: Traits, pieces: u32, choked_since: u64, origin: usize) -> Peer {
         Peer {
             traits,
             told_queue: false,
@@ -102,6 +115,12 @@ impl Peer {
             uploads: VecDeque::new(),
             sending: None,
             served: 0,
+            origin,
+            given: Given::default(),
+            moved: now,
+            lined: None,
+            held: false,
+            stalled: None,
             choked_since,
             source: None,
         }

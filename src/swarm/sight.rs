@@ -34,6 +34,12 @@ impl Swarm {
         })
     }
 
+    /// Time for which no block has gone to or come from the peer; zero if it is not connected.
+    pub fn idle_for(&self, now: Duration, key: PeerKey) -> Duration {
+        let moved = self.find(key).map(|at| &self.peers[at].1).map_or(now, |peer| peer.moved.max(peer.heard));
+        now.saturating_sub(moved)
+    }
+
     /// Pieces that are here or at a connected peer.
     pub fn reach(&self) -> Bitfield {
         if self.peers.iter().any(|(_, peer)| peer.have.is_full()) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::blame::Blame;
 use super::choker::Choker;
+use super::origin::Origins;
 use super::peer::Peer;
 use super::picker::Picker;
 use super::rate::Rate;
@@ -24,6 +25,7 @@ pub struct Swarm {
     pub(super) missing: Bitfield,
     pub(super) choosy: bool,
     pub(super) peers: Vec<(PeerKey, Peer)>,
+    pub(super) origins: Origins,
     pub(super) picker: Picker,
     pub(super) choker: Choker,
     pub(super) blame: Blame,
@@ -61,6 +63,7 @@ impl Swarm {
             missing,
             choosy: !matches!(groups, [all] if all.is_full()),
             peers: Vec::new(),
+            origins: Origins::default(),
             picker,
             blame: Blame::default(),
             actions: VecDeque::new(),

@@ -11,6 +11,7 @@ use crate::base::rng::Rng;
 use crate::torrent::{BLOCK, Bitfield, Geometry};
 
 mod groups;
+mod hostile;
 
 /// A message or a wake-up on a connection.
 #[derive(Clone, Debug)]

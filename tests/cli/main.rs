@@ -36,6 +36,7 @@ mod scene;
 mod servers;
 mod setup;
 mod soak;
+mod slots;
 mod status_page;
 #[path = "../support/mod.rs"]
 mod support;

@@ -35,10 +35,15 @@ pub struct Peer {
 impl Scene {
     /// Makes a scene; the same `seed` gives the same payload.
     pub fn new(seed: u64) -> Scene {
+        Scene::of(seed, MIB)
+    }
+
+    /// Makes a scene with a payload of `mib` MiB in pieces of [`PIECE`] bytes.
+    pub fn of(seed: u64, mib: usize) -> Scene {
         let lab = Lab::new();
         let images = lab.make_dir("images");
         let (whole, torrent) = (images.join("x.img"), images.join("x.torrent"));
-        write_payload(&whole, MIB, seed);
+        write_payload(&whole, mib, seed);
         let tracker = SocketAddrV4::new(lab.host(1), lab.free_port(1));
         let url = format!("http://{tracker}/announce");
         run(applet("ctorrent").arg("-t").arg(&whole).args(["-u", &url, "-s"]).arg(&torrent));

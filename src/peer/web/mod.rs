@@ -18,6 +18,7 @@ use ureq::Agent;
 use ureq::http::Response;
 use ureq::unversioned::resolver::DefaultResolver;
 
+use super::limiter::Share;
 use super::shared::Shared;
 use super::torrent::Torrent;
 use crate::base::boundary::guard;
@@ -177,7 +178,7 @@ impl Web<'_> {
                     Some(body) => read(body, into)?,
                     None => into.fill(0),
                 }
-                self.shared.down.pass(&self.torrent.shares.1, most as u64);
+                self.shared.down.pass(&self.torrent.shares.1, &Share::default(), most as u64);
                 (filled, left) = (filled + most, left - most as u64);
                 if filled == wanted.length as usize {
                     self.give(key, wanted, &buffer[..filled])?;
