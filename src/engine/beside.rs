@@ -8,6 +8,9 @@ use crate::base::whole;
 /// Extensions of the files renamed to `.ant` when an image is made anew: the image itself and those made from it.
 const KEPT: &[&str] = &["", ".torrent", ".sum", ".full.sum"];
 
+/// Extensions of the files that a download leaves and a complete image needs no more: ctorrent's journal.
+const TRACES: &[&str] = &[".torrent.journal"];
+
 /// Extensions of the files derived from an image; they are invalid once it changes.
 const DERIVED: &[&str] = &[".torrent", ".torrent.bf", ".torrent.bfog", ".sum", ".full.sum"];
 
@@ -40,7 +43,15 @@ pub fn keep_as_backup(image: &Path) -> io::Result<()> {
 /// # Errors
 /// A file could not be deleted.
 pub fn remove_derived(image: &Path) -> io::Result<()> {
-    DERIVED.iter().try_for_each(|extension| remove(&with(image, extension)))
+    DERIVED.iter().chain(TRACES).try_for_each(|extension| remove(&with(image, extension)))
+}
+
+/// Deletes what a download left beside the complete image that it made.
+///
+/// # Errors
+/// A file could not be deleted.
+pub fn remove_traces(image: &Path) -> io::Result<()> {
+    TRACES.iter().try_for_each(|extension| remove(&with(image, extension)))
 }
 
 /// Deletes a file; a missing one is not an error.
