@@ -29,6 +29,7 @@ impl Engine {
             let _ = writeln!(out, "{text}");
         };
         let directory = self.directory(&Place::Cache)?;
+        let name = &*self.image_name(&Place::Repo, name)?;
         let source = self.file(&Place::Repo, name)?;
         let relative = super::env::relative(name).unwrap_or_default();
         let copy = self.find(&Place::Cache, name)?.unwrap_or_else(|| directory.join(relative));

@@ -22,6 +22,7 @@ mod opengnsys_lab;
 mod opengnsys_refusals;
 mod opengnsys_scripts;
 mod opengnsys_shell;
+mod opengnsys_walks;
 #[path = "../support/pc.rs"]
 mod pc;
 mod scene;

@@ -11,6 +11,7 @@ use super::{Function, paths};
 use crate::applets::Io;
 use crate::base::leftover::{self, Remove};
 use crate::base::signal::Signals;
+use crate::client::daemons;
 use crate::engine::checksum::Sum;
 use crate::engine::imaging::How;
 use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
@@ -64,8 +65,8 @@ pub const CREATE: Function = Function {
         // A locked image is not seeded.
         drop(image_lock);
         if place == Place::Cache {
-            swarm::start_tracker(engine, &signals, &directory)?;
-            swarm::start_seeder(&directory)?;
+            daemons::start_tracker(engine, &signals, &directory)?;
+            daemons::start_seeder(&directory)?;
         }
         let info = engine.image_info(&image)?;
         engine.say(io.out, Targets::LOG_SESSION, &format!("{name}.img: {} KB, {info}", space::allocated_kib(&image)));
