@@ -191,15 +191,19 @@ fn dispatch(argv: &[String], io: &mut Io) -> (String, Outcome) {
         None => ("ogbox".to_owned(), list(io)),
         Some((word, args)) => match word.as_str() {
             "--help" | "-h" => ("ogbox".to_owned(), list(io)),
-            "--list" => ("ogbox".to_owned(), names(io)),
+            "--list" => ("ogbox".to_owned(), install::list(args, names(), io)),
             "--version" | "-V" => ("ogbox".to_owned(), version(io)),
-            "--install" => ("ogbox".to_owned(), install::run(args, APPLETS.iter().map(|applet| applet.name), io)),
+            "--install" => ("ogbox".to_owned(), install::run(args, names(), io)),
             name => match find(base_name(name)) {
                 Some(applet) => (applet.name.to_owned(), applet.start(args, io)),
                 None => ("ogbox".to_owned(), Err(unknown(name))),
             },
         },
     }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    APPLETS.iter().map(|applet| applet.name)
 }
 
 fn base_name(path: &str) -> &str {
@@ -222,14 +226,6 @@ fn version(io: &mut Io) -> Outcome {
     Ok(Exit::OK)
 }
 
-/// Prints the bare names, one a line, for scripts, as `busybox --list` does.
-fn names(io: &mut Io) -> Outcome {
-    for applet in APPLETS {
-        writeln!(io.out, "{}", applet.name)?;
-    }
-    Ok(Exit::OK)
-}
-
 fn list(io: &mut Io) -> Outcome {
     version(io)?;
     writeln!(
@@ -237,7 +233,7 @@ fn list(io: &mut Io) -> Outcome {
         "Disk imaging for computer labs over BitTorrent, one static binary with many names.\n\n\
          usage: ogbox APPLET [ARGUMENT...]\n\
          \x20      ogbox --install [-s] DIR   link every applet into DIR (-s: symbolic links)\n\
-         \x20      ogbox --list               the applets' names alone, one a line\n\
+         \x20      ogbox --list [SET]         names alone, one a line: of all applets, or of safe or opengnsys\n\
          \x20      ogbox --version\n\n\
          Applets, each also run by a link of its name:"
     )?;

@@ -13,6 +13,7 @@ mod demo;
 mod discovery;
 mod hostile;
 mod hostile_media;
+mod install;
 mod leftovers;
 mod levels;
 mod multicall;
