@@ -1,17 +1,18 @@
 //! What happened when a lab was walked through by hand: images created anew while they are fetched, commands killed in the
-//! middle or started at once, a share that has gone away, and multicast between two networks.
+//! middle or started at once, a share that has gone away, multicast between two networks, and OpenGnsys 3's images.
 
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::opengnsys_lab::{done, pc};
-use crate::opengnsys_scripts::{Repo, assert_holds};
+use crate::opengnsys_scripts::{Repo, assert_holds, install};
 use crate::pc::{Pc, refusal, sh};
-use crate::support::{Program, applet, assert_same_file, binary, eventually, run, tools, write_payload};
+use crate::support::{Program, applet, assert_same_file, binary, eventually, listens, run, text, tools, write_payload};
 
 /// The names in `dir`, sorted.
 fn names(dir: &Path) -> Vec<String> {
@@ -239,4 +240,71 @@ fn two_pcs_in_other_networks_get_an_image_by_multicast() {
         assert_same_file(&server.images("x.img"), &pc.cached("x.img"));
         assert_eq!(names(&pc.cached("")), ["x.img", "x.img.full.sum", "x.img.sum"]);
     }
+}
+
+/// A repository of OpenGnsys 3 on `pc`: its own directory, tracker and seeder by its command lines.
+fn third(pc: &Pc) -> (PathBuf, [Program; 2]) {
+    let images = pc.lab.make_dir("opt/opengnsys/ogrepository/images");
+    let host = pc.lab.host(1);
+    let mut tracker = applet("bttrack");
+    tracker.args(["--port", "6969", "--bind", &host.to_string(), "--reannounce_interval", "30", "--allow_get", "1"]);
+    tracker.args(["--parse_allowed_interval", "1", "--dfile"]).arg(pc.lab.path("dstate"));
+    let tracker = pc.lab.start("bttrack", tracker.arg("--allowed_dir").arg(&images));
+    let mut seeder = applet("btlaunchmany");
+    seeder.args(["--bind", &host.to_string(), "--parse_dir_interval", "60", "--create", "1", "--announce"]);
+    seeder.arg(format!("http://{host}:6969/announce")).arg(&images);
+    let seeder = pc.lab.start("btlaunchmany", &mut seeder);
+    listens(SocketAddrV4::new(host, 6969), 10);
+    (images, [tracker, seeder])
+}
+
+#[test]
+fn an_image_of_opengnsys_3_is_described_fetched_restored_and_renewed_by_its_own_name() {
+    if !tools(&["mkfs.ext4", "e2fsck", "debugfs", "zstd"]) {
+        return;
+    }
+    let server = Pc::new();
+    install(&server, 61);
+    let (images, _daemons) = third(&server);
+    let address = server.lab.host(1).to_string();
+    // Made by partclone and zstd, as far as anybody can tell.
+    sh(&format!(
+        "{} image save --force -c none {} | zstd -q -o {}",
+        binary().display(),
+        server.lab.path("dev/sda1").display(),
+        images.join("win.img.zst").display()
+    ));
+    fs::write(images.join("win.img.zst.info.checked"), "theirs").expect("write what is theirs");
+    let beside = ["", ".full.sum", ".info.checked", ".size", ".sum", ".torrent"].map(|end| format!("win.img.zst{end}"));
+    eventually("it is described", 30, || names(&images) == beside);
+    let length = fs::metadata(images.join("win.img.zst")).expect("look at the image").len();
+    assert_eq!(fs::read_to_string(images.join("win.img.zst.size")).expect("its size"), format!("{length}\n"));
+
+    // Without the share, by the name that scripts give.
+    let pc = Pc::new().with_cache();
+    fs::remove_dir_all(pc.images("")).expect("remove the share");
+    fs::File::create(pc.lab.path("dev/sda1")).and_then(|file| file.set_len(24 << 20)).expect("make a partition");
+    done(&pc, &address, "restoreImage REPO win 1 1 TORRENT peer:0");
+    assert_same_file(&images.join("win.img.zst"), &pc.cached("win.img.zst"));
+    assert_holds(&pc, &server.lab.path("tree"));
+    done(&pc, &address, "deployImage CACHE win 1 1");
+    // With it, and OGIMG for its place.
+    let ours = |line: &str| {
+        let mut command = server.command(line);
+        command.env("OGIMG", "/opt/opengnsys/ogrepository/images").env("IMGCOMP", "zstd:3").env("ogrepo", &address);
+        let output = command.output().expect("run an applet");
+        assert_eq!(output.status.code(), Some(0), "{line}\n{}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(ours("ogGetImageInfo /opt/opengnsys/ogrepository/images/win.img.zst").starts_with("PARTCLONE:ZSTD:EXTFS:"));
+    assert_eq!(ours("ogGetImageCompressor REPO /win"), "ZSTD\n");
+    ours("createImage 1 1 REPO win");
+    ours("restoreImage REPO win 1 1");
+    assert_holds(&server, &server.lab.path("tree"));
+    let length = fs::metadata(images.join("win.img.zst")).expect("look at the image").len();
+    assert_eq!(fs::read_to_string(images.join("win.img.zst.size")).expect("its size"), format!("{length}\n"));
+    assert_eq!(fs::read_to_string(images.join("win.img.zst.info.checked")).expect("what is theirs"), "theirs");
+    assert!(images.join("win.img.zst.ant").exists() && !images.join("win.img").exists());
+    done(&pc, &address, "updateCache REPO /win.img TORRENT peer:0");
+    assert_same_file(&images.join("win.img.zst"), &pc.cached("win.img.zst"));
 }
