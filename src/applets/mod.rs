@@ -20,6 +20,7 @@ mod opengnsys;
 pub mod options;
 mod partclone;
 pub mod progress;
+mod zstd;
 
 pub use io::{Exit, Failure, Io, Outcome};
 
@@ -143,7 +144,10 @@ pub const APPLETS: &[Applet] = &[
     partclone!("partclone.vfat", Fs("FAT"), "save, restore or copy vfat"),
     partclone!("partclone.xfs", Fs("XFS"), "save, restore or copy xfs"),
     og!("restoreImage", scripts::RESTORE, "restore an image, which the swarm brings to the cache"),
+    Applet { name: "unzstd", summary: "expand as zstd -d does", run: zstd::unpack },
     og!("updateCache", scripts::UPDATE, "bring an image of the repository to the cache"),
+    Applet { name: "zstd", summary: "compress and expand as zstd does, on all cores", run: zstd::run },
+    Applet { name: "zstdcat", summary: "expand to standard output as zstdcat does", run: zstd::cat },
 ];
 
 /// Runs the applet that the process was called as, and returns its exit code.

@@ -32,3 +32,4 @@ mod setup;
 mod status_page;
 #[path = "../support/mod.rs"]
 mod support;
+mod zstd;
