@@ -5,6 +5,9 @@ OGBOX   := target/$(TARGET)/release/ogbox
 AARCH64 := aarch64-unknown-linux-musl
 export CARGO ?= cargo
 PREFIX ?= /usr/local
+# The names to be laid: safe, opengnsys or all; and where those that OpenGnsys' cron jobs call go (scripts/links).
+LINKS   ?= safe
+LINKDIR ?= /usr/bin
 BINDIR  = $(DESTDIR)$(PREFIX)/bin
 SHARE   = $(DESTDIR)$(PREFIX)/share/ogbox
 
@@ -97,13 +100,13 @@ aarch64: ## build it for aarch64, target/aarch64-unknown-linux-musl/release/ogbo
 	TARGET=$(AARCH64) scripts/setup build
 	$(BUILD) --target $(AARCH64)
 
-install: all ## the binary, a link for each applet, what ogLive takes of it, in DESTDIR/PREFIX (PREFIX=/usr/local)
-	install -D -m 755 $(OGBOX) $(BINDIR)/ogbox
-	for name in $$($(OGBOX) --list); do ln -sf ogbox $(BINDIR)/$$name || exit; done
+install: all ## the binary, links of the names that no package has (LINKS=opengnsys, LINKS=all: more), what ogLive takes, in DESTDIR/PREFIX (PREFIX=/usr/local)
+	scripts/links lay "$(LINKS)" $(OGBOX) "$(DESTDIR)" "$(PREFIX)" "$(LINKDIR)"
 	install -D -m 755 scripts/opengnsys/initramfs-hook $(SHARE)/initramfs-hook
 	install -D -m 644 scripts/opengnsys/Engine.ogbox $(SHARE)/Engine.ogbox
 
-uninstall: ## remove what `make install` put there
+uninstall: ## remove what `make install` put there, and put back what it had kept
+	scripts/links take "$(DESTDIR)" "$(PREFIX)"
 	for name in $$($(BINDIR)/ogbox --list); do \
 		[ "$$(readlink $(BINDIR)/$$name)" != ogbox ] || rm $(BINDIR)/$$name || exit; done
 	rm -f $(BINDIR)/ogbox $(SHARE)/initramfs-hook $(SHARE)/Engine.ogbox

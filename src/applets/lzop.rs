@@ -3,10 +3,10 @@
 //! All levels are accepted and give LZO1X-1, which lzop's -2 to -6 are; a note says so for one of its slow levels, -7 to
 //! -9. `-p`, `-P` and `-x`, which concern paths, are refused.
 
-use std::fs::{File, FileTimes, Permissions};
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -18,9 +18,8 @@ use crate::base::signal::Signals;
 use crate::image::codec::lzop::{self, Member, Splitter};
 use crate::image::codec::{self, Codec, Input, Packed, Split};
 use crate::image::format::untyped;
-use crate::image::output::Output;
-use crate::image::save::ImageFile;
-use crate::image::{Error, Watch, place};
+use crate::image::output::{Attributes, Take, write_copy};
+use crate::image::{Error, Watch};
 
 const GRAMMAR: Grammar =
     Grammar { valued: "oS", valued_long: &["output", "suffix", "progress"], repeated: &[], usage_code: 1 };
@@ -142,9 +141,6 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     }
     Ok(Exit(code))
 }
-
-/// Receives the output.
-type Take<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + Send + 'a;
 
 /// An input file.
 struct Source<'a> {
@@ -312,33 +308,15 @@ fn write_to(
     if options.verbose {
         writeln!(io.err, "{verb} {from} into {name}")?;
     }
-    if output.exists() && !output.is_file() {
-        let mut out = Output::open(
-            &output,
-            "a file would replace it",
-            0,
-            &source.map(place::of).unwrap_or_default(),
-            options.force,
-        )?;
-        let done = job(&mut |bytes| out.write_all(bytes).map_err(|error| failed(&name, error)));
-        return Ok(out.finish(done)?);
-    }
-    if output.exists() && !options.force {
+    if output.is_file() && !options.force {
         let skipping = if options.job == Job::Expand { format!("\nskipping {from} [{name}]") } else { String::new() };
         return Err(Failure::new(1, format!("{name}: already exists; not overwritten{skipping}")));
     }
-    let mut file = ImageFile::create(&output)?;
-    job(&mut |bytes| file.file().write_all(bytes).map_err(|error| failed(&name, error)))?;
-    if member.mode != 0 {
-        file.file().set_permissions(Permissions::from_mode(member.mode & 0o777))?;
-        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(member.time));
-        if let Some(time) = time.filter(|_| member.time != 0) {
-            // A time that the file system cannot store is no reason to lose the file.
-            let _ = file.file().set_times(FileTimes::new().set_modified(time).set_accessed(time));
-        }
-    }
-    file.finish()?;
-    if let Some(source) = source.filter(|_| options.delete) {
+    let is_file = !output.exists() || output.is_file();
+    let modified = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(member.time)).filter(|_| member.time != 0);
+    let attributes = (member.mode != 0).then_some(Attributes { mode: member.mode, modified });
+    write_copy(&output, source, attributes, options.force, job)?;
+    if let Some(source) = source.filter(|_| options.delete && is_file) {
         std::fs::remove_file(source)?;
     }
     Ok(())

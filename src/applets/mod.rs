@@ -19,6 +19,7 @@ mod lzop;
 mod opengnsys;
 pub mod options;
 mod partclone;
+mod zstd;
 
 pub use io::{Exit, Failure, Io, Outcome};
 
@@ -142,7 +143,10 @@ pub const APPLETS: &[Applet] = &[
     partclone!("partclone.vfat", Fs("FAT"), "save, restore or copy vfat"),
     partclone!("partclone.xfs", Fs("XFS"), "save, restore or copy xfs"),
     og!("restoreImage", scripts::RESTORE, "restore an image, which the swarm brings to the cache"),
+    Applet { name: "unzstd", summary: "expand as zstd -d does", run: zstd::unpack },
     og!("updateCache", scripts::UPDATE, "bring an image of the repository to the cache"),
+    Applet { name: "zstd", summary: "compress and expand as zstd does, on all cores", run: zstd::run },
+    Applet { name: "zstdcat", summary: "expand to standard output as zstdcat does", run: zstd::cat },
 ];
 
 /// Runs the applet that the process was called as, and returns its exit code.
@@ -190,15 +194,19 @@ fn dispatch(argv: &[String], io: &mut Io) -> (String, Outcome) {
         None => ("ogbox".to_owned(), list(io)),
         Some((word, args)) => match word.as_str() {
             "--help" | "-h" => ("ogbox".to_owned(), list(io)),
-            "--list" => ("ogbox".to_owned(), names(io)),
+            "--list" => ("ogbox".to_owned(), install::list(args, names(), io)),
             "--version" | "-V" => ("ogbox".to_owned(), version(io)),
-            "--install" => ("ogbox".to_owned(), install::run(args, APPLETS.iter().map(|applet| applet.name), io)),
+            "--install" => ("ogbox".to_owned(), install::run(args, names(), io)),
             name => match find(base_name(name)) {
                 Some(applet) => (applet.name.to_owned(), applet.start(args, io)),
                 None => ("ogbox".to_owned(), Err(unknown(name))),
             },
         },
     }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    APPLETS.iter().map(|applet| applet.name)
 }
 
 fn base_name(path: &str) -> &str {
@@ -221,14 +229,6 @@ fn version(io: &mut Io) -> Outcome {
     Ok(Exit::OK)
 }
 
-/// Prints the bare names, one a line, for scripts, as `busybox --list` does.
-fn names(io: &mut Io) -> Outcome {
-    for applet in APPLETS {
-        writeln!(io.out, "{}", applet.name)?;
-    }
-    Ok(Exit::OK)
-}
-
 fn list(io: &mut Io) -> Outcome {
     version(io)?;
     writeln!(
@@ -236,7 +236,7 @@ fn list(io: &mut Io) -> Outcome {
         "Disk imaging for computer labs over BitTorrent, one static binary with many names.\n\n\
          usage: ogbox APPLET [ARGUMENT...]\n\
          \x20      ogbox --install [-s] DIR   link every applet into DIR (-s: symbolic links)\n\
-         \x20      ogbox --list               the applets' names alone, one a line\n\
+         \x20      ogbox --list [SET]         names alone, one a line: of all applets, or of safe or opengnsys\n\
          \x20      ogbox --version\n\n\
          Applets, each also run by a link of its name:"
     )?;

@@ -37,6 +37,8 @@ pub struct Announced {
     pub failures: u32,
     /// Announces that were answered.
     pub answers: u32,
+    /// Whether a tracker refused the last one.
+    pub refused: bool,
 }
 
 struct Entry {
@@ -237,6 +239,7 @@ fn take_in(entry: &mut Entry, now: u64, reply: Result<AnnounceReply, Error>, log
                 incomplete: reply.incomplete,
                 failures: 0,
                 answers: entry.announced.answers + 1,
+                refused: false,
             };
             if let Some(warning) = &reply.warning {
                 log(&format!("TRACKER WARNING: {warning}"));
@@ -245,6 +248,7 @@ fn take_in(entry: &mut Entry, now: u64, reply: Result<AnnounceReply, Error>, log
         }
         Err(error) => {
             entry.announced.failures += 1;
+            entry.announced.refused = matches!(error, Error::Refused { .. });
             match &error {
                 Error::Refused { reason, .. } => log(&format!("TRACKER FAILURE REASON: {reason}")),
                 // A tracker that is down is asked again and again; once is enough to say it.

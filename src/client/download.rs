@@ -91,6 +91,8 @@ impl Download {
             face(Event::Creating)?;
         }
         let journal = self.journal(&storage).map_err(Error::Data)?;
+        // Whoever has everything hashed each time has no use for the journal of what is whole.
+        let spent = self.journal_file(&storage).filter(|_| self.trust == Trust::Nothing);
         let bitfield = BitfieldFile::new(std::mem::take(&mut self.bitfield));
         let have = self.looker(&storage).look(found, &bitfield, journal.as_ref(), face)?;
         if self.signals.ending() {
@@ -125,6 +127,10 @@ impl Download {
         if let Some(keeper) = keeper {
             keeper.close();
         }
+        if let Some(spent) = spent.filter(|_| torrent.have().is_full()) {
+            // One that stays is only in the way.
+            let _ = std::fs::remove_file(spent);
+        }
         bitfield.save(&torrent.have(), &self.log);
         outcome?;
         let moment = Moment { status: torrent.status(), announced };
@@ -150,14 +156,18 @@ impl Download {
     }
 
     fn journal(&self, storage: &Storage) -> Result<Option<Journal>, storage::Error> {
-        let path = match &self.journalling {
-            _ if self.trust == Trust::Everything => return Ok(None),
-            Journalling::Off => return Ok(None),
-            Journalling::Beside if storage.has_device() => return Ok(None),
-            Journalling::Beside => with_end(&self.target, Journal::END),
-            Journalling::At(path) => path.clone(),
-        };
-        Journal::new(path, &self.metainfo, storage).map(Some)
+        let journal = |path| Journal::new(path, &self.metainfo, storage);
+        self.journal_file(storage).map(journal).transpose()
+    }
+
+    fn journal_file(&self, storage: &Storage) -> Option<PathBuf> {
+        match &self.journalling {
+            _ if self.trust == Trust::Everything => None,
+            Journalling::Off => None,
+            Journalling::Beside if storage.has_device() => None,
+            Journalling::Beside => Some(with_end(&self.target, Journal::END)),
+            Journalling::At(path) => Some(path.clone()),
+        }
     }
 }
 

@@ -6,18 +6,25 @@
 //!    to [`Leave`](crate::swarm::Leave) are met; each step is an [`Event`].
 //! 3. A [`Control`] reports to a CTCS server and obeys it meanwhile.
 //!
-//! Nothing here prints, reads a command line or asks a person.
+//! OpenGnsys' functions run it in a process of its own: [`source`] finds the torrent of an image in the repository, [`child`]
+//! follows the process, [`pursuit`] goes on with an image that is created anew meanwhile; [`daemons`] starts the others.
+//!
+//! Nothing here reads a command line or asks a person, and only [`child`] prints.
 
 mod announcing;
+pub mod child;
 mod choice;
 mod ctcs;
+pub mod daemons;
 mod download;
 mod error;
 mod event;
 mod hub;
 mod keeper;
 mod presence;
+pub mod pursuit;
 mod report;
+pub mod source;
 #[cfg(test)]
 mod tests;
 

@@ -35,6 +35,8 @@ pub struct Report {
     pub tracker_seeds: Option<u32>,
     /// Peers that lack something, as the tracker counts them.
     pub tracker_leechers: Option<u32>,
+    /// Whether the tracker refused the last announce.
+    pub refused: bool,
     /// Why the download had to end.
     pub failure: Option<String>,
 }
@@ -62,6 +64,7 @@ impl Report {
             leechers: status.peers.1,
             tracker_seeds: announced.complete,
             tracker_leechers: announced.incomplete,
+            refused: announced.refused,
             failure: status.failure.clone(),
         }
     }
@@ -76,6 +79,11 @@ impl Report {
         let (state, rest) = line.strip_prefix("{\"state\":\"")?.split_once('"')?;
         rest.ends_with('}').then_some(state)
     }
+
+    /// Whether a line reports that the tracker refused the last announce. Quotes within a text are escaped.
+    pub fn is_refused(line: &str) -> bool {
+        line.contains(",\"refused\":true,") || line.contains(",\"refused\":true}")
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +93,7 @@ mod tests {
     #[test]
     fn a_line_says_which_state_it_reports() {
         let full = Report {
+            refused: true,
             state: "seed".to_owned(),
             have: 4,
             pieces: 4,
@@ -95,6 +104,7 @@ mod tests {
         for (report, state) in [(full, "seed"), (Report::of_check(1, 4, Duration::from_secs(3)), "check")] {
             let line = report.line();
             assert_eq!((line.matches('\n').count(), Report::state_of(line.trim_end())), (1, Some(state)), "{line}");
+            assert_eq!(Report::is_refused(&line), report.refused);
             assert_eq!(Report::state_of(&line[..line.len() - 2]), None, "a line that was cut");
         }
         assert_eq!(Report::state_of("Seed for others"), None);

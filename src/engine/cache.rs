@@ -4,7 +4,8 @@ use std::fs::{self as files, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Code, Device, Engine, Error, Place, fs};
+use super::{Code, Device, Engine, Error, Place, Targets, beside, fs, space};
+use crate::base::leftover::{self, Remove};
 use crate::image::source::Source;
 use crate::image::table::{self, Kind, Partition};
 use crate::sys::block;
@@ -72,6 +73,53 @@ impl Engine {
             None => empty(&self.directory(&Place::Cache)?, Path::new("")).map_err(unmade)?,
         }
         files::create_dir_all(self.directory(&Place::Cache)?).map_err(unmade)
+    }
+
+    /// Removes what killed commands left beside `image` in the cache, which is this machine's alone: files under way, and
+    /// the image's lock if nobody holds it.
+    pub fn sweep(&self, image: &Path, out: &mut dyn Write) {
+        let left = leftover::within(image.parent().unwrap_or(Path::new("/")), Remove::All);
+        left.iter().for_each(|left| self.say(out, Targets::LOG_SESSION, &left.to_string()));
+        // A stale one goes with the lock that is taken in its place.
+        drop(self.lock_image(image));
+    }
+
+    /// Makes room in the cache for `image`, `wanted` KiB of which part may be there already: first deletes the old image
+    /// of that name, then obeys `ACTIONCACHEFULL`: DELETE deletes all other images, FORMAT formats the cache.
+    ///
+    /// # Errors
+    /// [`Code::CacheSize`]: there is not enough room. Nothing is deleted if an empty cache would be too small.
+    pub fn make_room(&self, image: &Path, wanted: u64, out: &mut dyn Write) -> Result<(), Error> {
+        let directory = image.parent().unwrap_or(Path::new("/"));
+        let part = beside::with(image, ".part");
+        let gone = |error: std::io::Error| Error::new(Code::NotWrite, format!("empty the cache: {error}"));
+        let room = || space::room(directory);
+        let free = room()?.free + space::allocated_kib(&part);
+        if wanted <= free {
+            return Ok(());
+        }
+        self.say(out, Targets::LOG_SESSION, &self.text("MSG_SCRIPTS_UPDATECACHE_CHECKSIZECACHE"));
+        let all = room()?.all;
+        let full = format!("CACHE FULL, NO SPACE FREE: {wanted} KB wanted");
+        let why = format!("{full}, the whole cache has {all}: make its partition larger");
+        self.ensure(wanted <= all, Code::CacheSize, why)?;
+        self.say(out, Targets::LOG_SESSION, &self.text("MSG_SCRIPTS_UPDATECACHE_IFNOTCACHEDO"));
+        if wanted <= free + space::allocated_kib(image) {
+            self.say(out, Targets::NONE, "imagen en cache distinta,  borramos la imagen anterior");
+            beside::remove(image).and_then(|()| beside::remove_derived(image)).map_err(gone)?;
+        } else {
+            match self.env().get("ACTIONCACHEFULL").to_ascii_uppercase().as_str() {
+                "DELETE" => empty(&self.directory(&Place::Cache)?, image).map_err(gone)?,
+                "FORMAT" => {
+                    self.format_cache(out)?;
+                    files::create_dir_all(directory).map_err(gone)?;
+                }
+                _ => {}
+            }
+        }
+        let free = room()?.free + space::allocated_kib(&part);
+        let why = format!("{full}, {free} free: delete images, or set ACTIONCACHEFULL in engine.cfg");
+        self.ensure(wanted <= free, Code::CacheSize, why)
     }
 }
 

@@ -67,6 +67,21 @@ impl Sum {
     }
 }
 
+/// Stores those checksums beside `path` that it lacks, or that are older than it; `full` is the MD5 of the whole if that
+/// is known.
+///
+/// # Errors
+/// It cannot be read, or a file not be written; `Interrupted` if `stop` returned true.
+pub fn store_lacking(path: &Path, full: Option<&str>, stop: &dyn Fn() -> bool) -> io::Result<()> {
+    for sum in [Sum::Tail, Sum::Full] {
+        if sum.current(path).is_none() {
+            let known = full.filter(|_| sum == Sum::Full).map(str::to_owned);
+            sum.store(path, &known.map_or_else(|| sum.of(path, stop), Ok)?)?;
+        }
+    }
+    Ok(())
+}
+
 /// Reads `file` to its end, passes each chunk to `take` and returns the MD5 of all, in hexadecimal; `stop` is polled
 /// before each chunk.
 ///
@@ -114,6 +129,20 @@ mod tests {
         assert_eq!(Sum::Tail.of(&file, &|| false).unwrap(), md5sum("tail -c 1M"));
         assert_eq!(Sum::Full.of(&file, &|| false).unwrap(), md5sum("cat"));
         assert_eq!(Sum::Full.of(&file, &|| true).unwrap_err().kind(), io::ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn lacking_sums_are_stored_and_others_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.img");
+        std::fs::write(&file, "image").unwrap();
+        Sum::Tail.store(&file, "kept").unwrap();
+        store_lacking(&file, None, &|| false).unwrap();
+        let stored = [Sum::Tail, Sum::Full].map(|sum| sum.stored(&file).unwrap());
+        assert_eq!(stored, ["kept".to_owned(), Sum::Full.of(&file, &|| false).unwrap()]);
+        beside::remove(&beside::with(&file, ".full.sum")).unwrap();
+        store_lacking(&file, Some("known"), &|| false).unwrap();
+        assert_eq!(Sum::Full.stored(&file).as_deref(), Some("known"));
     }
 
     #[test]

@@ -4,11 +4,17 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::device::{Identity, identity};
 use super::{Code, Device, Engine, Error, fs};
+
+/// Times that a device is tried again which another command may be mounting.
+const WAITS: u32 = 20;
+/// Pause between these.
+const WAIT: Duration = Duration::from_millis(50);
 
 /// A line of /proc/self/mountinfo.
 struct Mounted {
@@ -77,7 +83,17 @@ impl Engine {
         };
         std::fs::create_dir_all(&point).map_err(|error| failed(error.to_string()))?;
         let found = fs::recognise(&device.path).map_or(String::new(), |found| found.kind);
-        mount_as(&device.path, &point, &found).map_err(|error| failed(error.to_string()))?;
+        let mut waits = 0..WAITS;
+        while let Err(error) = mount_as(&device.path, &point, &found) {
+            // Another command may have mounted it just now, or be about to.
+            if let Some(point) = self.mount_points(device).pop() {
+                return Ok(point);
+            }
+            if error.kind() != io::ErrorKind::ResourceBusy || waits.next().is_none() {
+                return Err(failed(error.to_string()));
+            }
+            std::thread::sleep(WAIT);
+        }
         if is_cache && !usual.exists() {
             // A link for scripts; the cache works without it.
             let _ = std::fs::create_dir_all(self.env.rooted("/mnt"));

@@ -61,17 +61,22 @@ impl Engine {
             ));
         }
         let mut line = format!("udp-receiver {buffer} --portbase {port}");
-        // A receiver may be given a server's session; it uses only the port.
-        if let [_, server, start, receive] = words[..] {
+        let (server, times) = match words[1..] {
+            [] => ("", &[][..]),
+            [server, ref times @ ..] => (server, times),
+        };
+        self.ensure(times.len() <= 2, Code::McastSyntax, format!("{session}: port[:server[:seconds[:seconds]]]"))?;
+        if !server.is_empty() {
             server.parse::<Ipv4Addr>().map_err(|_| wrong(&format!("{server} is not an IPv4 address")))?;
             line += &format!(" --mcast-rdv-address {server}");
-            for (option, seconds) in [("--start-timeout", start), ("--receive-timeout", receive)] {
-                if number(seconds, "seconds")? > 0 && udp_receiver_knows(option) {
-                    line += &format!(" {option} {seconds}");
-                }
+        }
+        let options = [("--start-timeout", "MCASTERRORSESSION"), ("--receive-timeout", "MCASTWAIT")];
+        for (at, (option, variable)) in options.into_iter().enumerate() {
+            // What the session leaves out is engine.cfg's; 0 is udpcast's own.
+            let seconds = times.get(at).copied().filter(|time| !time.is_empty()).unwrap_or(self.env().get(variable));
+            if number(seconds, "seconds")? > 0 && udp_receiver_knows(option) {
+                line += &format!(" {option} {seconds}");
             }
-        } else {
-            self.ensure(words.len() == 1, Code::McastSyntax, format!("{session}: port[:server:seconds:seconds]"))?;
         }
         Ok(format!("{line} --log {log}{file}"))
     }
@@ -101,7 +106,9 @@ impl Engine {
     /// [`Code::NotExec`]: a program is not installed. `code`: a program failed.
     pub fn transfer(&self, line: &str, programs: &[&str], code: Code) -> Result<(), Error> {
         programs.iter().try_for_each(|program| self.transfers_by(program))?;
-        self.run_pipeline(line).map_err(|error| Error::new(code, error.detail))
+        // It would take the end of its input for a key, and at a key the sender starts without those who are not there yet.
+        let line = line.replacen("udp-receiver ", "udp-receiver --nokbd ", 1);
+        self.run_pipeline(&line).map_err(|error| Error::new(code, error.detail))
     }
 
     /// Checks that a program is installed, before a sender is asked to start.
@@ -217,6 +224,17 @@ mod tests {
             engine.multicast_line(Role::Receive, "9000:10.0.0.1:0:0", None).unwrap(),
             format!("udp-receiver  --portbase 9000 --mcast-rdv-address 10.0.0.1 --log {}", log.display())
         );
+        let times = |start, receive| format!(" --start-timeout {start} --receive-timeout {receive}");
+        for (session, words) in [
+            ("9000", times(120, 30)),
+            ("9000::60", times(60, 30)),
+            ("9000:10.0.0.1", format!(" --mcast-rdv-address 10.0.0.1{}", times(120, 30))),
+            ("9000:10.0.0.1:60:20", format!(" --mcast-rdv-address 10.0.0.1{}", times(60, 20))),
+            ("9000:10.0.0.1::0", " --mcast-rdv-address 10.0.0.1 --start-timeout 120".to_owned()),
+        ] {
+            let line = format!("udp-receiver  --portbase 9000{words} --log {}", log.display());
+            assert_eq!(engine.multicast_line(Role::Receive, session, None).unwrap(), line);
+        }
         let unicast = |role, session| engine.unicast_line(role, session, None).unwrap();
         assert_eq!(unicast(Role::Send, "8000:10.0.0.1:10.0.0.2"), "mbuffer  -O 10.0.0.1:8000 -O 10.0.0.2:8000");
         assert_eq!(unicast(Role::Receive, "8000:10.0.0.1"), "mbuffer -I 10.0.0.1:8000 ");
@@ -244,7 +262,8 @@ mod tests {
             words[at] = wrong;
             assert_eq!(line(Role::Send, &words.join(":")), Err(Code::McastSyntax), "{words:?}");
         }
-        for wrong in ["", "9100", "8998", "9000:10.0.0.1", "9000:pc:1:1", "9000:10.0.0.1:x:1", "9000;reboot"] {
+        for wrong in ["", "9100", "8998", "9000:10.0", "9000:pc:1:1", "9000:10.0.0.1:x:1", "9000::1:1:1", "9000;reboot"]
+        {
             assert_eq!(line(Role::Receive, wrong), Err(Code::McastSyntax), "{wrong}");
         }
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::checksum::Sum;
+use super::checksum::{Sum, store_lacking};
 use super::{Code, Engine, Error, Place, beside};
 
 impl Engine {
@@ -29,6 +29,7 @@ impl Engine {
             let _ = writeln!(out, "{text}");
         };
         let directory = self.directory(&Place::Cache)?;
+        let name = &*self.image_name(&Place::Repo, name)?;
         let source = self.file(&Place::Repo, name)?;
         let relative = super::env::relative(name).unwrap_or_default();
         let copy = self.find(&Place::Cache, name)?.unwrap_or_else(|| directory.join(relative));
@@ -63,6 +64,8 @@ impl Engine {
         let [source_sum, copy_sum] = [&source, &copy].map(|path| Sum::Full.current(path));
         let differs = source_sum.zip(copy_sum).is_some_and(|(theirs, ours)| theirs != ours);
         if ours == theirs && !differs {
+            // As its namesake leaves them. What cannot be written is reported once an image is to be put there.
+            let _ = store_lacking(&copy, None, stop).and_then(|()| beside::remove_traces(&copy));
             say("FALSE (1), No es neceario actualizar. Paso5.A la imagen esta en cache");
             return Ok(false);
         }

@@ -19,6 +19,14 @@ pub enum Place {
 }
 
 impl Engine {
+    /// The repository's address: `ogrepo` of the kernel command line, else `ROOTREPO`.
+    pub fn repo_address(&self) -> &str {
+        match self.env.get("ogrepo") {
+            "" => self.env.get("ROOTREPO"),
+            address => address,
+        }
+    }
+
     /// Parses the words that name a file into the place and the name within it.
     ///
     /// # Errors
@@ -100,7 +108,16 @@ impl Engine {
     /// [`Code::NotFound`]: there is no such file. See also [`Engine::directory`].
     pub fn file(&self, place: &Place, name: &str) -> Result<PathBuf, Error> {
         let found = self.find(place, name)?.filter(|path| path.is_file());
-        found.ok_or_else(|| Error::new(Code::NotFound, self.describe(place, name)))
+        let missing = || {
+            let what = self.describe(place, name);
+            let directory = self.directory(place).unwrap_or_default();
+            // A share that has gone away has no files either, and that is another matter.
+            match std::fs::read_dir(&directory) {
+                Err(error) if *place == Place::Repo => format!("{what}: read {}: {error}", directory.display()),
+                _ => what,
+            }
+        };
+        found.ok_or_else(|| Error::new(Code::NotFound, missing()))
     }
 
     /// The image `name` of `place`; scripts give the name without `.img`.
@@ -108,7 +125,33 @@ impl Engine {
     /// # Errors
     /// As [`Engine::file`].
     pub fn image(&self, place: &Place, name: &str) -> Result<PathBuf, Error> {
-        self.file(place, &format!("{name}.img"))
+        self.file(place, &self.image_name(place, &format!("{name}.img"))?)
+    }
+
+    /// The name of the image file `name` in `place`: that of OpenGnsys 3, `X.img.zst`, where there is no `X.img` but it.
+    ///
+    /// # Errors
+    /// See [`Engine::directory`].
+    pub fn image_name(&self, place: &Place, name: &str) -> Result<String, Error> {
+        for other in names_of_image(name) {
+            if self.find(place, &other)?.is_some() {
+                return Ok(other);
+            }
+        }
+        Ok(name.to_owned())
+    }
+
+    /// The name of the image file to be made of the image `name`, compressed by `compressor`: that of OpenGnsys 3 where it
+    /// has that name already and zstd compresses it anew.
+    ///
+    /// # Errors
+    /// See [`Engine::directory`].
+    pub fn name_of_new_image(&self, place: &Place, name: &str, compressor: &str) -> Result<String, Error> {
+        let usual = format!("{name}.img");
+        match compressor.split(':').next() {
+            Some(codec) if codec.eq_ignore_ascii_case("zstd") => self.image_name(place, &usual),
+            _ => Ok(usual),
+        }
     }
 
     /// `place` and `name` as scripts write them.
@@ -122,6 +165,17 @@ impl Engine {
             Place::Root => name.to_owned(),
         }
     }
+}
+
+/// Whether `image` has OpenGnsys 3's name for images that zstd compressed.
+pub fn is_zst(image: &Path) -> bool {
+    image.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b".img.zst"))
+}
+
+/// The names that an image called `name` may have, the first one first: OpenGnsys 3 calls `X.img` also `X.img.zst`.
+pub fn names_of_image(name: &str) -> Vec<String> {
+    let other = name.ends_with(".img").then(|| format!("{name}.zst"));
+    std::iter::once(name.to_owned()).chain(other).collect()
 }
 
 /// `path` below `directory`; a component that does not exist as written is matched in any case.
@@ -170,6 +224,19 @@ mod tests {
         assert_eq!(find(&["REPO", "/ubuntu.img"]), None);
         assert_eq!(find(&["REPO", "/../cache/opt/opengnsys/images/Ubuntu.img"]), None);
         assert_eq!(find(&["REPO", "/"]), Some(images));
+    }
+
+    #[test]
+    fn an_image_is_found_by_opengnsys_3s_name_where_it_has_no_other() {
+        let (dir, engine) = moved(&[]);
+        let images = dir.path().join("opt/opengnsys/images");
+        let found = || engine.image(&Place::Repo, "win").map_err(|error| error.code);
+        assert_eq!(found(), Err(Code::NotFound));
+        std::fs::write(images.join("Win.img.zst"), "").unwrap();
+        assert_eq!(found(), Ok(images.join("Win.img.zst")));
+        std::fs::write(images.join("win.img"), "").unwrap();
+        assert_eq!(found(), Ok(images.join("win.img")));
+        assert_eq!(engine.image_name(&Place::Repo, "none.img").unwrap(), "none.img");
     }
 
     #[test]

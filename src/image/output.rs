@@ -1,9 +1,11 @@
 //! The output of an image or a copy: a file that gets its name once it is complete, a pipe, or a device through the one
 //! guarded [`Target`].
 
+use std::fs::{FileTimes, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::Error;
 use super::place::{self, Place};
@@ -75,4 +77,46 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Receives the bytes of an output.
+pub type Take<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + Send + 'a;
+
+/// What a compressed or expanded file takes over from the original.
+pub struct Attributes {
+    /// Its mode.
+    pub mode: u32,
+    /// When it was last written to, if that is known.
+    pub modified: Option<SystemTime>,
+}
+
+/// Writes what `job` gives to `output`: a file that appears once it is complete, with `attributes`, or what takes the bytes
+/// as they come. `source` is the file that they are made of; see [`Output::open`] for `force`.
+///
+/// # Errors
+/// Those of `job`, of [`Output::open`] and [`Output::finish`]; the output cannot be written.
+pub fn write_copy(
+    output: &Path,
+    source: Option<&Path>,
+    attributes: Option<Attributes>,
+    force: bool,
+    job: &mut dyn FnMut(&mut Take) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let failed = |error| Error::io(format!("write {}", output.display()), error);
+    if output.exists() && !output.is_file() {
+        let from = source.map(place::of).unwrap_or_default();
+        let mut out = Output::open(output, "a file would replace it", 0, &from, force)?;
+        let done = job(&mut |bytes| out.write_all(bytes).map_err(failed));
+        return out.finish(done);
+    }
+    let mut file = ImageFile::create(output)?;
+    job(&mut |bytes| file.file().write_all(bytes).map_err(failed))?;
+    if let Some(Attributes { mode, modified }) = attributes {
+        file.file().set_permissions(Permissions::from_mode(mode & 0o777)).map_err(failed)?;
+        if let Some(time) = modified {
+            // A time that the file system cannot store is no reason to lose the file.
+            let _ = file.file().set_times(FileTimes::new().set_modified(time).set_accessed(time));
+        }
+    }
+    file.finish()
 }

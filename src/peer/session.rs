@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::complaints::rationed;
 use super::gather::Queue;
 use super::limiter::Limiter;
@@ -272,7 +274,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
 fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
     let zero = Instant::now();
     let complain = |error: io::Error| {
-        if let Some(log) = &seeking {
+        if let Some(log) = seeking.as_ref().filter(|_| !has_no_multicast(&error)) {
             log(&format!("look for peers on the local network: {error}"));
         }
     };
@@ -299,6 +301,12 @@ fn tick(shared: &Arc<Shared>, seeking: Option<Log>) {
     }
 }
 
+/// Whether `error` says that no network here takes multicast, as on a PC without a default route: that is no news.
+fn has_no_multicast(error: &io::Error) -> bool {
+    let none = [Errno::NODEV, Errno::NETUNREACH, Errno::NETDOWN];
+    none.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Announces the public torrents on the local network and adds peers found there.
 fn seek(discovery: &mut Discovery, now: Duration, torrents: &[Arc<Torrent>]) -> io::Result<()> {
     let public = || torrents.iter().filter(|torrent| !torrent.metainfo().private);
@@ -318,4 +326,16 @@ fn next_dial(shared: &Shared, torrent: &Arc<Torrent>) -> Option<SocketAddr> {
         torrent.fail(format!("{}: given up after a panic", torrent.name()));
         None
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_without_multicast_is_no_news_and_other_failures_are() {
+        let is_silent = |errno: Errno| has_no_multicast(&errno.into());
+        assert!([Errno::NODEV, Errno::NETUNREACH, Errno::NETDOWN].into_iter().all(is_silent));
+        assert!(![Errno::ADDRINUSE, Errno::PERM, Errno::NOBUFS].into_iter().any(is_silent));
+    }
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use crate::base::stamp::Stamp;
 use crate::base::tree::{Tree, walk};
 use crate::engine::beside;
+use crate::engine::path::is_zst;
 
-/// Extensions of the files that OpenGnsys' torrent-creator makes torrents of.
+/// Extensions of the files that OpenGnsys' torrent-creator makes torrents of; OpenGnsys 3 has `.img.zst` as well.
 const IMAGES: [&str; 4] = ["img", "pgz", "diff", "dsk"];
 /// Time without a write after which an image may be finished.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub struct Image {
     pub stamp: Stamp,
     /// Whether it has a torrent.
     pub torrent: bool,
-    /// Whether it has both checksums.
+    /// Whether it has both checksums, and OpenGnsys 3's size if it should.
     pub sums: bool,
     /// Whether it is locked.
     pub locked: bool,
@@ -76,7 +77,7 @@ pub fn look(top: &Path) -> Look {
             let data = path.with_extension("");
             let (locked, data) = (tree.stamp(&beside::with(&data, ".lock")).is_some(), stamp_of(tree, &data));
             look.torrents.push(Sight { path: path.clone(), torrent: *stamp, data, locked });
-        } else if IMAGES.iter().any(|image| ending == OsStr::new(image))
+        } else if (IMAGES.iter().any(|image| ending == OsStr::new(image)) || is_zst(path))
             && path.strip_prefix(top).is_ok_and(|below| below.components().count() <= 2)
         {
             let has = |ending| tree.stamp(&beside::with(path, ending)).is_some();
@@ -84,7 +85,7 @@ pub fn look(top: &Path) -> Look {
                 path: path.clone(),
                 stamp: *stamp,
                 torrent: has(".torrent"),
-                sums: has(".sum") && has(".full.sum"),
+                sums: has(".sum") && has(".full.sum") && (has(".size") || !beside::has_size(path)),
                 locked: has(".lock"),
                 // A time in the future says nothing: the image may well be finished.
                 settled: stamp.age().is_none_or(|age| age >= SETTLED),
@@ -126,7 +127,18 @@ mod tests {
         for name in ["a.img", "a.img.torrent", "a.img.sum", "a.img.full.sum", "a.img.lock", "a.img.torrent.ant"] {
             put(name, 1);
         }
-        for name in ["ou/b.dsk", "ou/b.dsk.sum", "ou/deep/c.img", "ou/deep/c.img.torrent", "none.torrent", "d.iso"] {
+        for name in [
+            "z.img.zst",
+            "z.img.zst.sum",
+            "z.img.zst.full.sum",
+            "other.zst",
+            "ou/b.dsk",
+            "ou/b.dsk.sum",
+            "ou/deep/c.img",
+            "ou/deep/c.img.torrent",
+            "none.torrent",
+            "d.iso",
+        ] {
             put(name, 2);
         }
         put("set/one", 3);
@@ -148,7 +160,12 @@ mod tests {
             .iter()
             .map(|one| (below(&one.path), [one.torrent, one.sums, one.locked, one.settled]))
             .collect();
-        let expected = [("a.img", [true, true, true, false]), ("ou/b.dsk", [false, false, false, false])];
+        let expected = [
+            ("a.img", [true, true, true, false]),
+            ("ou/b.dsk", [false; 4]),
+            // OpenGnsys 3's has its size beside it as well.
+            ("z.img.zst", [false; 4]),
+        ];
         assert_eq!(images, expected.map(|(path, has)| (path.to_owned(), has)));
     }
 

@@ -39,7 +39,7 @@ pub fn is_unfinished(image: &Path) -> bool {
     File::open(image).is_ok_and(|file| is_being_written(&file))
 }
 
-/// Writes both checksums and returns the MD5 of the whole; `stop` is polled several times a second.
+/// Writes both checksums, and the size where it should be, and returns the MD5 of the whole; `stop` is polled several times a second.
 ///
 /// # Errors
 /// The image cannot be read, or a file cannot be written.
@@ -51,6 +51,7 @@ pub fn make_sums(image: &Path, stop: &(dyn Fn() -> bool + Sync)) -> Result<Strin
         let unwritten = |error| format!("write {}: {error}", path.display());
         whole::write(&path, format!("{full}\n")).map_err(unwritten)?;
     }
+    beside::store_size(image).map_err(|error| format!("write its .size: {error}"))?;
     Ok(full)
 }
 

@@ -20,6 +20,7 @@ mod hostile_media;
 mod hostile_names;
 #[path = "../support/hostile.rs"]
 mod hostile_peer;
+mod install;
 mod leftovers;
 mod levels;
 mod multicall;
@@ -30,13 +31,15 @@ mod opengnsys_lab;
 mod opengnsys_refusals;
 mod opengnsys_scripts;
 mod opengnsys_shell;
+mod opengnsys_walks;
 #[path = "../support/pc.rs"]
 mod pc;
 mod scene;
 mod servers;
 mod setup;
-mod soak;
 mod slots;
+mod soak;
 mod status_page;
 #[path = "../support/mod.rs"]
 mod support;
+mod zstd;

@@ -11,6 +11,7 @@ use super::{Function, paths};
 use crate::applets::Io;
 use crate::base::leftover::{self, Remove};
 use crate::base::signal::Signals;
+use crate::client::daemons;
 use crate::engine::checksum::Sum;
 use crate::engine::imaging::How;
 use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
@@ -58,17 +59,20 @@ pub const CREATE: Function = Function {
             let kept = sum.of(&image, &|| signals.ending()).and_then(|hash| sum.store(&image, &hash));
             kept.map_err(|error| Error::new(Code::NotWrite, format!("sum {}: {error}", image.display())))?;
         }
+        let sized = beside::store_size(&image);
+        sized.map_err(|error| Error::new(Code::NotWrite, format!("size of {}: {error}", image.display())))?;
         let own = engine.address();
         let tracker = if place == Place::Cache || address.is_empty() { &own } else { address };
         swarm::describe(engine, &signals, &image, tracker, io)?;
         // A locked image is not seeded.
         drop(image_lock);
         if place == Place::Cache {
-            swarm::start_tracker(engine, &signals, &directory)?;
-            swarm::start_seeder(&directory)?;
+            daemons::start_tracker(engine, &signals, &directory)?;
+            daemons::start_seeder(&directory)?;
         }
         let info = engine.image_info(&image)?;
-        engine.say(io.out, Targets::LOG_SESSION, &format!("{name}.img: {} KB, {info}", space::allocated_kib(&image)));
+        let file = image.file_name().unwrap_or_default().display();
+        engine.say(io.out, Targets::LOG_SESSION, &format!("{file}: {} KB, {info}", space::allocated_kib(&image)));
         finish(engine, begun, io)
     },
 };
@@ -76,9 +80,10 @@ pub const CREATE: Function = Function {
 /// The path of the image `name`, which need not exist; creates its directory.
 fn image_of(engine: &Engine, place: &Place, name: &str, directory: &Path) -> Result<PathBuf, Error> {
     engine.ensure(!name.is_empty() && !name.ends_with('/'), Code::Format, format!("`{name}` is not an image name"))?;
-    let file = crate::engine::env::relative(&format!("{name}.img"))
+    let new = engine.name_of_new_image(place, name, engine.env().get("IMGCOMP"))?;
+    let file = crate::engine::env::relative(&new)
         .ok_or_else(|| Error::new(Code::Format, format!("{name} leads out of {}", directory.display())))?;
-    let image = engine.find(place, &format!("{name}.img"))?.unwrap_or_else(|| directory.join(file));
+    let image = engine.find(place, &new)?.unwrap_or_else(|| directory.join(file));
     fs::create_dir_all(image.parent().unwrap_or(directory))
         .map_err(|error| Error::new(Code::NotWrite, format!("{}: {error}", image.display())))?;
     Ok(image)

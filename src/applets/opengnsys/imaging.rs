@@ -19,9 +19,10 @@ pub const CREATE: Function = Function {
     words: 4..=6,
     run: |engine, words, io| {
         let device = super::paths::partition(engine, &words[..2])?;
-        let image = engine.file_to_be(&engine.named_place(words[2])?, &format!("{}.img", words[3]))?;
         let tool = words.get(4).copied().unwrap_or(engine.env().get("IMGPROG"));
         let compressor = words.get(5).copied().unwrap_or(engine.env().get("IMGCOMP"));
+        let place = engine.named_place(words[2])?;
+        let image = engine.file_to_be(&place, &engine.name_of_new_image(&place, words[3], compressor)?)?;
         let Io { out, err } = io;
         let mut warn = |text: &str| engine.echo(*err, Targets::NONE, Level::Warning, text);
         let how = How { tool, compressor, keep: false };

@@ -50,7 +50,7 @@ pub const UNLOCK: Function = Function {
 /// The image file that the words name; it need not exist, but its directory must.
 fn image(engine: &Engine, words: &[&str]) -> Result<std::path::PathBuf, Error> {
     let (place, name) = engine.place(words)?;
-    match engine.find(&place, &name)? {
+    match engine.find(&place, &engine.image_name(&place, &name)?)? {
         Some(image) => Ok(image),
         None => engine.file_to_be(&place, &name),
     }

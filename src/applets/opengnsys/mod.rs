@@ -7,7 +7,6 @@ use super::{Exit, Failure, Io, Outcome};
 use crate::engine::{Engine, Error, Targets};
 
 pub mod checksums;
-mod child;
 pub mod create;
 mod fetch;
 pub mod image_info;

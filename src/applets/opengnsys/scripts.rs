@@ -5,8 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::child::Seeding;
-use super::fetch::{self, Fetched, ensure_mounted, make_room, repo_address, repository};
+use super::fetch::{self, Fetched, ensure_mounted, repository};
 use super::imaging::watched;
 use super::swarm::{Session, catch_signals};
 use super::{Function, paths, transfer};
@@ -14,6 +13,7 @@ use crate::applets::{Exit, Io};
 use crate::base::links;
 use crate::base::progress::{Progress, Style};
 use crate::base::signal::Signals;
+use crate::client::child::Seeding;
 use crate::engine::checksum::{Sum, drain};
 use crate::engine::upkeep::Step;
 use crate::engine::{Code, Device, Engine, Error, Level, Place, Targets, beside, space};
@@ -70,7 +70,7 @@ pub const RESTORE: Function = Function {
         let from_cache = place == Place::Cache && words.len() > 4;
         let seeding = match how {
             Protocol::Torrent(session) => {
-                let address = if place == Place::Cache { repo_address(engine) } else { address };
+                let address = if place == Place::Cache { engine.repo_address() } else { address };
                 ensure_fits(engine, address, &name, &device)?;
                 let fetched = current(engine, &signals, (address, &name), &how, &place, io)?;
                 let image = fetched.image.clone();
@@ -79,14 +79,15 @@ pub const RESTORE: Function = Function {
                 seeding
             }
             Protocol::Unicast if from_cache && word == "UNICAST" => {
-                ensure_fits(engine, repo_address(engine), &name, &device)?;
-                let image = current(engine, &signals, (repo_address(engine), &name), &how, &place, io)?.image;
+                ensure_fits(engine, engine.repo_address(), &name, &device)?;
+                let image = current(engine, &signals, (engine.repo_address(), &name), &how, &place, io)?.image;
                 restore(engine, &signals, &image, &device, io)?;
                 None
             }
             Protocol::Multicast(session) if place == Place::Repo => {
                 ensure_mounted(engine, address, "TORRENT needs no share")?;
                 engine.transfers_by("udp-receiver")?;
+                let name = engine.image_name(&place, &name)?;
                 let info = engine.image_for(&engine.file(&place, &name)?, &device)?;
                 // `receive_partition` takes the lock itself.
                 drop(lock);
@@ -101,7 +102,7 @@ pub const RESTORE: Function = Function {
                 if place == Place::Repo {
                     ensure_mounted(engine, address, "TORRENT needs no share")?;
                 }
-                let image = engine.file(&place, &name)?;
+                let image = engine.image(&place, words[1])?;
                 restore(engine, &signals, &image, &device, io)?;
                 None
             }
@@ -133,42 +134,42 @@ pub const DEPLOY: Function = Function {
         // OpenGnsys' script has one exit code for every failure to restore.
         let failed = |error: Error| Error::new(Code::Image, format!("{}: {error}", words[1]));
         let mut seeds = None;
-        let from = if place == Place::Cache {
-            engine.file(&place, &name)?;
-            Place::Cache
+        let cached = if place == Place::Cache {
+            Some(engine.image(&place, words[1])?)
         } else if word.ends_with("-DIRECT") {
-            Place::Repo
+            None
         } else {
             let how = Protocol::parse(engine, word.strip_suffix("-CACHE").unwrap_or(&word), words.get(5).copied())?;
             ensure_fits(engine, address, &name, &device).map_err(failed)?;
             match update(engine, &signals, (address, &name), &how, io) {
                 Ok(fetched) => {
+                    let image = fetched.image.clone();
                     if let Protocol::Torrent(session) = how {
                         seeds = seeding(fetched, session)?;
                     }
-                    Place::Cache
+                    Some(image)
                 }
                 Err(error) if matches!(error.code, Code::NotCache | Code::CacheSize) => {
                     let instead = engine.env().get("RESTOREPROTOCOLNOTCACHE").to_ascii_uppercase();
                     engine.ensure(["UNICAST", "MULTICAST"].contains(&instead.as_str()), error.code, &error.detail)?;
                     engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &format!("{error}: {instead}"));
-                    Place::Repo
+                    None
                 }
                 Err(error) => return Err(error),
             }
         };
         let multicast = word.starts_with("MULTICAST")
             && (word.ends_with("-DIRECT") || engine.env().get("RESTOREPROTOCOLNOTCACHE") == "MULTICAST");
-        if from == Place::Repo && multicast {
+        if cached.is_none() && multicast {
             drop(lock);
             let mut direct = words.to_vec();
             direct[4] = "MULTICAST-DIRECT";
             (RESTORE.run)(engine, &direct, io).map_err(failed)?;
         } else {
-            if from == Place::Repo {
+            if cached.is_none() {
                 ensure_mounted(engine, address, "TORRENT needs no share")?;
             }
-            let image = engine.file(&from, &name)?;
+            let image = cached.map_or_else(|| engine.image(&Place::Repo, words[1]), Ok)?;
             restore(engine, &signals, &image, &device, io).map_err(failed)?;
             drop(lock);
         }
@@ -231,6 +232,7 @@ fn update(
     if let Protocol::Multicast(_) = how {
         engine.transfers_by("udp-receiver")?;
     }
+    let name = &*engine.image_name(&Place::Repo, name)?;
     let source = engine.file(&Place::Repo, name)?;
     let stop = || signals.ending();
     let necessary = engine.update_is_necessary(name, "UNICAST", false, io.out, &stop)?;
@@ -241,7 +243,8 @@ fn update(
     }
     let unwritten = |error| Error::new(Code::UpdateCache, format!("{}: {error}", image.display()));
     fs::create_dir_all(image.parent().unwrap_or(&directory)).map_err(unwritten)?;
-    make_room(engine, &image, space::allocated_kib(&source), io)?;
+    engine.sweep(&image, io.out);
+    engine.make_room(&image, space::allocated_kib(&source), io.out)?;
     let _lock = engine.lock_image(&image)?;
     match how {
         Protocol::Multicast(session) => {
@@ -308,7 +311,8 @@ fn current(
 ) -> Result<Fetched, Error> {
     match update(engine, signals, (address, name), how, io) {
         Err(error) if error.code == Code::NotFound && *place == Place::Cache => {
-            let kept = engine.find(place, name)?.filter(|image| image.is_file()).ok_or_else(|| error.clone())?;
+            let name = engine.image_name(place, name)?;
+            let kept = engine.find(place, &name)?.filter(|image| image.is_file()).ok_or_else(|| error.clone())?;
             engine.echo(io.err, Targets::LOG_SESSION, Level::Warning, &format!("{error}: using the cached copy"));
             Ok(Fetched { image: kept, is_fresh: false, seeding: None })
         }
@@ -321,7 +325,8 @@ fn current(
 /// # Errors
 /// [`Code::ImgSizePartition`]: it does not.
 fn ensure_fits(engine: &Engine, address: &str, name: &str, device: &Device) -> Result<(), Error> {
-    let shared = if address == repo_address(engine) { engine.find(&Place::Repo, name)? } else { None };
+    let find = |name: &str| engine.find(&Place::Repo, &engine.image_name(&Place::Repo, name)?);
+    let shared = if address == engine.repo_address() { find(name)? } else { None };
     match shared.map(|image| engine.image_for(&image, device)) {
         Some(Err(error)) if error.code == Code::ImgSizePartition => Err(error),
         // Other errors are reported when it is fetched.
@@ -329,15 +334,17 @@ fn ensure_fits(engine: &Engine, address: &str, name: &str, device: &Device) -> R
     }
 }
 
-/// Seeds the image if the session uploads and there is a torrent; also returns the seconds to seed for.
+/// Seeds the image if the session uploads and there is a torrent; also returns the seconds to seed for afterwards: none
+/// for what the cache had already, as ogTorrentStart does, unless it is a seeder.
 fn seeding(fetched: Fetched, session: Session) -> Result<Option<(Seeding, u64)>, Error> {
+    let seconds = if fetched.is_fresh || session.seeder { session.seconds } else { 0 };
     let seeding = match fetched.seeding {
         None if session.uploads && beside::with(&fetched.image, ".torrent").exists() => {
             Some(Seeding::start(&fetched.image)?)
         }
         seeding => seeding,
     };
-    Ok(seeding.map(|seeding| (seeding, session.seconds)))
+    Ok(seeding.map(|seeding| (seeding, seconds)))
 }
 
 /// Reports the image to be deployed, if it can be read from here.
@@ -345,7 +352,8 @@ fn seeding(fetched: Fetched, session: Session) -> Result<Option<(Seeding, u64)>,
 /// # Errors
 /// [`Code::ImageFile`]: it is not an image.
 fn report_image(engine: &Engine, place: &Place, name: &str, word: &str, io: &mut Io) -> Result<(), Error> {
-    let Some(image) = engine.find(place, name)?.filter(|image| image.is_file()) else { return Ok(()) };
+    let name = engine.image_name(place, name)?;
+    let Some(image) = engine.find(place, &name)?.filter(|image| image.is_file()) else { return Ok(()) };
     let info = engine.image_info(&image).map_err(|error| {
         Error::new(if error.code == Code::Image { Code::ImageFile } else { error.code }, error.detail)
     })?;

@@ -154,7 +154,7 @@ pub const REQUEST: Function = Function {
     run: |engine, words, _| {
         let uncaught = |error| Error::new(Code::Generic, format!("catch signals: {error}"));
         let signals = Signals::catch_ends().map_err(uncaught)?;
-        let server = super::fetch::repo_address(engine);
+        let server = engine.repo_address();
         engine.request_multicast(server, words[0], words[1], &|time| signals.sleep(time))?;
         Ok(Exit::OK)
     },

@@ -1,7 +1,7 @@
 //! Our own ctorrent as a child process, which scripts find by `pidof ctorrent`: its lines go to standard output and the
 //! command's log, its reports (`--json-fd`) give its progress.
 
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,15 +12,17 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::applets::Io;
+use super::report::Report;
+use super::source::Renewal;
 use crate::base::signal::Signals;
-use crate::client::Report;
 use crate::engine::{Code, Engine, Error, Targets, beside, space};
 use crate::storage::Journal;
 
 /// Time without progress after which a download is given up, unless `OGBOX_STALL` sets another: a server that starts
 /// hashes its images first.
 const STALL: Duration = Duration::from_secs(900);
+/// Time without progress after which it is doubtful whether anybody has what is being fetched.
+const DOUBT: Duration = Duration::from_secs(10);
 /// Most time until a signal or a stall is noticed.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -52,41 +54,47 @@ pub fn start_daemon(name: &str, command: &mut Command) -> Result<Child, Error> {
     command.spawn().map_err(|error| unstarted(name, &error))
 }
 
-/// Runs ctorrent to its end and returns whether the data is complete. ctorrent is interrupted if this process is to
-/// end, or once `data` has not grown for too long.
-///
-/// # Errors
-/// [`Code::NotExec`]: it cannot be started.
-pub fn ctorrent(
-    engine: &Engine,
-    signals: &Signals,
-    command: &mut Command,
-    data: Option<&Path>,
-    io: &mut Io,
-) -> Result<bool, Error> {
-    let mut running = Running::start(command)?;
-    let whole = running.follow(engine, signals, data, false, io);
-    Ok(running.child.wait().is_ok_and(|status| status.success()) && whole)
+/// A download by ctorrent as a child process.
+pub struct Fetching<'a> {
+    /// Has the settings and logs.
+    pub engine: &'a Engine,
+    /// Ends the download in order.
+    pub signals: &'a Signals,
+    /// ctorrent is interrupted once this file has not grown for too long.
+    pub data: Option<&'a Path>,
+    /// Looks for another torrent of the same name meanwhile.
+    pub renewal: Option<&'a mut Renewal>,
 }
 
-/// Runs ctorrent as [`ctorrent`] does until the data is complete and returns it as a seeder; `None` if it ended before.
-///
-/// # Errors
-/// [`Code::NotExec`]: it cannot be started.
-pub fn fetch_and_seed(
-    engine: &Engine,
-    signals: &Signals,
-    command: &mut Command,
-    data: &Path,
-    io: &mut Io,
-) -> Result<Option<Seeding>, Error> {
-    let mut running = Running::start(command)?;
-    if running.follow(engine, signals, Some(data), true, io) {
-        return Ok(Some(Seeding::go_on(running, beside::with(data, Journal::END))));
+/// The end of a download.
+pub enum End {
+    /// The data is complete, and seeded in the background if that was asked for.
+    Whole(Option<Seeding>),
+    /// The repository has another torrent of that name by now, which the [`Renewal`] holds.
+    Renewed,
+    /// It was interrupted. ctorrent has printed the reason.
+    Cut,
+}
+
+impl Fetching<'_> {
+    /// Runs ctorrent to its end, or with `seeds` until the data is complete. It is interrupted if this process is to
+    /// end, if there is no progress, and for another torrent.
+    ///
+    /// # Errors
+    /// [`Code::NotExec`]: it cannot be started.
+    pub fn run(&mut self, command: &mut Command, seeds: bool, out: &mut dyn Write) -> Result<End, Error> {
+        let mut running = Running::start(command)?;
+        let (whole, renewed) = running.follow(self, seeds, out);
+        if let Some(data) = self.data.filter(|_| whole && seeds) {
+            return Ok(End::Whole(Some(Seeding::go_on(running, beside::with(data, Journal::END)))));
+        }
+        let ended = running.child.wait().is_ok_and(|status| status.success());
+        Ok(match (whole && ended, renewed) {
+            (true, _) => End::Whole(None),
+            (false, true) => End::Renewed,
+            (false, false) => End::Cut,
+        })
     }
-    // It has printed the reason.
-    let _ = running.child.wait();
-    Ok(None)
 }
 
 /// The lines of a pipe, read without blocking.
@@ -145,36 +153,36 @@ impl Running {
         start().map_err(|error| unstarted("ctorrent", &error))
     }
 
-    /// Prints ctorrent's lines to its end, or with `until_whole` until the data is complete; returns whether it is.
-    fn follow(
-        &mut self,
-        engine: &Engine,
-        signals: &Signals,
-        data: Option<&Path>,
-        until_whole: bool,
-        io: &mut Io,
-    ) -> bool {
+    /// Prints ctorrent's lines to its end, or with `until_whole` until the data is complete; returns whether it is, and
+    /// whether there is another torrent.
+    fn follow(&mut self, fetching: &mut Fetching, until_whole: bool, out: &mut dyn Write) -> (bool, bool) {
+        let Fetching { engine, signals, data, renewal } = fetching;
         let patience = engine.env().get("OGBOX_STALL").parse().map_or(STALL, Duration::from_secs);
-        let (mut whole, mut ending) = (false, false);
+        let (mut whole, mut ending, mut renewed, mut refused) = (false, false, false, false);
         let (mut size, mut grown) = (0, Instant::now());
         while !(self.lines.ended || whole && until_whole) {
             wait_for(&[self.lines.pipe.as_fd(), self.reports.pipe.as_fd()]);
             // Before the lines: those printed before a report are in the other pipe by then.
-            let seeds = |line: &String| Report::state_of(line) == Some("seed");
-            whole |= self.reports.take().iter().any(seeds);
+            for line in self.reports.take() {
+                whole |= Report::state_of(&line) == Some("seed");
+                refused = Report::is_refused(&line);
+            }
             for line in self.lines.take() {
-                engine.say(io.out, Targets { command: true, ..Targets::NONE }, &line);
+                engine.say(out, Targets { command: true, ..Targets::NONE }, &line);
             }
             let now = data.map_or(0, space::allocated_kib);
             if data.is_none() || now != size {
                 (size, grown) = (now, Instant::now());
             }
-            if !ending && (grown.elapsed() > patience || signals.ending()) {
+            let doubtful = refused || grown.elapsed() > DOUBT;
+            let look = |renewal: &mut &mut Renewal| renewal.look(refused, doubtful);
+            renewed |= !whole && !ending && renewal.as_mut().is_some_and(look);
+            if !ending && (renewed || grown.elapsed() > patience || signals.ending()) {
                 ending = true;
                 end(&self.child);
             }
         }
-        whole
+        (whole, renewed)
     }
 }
 
