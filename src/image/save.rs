@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::checksum::Between;
+use super::checksum::{Between, Sum};
 use super::codec::{self, Codec, Piece};
 use super::container::{self, Header};
 use super::format::{self, Format};
@@ -223,10 +223,10 @@ impl<'a> Packer<'a> {
     }
 
     /// Makes a checksum ready if one is due; returns whether it is.
-    fn put(&mut self, sum: Option<[u8; 4]>) -> bool {
+    fn put(&mut self, sum: Option<Sum>) -> bool {
         let Some(sum) = sum else { return false };
         self.ready.clear();
-        self.ready.extend(sum);
+        self.ready.extend(sum.bytes());
         self.ready_from = 0;
         true
     }
