@@ -2,6 +2,7 @@
 
 pub mod boundary;
 pub mod decimal;
+pub mod getopt;
 pub mod http;
 pub mod leftover;
 pub mod links;
