@@ -65,12 +65,19 @@ impl Save {
         } else if let Some(table) = table::sound(&source)? {
             disk::used(&source, &table, options.force, &mut notes)?
         } else if let Some(fs) = fs::recognise(&source)? {
-            (fs.used)(&source)?
+            match (fs.used)(&source) {
+                Err(error @ Error::Damaged { .. }) if options.force => {
+                    notes.push(format!("{error}; each block that is not zero is saved"));
+                    raw::used(&source)?
+                }
+                used => used?,
+            }
         } else {
             let what = fs::unknown(&source)?;
             notes.push(format!("{}: {what}: each block that is not zero is saved", source.name()));
             raw::used(&source)?
         };
+        notes.extend(source.notes());
         if let Some(why) = used.dirty.as_ref().filter(|_| !options.force && !options.unclean) {
             return Err(Error::Refused(format!("{why}, or take it as it is with --force")));
         }

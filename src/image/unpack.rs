@@ -150,7 +150,7 @@ impl Unpacker<'_> {
                 State::Map { left } => self.grow_map(&mut bytes, left)?,
                 State::Check { size } => {
                     if self.collect(&mut bytes, size) {
-                        self.take_map()?;
+                        self.take_map(watch)?;
                         if let Some(header) = &self.header {
                             (watch.begin)(header);
                             tell(header, Event::Begin(&self.map))?;
@@ -224,9 +224,9 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn take_map(&mut self) -> Result<(), Error> {
-        let Some(header) = &self.header else { return Ok(()) };
+    fn take_map(&mut self, watch: &Watch) -> Result<(), Error> {
         let growing = std::mem::take(&mut self.growing);
+        let Some(header) = &mut self.header else { return Ok(()) };
         self.map = match header.map {
             MapMode::None => {
                 let mut all = Bitmap::new(header.blocks);
@@ -240,12 +240,18 @@ impl Unpacker<'_> {
             (Version::One, _) => self.part == MAP_MARK,
             (Version::Two, _) => self.part == self.map_sum.value().to_le_bytes(),
         };
+        let (used, counted) = (self.map.used(), header.used_by_map);
+        header.used_by_map = used;
+        let told = header.version == Version::Two && header.map != MapMode::None;
         if !sound {
             return Err(self.damaged(self.at, "the map of used blocks does not fit its checksum"));
         }
-        if header.version == Version::Two && header.map != MapMode::None && self.map.used() != header.used_by_map {
-            let why = format!("the map has {} used blocks, the header {}", self.map.used(), header.used_by_map);
-            return Err(self.damaged(self.at, why));
+        // The blocks are in the image by the map, whatever its maker counted.
+        if told && used != counted {
+            let name = self.name;
+            (watch.note)(&format!(
+                "the image in {name}: its map has {used} used blocks, its header {counted}; the map counts"
+            ));
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! ogbox against other people's programs, in both directions.
 
+mod accepted;
 mod choose;
 mod clients;
 mod compressed;
