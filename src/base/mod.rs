@@ -8,6 +8,7 @@ pub mod leftover;
 pub mod links;
 pub mod lockfile;
 pub mod log;
+pub mod namesake;
 pub mod percent;
 pub mod ready;
 pub mod rng;

@@ -44,6 +44,11 @@ impl Mode {
         MODES[..4].iter().find(|row| row.2.eq_ignore_ascii_case(name)).map(|row| row.0)
     }
 
+    /// Returns the mode that partclone's option `-a` gives this number; `None` if unknown.
+    pub fn of_option(number: u64) -> Option<Mode> {
+        MODES[..4].get(usize::try_from(number).ok()?).map(|row| row.0)
+    }
+
     fn row(self) -> (Mode, u16, &'static str, usize) {
         MODES[self as usize]
     }

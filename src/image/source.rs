@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{Advice, OFlags};
 
 use super::Error;
+use super::direct::Direct;
 use crate::base::sync::lock;
 use crate::sys::block;
 
@@ -35,6 +36,19 @@ impl Source {
     /// It cannot be opened, is neither a block device nor a regular file, or is mounted or otherwise in use without
     /// `force`.
     pub fn open(path: &Path, force: bool) -> Result<Source, Error> {
+        Source::opening(path, force, false)
+    }
+
+    /// Does the same, and reads past the kernel's cache where that is possible.
+    ///
+    /// # Errors
+    /// See [`Source::open`].
+    pub fn open_direct(path: &Path, force: bool) -> Result<Source, Error> {
+        Source::opening(path, force, true)
+    }
+
+    fn opening(path: &Path, force: bool, direct: bool) -> Result<Source, Error> {
+        let mut notes = Vec::new();
         let name = path.display().to_string();
         let open = |flags: OFlags| OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path);
         let kind = path.metadata().map_err(|error| Error::io(format!("open {name}"), error))?.file_type();
@@ -67,8 +81,17 @@ impl Source {
         // Only advice: nothing is lost if it is ignored.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         let partition = block::is_partition(&file);
-        let notes = Arc::default();
-        Ok(Source { file: Arc::new(file), name, start: 0, size, sector_size, partition, in_use, notes })
+        let file: Arc<dyn FileExt + Send + Sync> =
+            match direct.then(|| Direct::open(&file, if kind.is_file() { 4096 } else { sector_size }, false)) {
+                Some(Ok(direct)) => Arc::new(direct),
+                Some(Err(error)) => {
+                    notes.push(format!("{name} is read through the cache, as it cannot be read past it: {error}"));
+                    Arc::new(file)
+                }
+                None => Arc::new(file),
+            };
+        let notes = Arc::new(Mutex::new(notes));
+        Ok(Source { file, name, start: 0, size, sector_size, partition, in_use, notes })
     }
 
     /// Returns the `size` bytes from `start` on as a source of its own, called `name` in errors; offsets in errors

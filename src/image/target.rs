@@ -9,6 +9,7 @@ use rustix::fs::{Advice, FallocateFlags, OFlags};
 
 use super::Error;
 use super::container::Header;
+use super::direct::{self, Direct};
 use super::place::{self, Place};
 use super::source::Source;
 use super::table;
@@ -31,6 +32,10 @@ pub enum Unused {
 /// An open target, checked before its first byte is written.
 pub struct Target {
     file: File,
+    /// What is written to in place of `file`: the same, open in another way.
+    writer: Option<Box<dyn FileExt + Send + Sync>>,
+    /// Offset of the target's first byte in `file`.
+    base: u64,
     device: bool,
     /// Sector size of a device, bytes; `None` for a file.
     sector: Option<u32>,
@@ -83,7 +88,11 @@ impl Target {
             block::sector_size(&file).map_err(|error| Error::io(format!("ask {name} for its sector size"), error))?;
         large_enough(&name, size, least)?;
         guard(&file, &name, from)?;
-        Ok(Target { file, device: true, sector: Some(sector), name, made: None, touched: false })
+        Ok(Target { device: true, sector: Some(sector), ..Target::over(file, name) })
+    }
+
+    fn over(file: File, name: String) -> Target {
+        Target { file, writer: None, base: 0, device: false, sector: None, name, made: None, touched: false }
     }
 
     fn device(path: &Path, header: &Header, least: u64, from: &[Place]) -> Result<Target, Error> {
@@ -102,6 +111,50 @@ impl Target {
             )));
         }
         Ok(target)
+    }
+
+    /// Begins at byte `offset` from now on, and grows a file that was made for an image with this header. A disk's table must
+    /// have a partition around the `least` bytes there, unless `force` is given.
+    ///
+    /// # Errors
+    /// The bytes reach into another partition or none, or the target cannot be read.
+    pub fn shift(&mut self, offset: u64, header: &Header, least: u64, force: bool) -> Result<(), Error> {
+        let end = offset.saturating_add(least);
+        let fits = match self.source()?.filter(|_| !force).map(|source| table::sound(&source)) {
+            Some(Ok(Some(table))) => {
+                table.partitions.iter().any(|part| part.start <= offset && end <= part.start + part.size)
+            }
+            Some(Err(_)) => false,
+            _ => true,
+        };
+        if !fits {
+            return Err(Error::Refused(format!(
+                "{} has a partition table, and no partition of it holds all bytes from {offset} to {end}: nothing was written",
+                self.name
+            )));
+        }
+        if !self.device && self.size() == Some(header.target_size()) {
+            let size = header.target_size().saturating_add(offset);
+            let grown = self.file.set_len(size);
+            grown.map_err(|error| Error::io(format!("make {} {size} bytes long", self.name), error))?;
+        }
+        self.base = offset;
+        Ok(())
+    }
+
+    /// Writes from now on past the kernel's cache if `direct`; so that each write ends on the disk, and has its error, if
+    /// `surely`. Returns why it cannot, and then writes as before.
+    pub fn tune(&mut self, direct: bool, surely: bool) -> Option<String> {
+        let opened: io::Result<Box<dyn FileExt + Send + Sync>> = match (direct, surely) {
+            (true, _) => Direct::open(&self.file, self.sector.unwrap_or(4096), true).map(|file| Box::new(file) as _),
+            (false, true) => direct::reopen(&self.file, OFlags::DSYNC, true).map(|file| Box::new(file) as _),
+            (false, false) => return None,
+        };
+        match opened {
+            Ok(writer) => self.writer = Some(writer),
+            Err(error) => return Some(format!("{} is written through the cache: {error}", self.name)),
+        }
+        None
     }
 
     /// Refuses to replace a partition table, a damaged one included; `why` is a clause for the error.
@@ -134,7 +187,7 @@ impl Target {
         } else {
             set_size(&file, &name, header)?;
         }
-        Ok(Target { file, device: false, sector: None, name, made: None, touched: false })
+        Ok(Target::over(file, name))
     }
 
     fn new_file(path: &Path, name: String, header: &Header) -> Result<Target, Error> {
@@ -145,7 +198,7 @@ impl Target {
         let unmade = |error| Error::io(format!("create {name}"), error);
         let mut whole = Whole::create(path).map_err(unmade)?;
         let file = whole.file().try_clone().map_err(unmade)?;
-        let target = Target { file, device: false, sector: None, name, made: Some(whole), touched: false };
+        let target = Target { made: Some(whole), ..Target::over(file, name) };
         set_size(&target.file, &target.name, header)?;
         Ok(target)
     }
@@ -157,10 +210,11 @@ impl Target {
 
     /// Returns its size, bytes; `None` if the kernel does not say.
     pub fn size(&self) -> Option<u64> {
-        match self.device {
+        let size = match self.device {
             true => block::size(&self.file).ok(),
             false => self.file.metadata().ok().map(|metadata| metadata.len()),
-        }
+        };
+        size.map(|size| size.saturating_sub(self.base))
     }
 
     /// Returns its sector size, bytes; `None` for a file.
@@ -183,8 +237,9 @@ impl Target {
     /// Any error is final: the target is unusable.
     pub fn write_at(&mut self, bytes: &[u8], at: u64) -> Result<(), Error> {
         self.touched = true;
-        self.file
-            .write_all_at(bytes, at)
+        let writer: &dyn FileExt = self.writer.as_deref().map_or(&self.file, |writer| writer);
+        writer
+            .write_all_at(bytes, self.base + at)
             .map_err(|error| Error::io(format!("write {} bytes of {} at byte {at}", bytes.len(), self.name), error))
     }
 
@@ -193,13 +248,14 @@ impl Target {
     /// # Errors
     /// The target does not support it, or failed.
     pub fn clear(&mut self, unused: Unused, at: u64, len: u64) -> Result<(), Error> {
+        let start = self.base + at;
         let punch =
-            || rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len);
+            || rustix::fs::fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, start, len);
         let cleared = match (unused, self.device) {
             (Unused::Keep, _) => return Ok(()),
             (_, false) => punch().map_err(io::Error::from),
-            (Unused::Discard, true) => block::discard(&self.file, at, len),
-            (Unused::Zero, true) => block::zero(&self.file, at, len),
+            (Unused::Discard, true) => block::discard(&self.file, start, len),
+            (Unused::Zero, true) => block::zero(&self.file, start, len),
         };
         match cleared {
             Ok(()) => self.touched = true,
@@ -229,7 +285,7 @@ impl Target {
     /// It cannot be read.
     pub fn read_at(&self, to: &mut [u8], at: u64) -> Result<(), Error> {
         self.file
-            .read_exact_at(to, at)
+            .read_exact_at(to, self.base + at)
             .map_err(|error| Error::io(format!("read back {} bytes of {} at byte {at}", to.len(), self.name), error))
     }
 

@@ -17,9 +17,11 @@ mod failing;
 mod imaging;
 mod linux_fs;
 mod metainfo;
+mod partclone_options;
 mod places;
 #[path = "../support/mod.rs"]
 mod support;
 mod swarm;
 mod web_seed;
 mod windows_fs;
+mod xxhash;
