@@ -147,6 +147,8 @@ pub const APPLETS: &[Applet] = &[
     partclone!("partclone.minix", Fs("MINIX"), "save whole, restore or copy minix"),
     partclone!("partclone.nilfs2", Fs("NILFS"), "save whole, restore or copy nilfs2"),
     partclone!("partclone.ntfs", Fs("NTFS"), "save, restore or copy ntfs"),
+    partclone!("partclone.ntfsfixboot", FixBoot, "fit the boot sector of NTFS to its partition"),
+    partclone!("partclone.ntfsreloc", FixBoot, "fit the boot sector of NTFS to its partition"),
     partclone!("partclone.reiser4", Fs("REISER4"), "save whole, restore or copy reiser4"),
     partclone!("partclone.reiserfs", Fs("REISERFS"), "save whole, restore or copy reiserfs"),
     partclone!("partclone.restore", Restore, "restore an image"),

@@ -22,6 +22,7 @@
 //! | [`copy`] | copies byte by byte |
 //! | [`stream`], [`block_files`], [`domain`], [`filter`] | what else partclone makes of an image: the whole device in a pipe, files for BitTorrent, a map for ddrescue, the output of a command |
 //! | [`partclone`] | what partclone's programs do of all this |
+//! | [`fix_boot`] | the geometry in NTFS's boot sector |
 //! | [`direct`], [`rescue`] | past the kernel's cache; over bad sectors |
 //! | [`place`] | where bytes lie, through partitions and loop devices |
 //! | [`output`] | the file, pipe or device that an image or a copy goes to |
@@ -41,6 +42,7 @@ mod error;
 pub mod fields;
 pub mod filter;
 pub mod fit;
+pub mod fix_boot;
 pub mod format;
 pub mod fs;
 pub mod info;

@@ -33,6 +33,8 @@ pub enum Program {
     Check,
     /// partclone.info.
     Info,
+    /// partclone.ntfsfixboot.
+    FixBoot,
 }
 
 /// The action.

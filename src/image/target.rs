@@ -91,6 +91,22 @@ impl Target {
         Ok(Target { device: true, sector: Some(sector), ..Target::over(file, name) })
     }
 
+    /// Opens the device or file `path` of at least `least` bytes, to change a few of them in place.
+    ///
+    /// # Errors
+    /// It cannot be opened, is in use or is smaller.
+    pub fn volume(path: &Path, least: u64) -> Result<Target, Error> {
+        if path.metadata().is_ok_and(|found| found.file_type().is_block_device()) {
+            return Target::plain(path, least, &[]);
+        }
+        let name = path.display().to_string();
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(|error| Error::io(format!("open {name}"), error))?;
+        guard(&file, &name, &[])?;
+        lock(&file, &name)?;
+        Ok(Target::over(file, name))
+    }
+
     fn over(file: File, name: String) -> Target {
         Target { file, writer: None, base: 0, device: false, sector: None, name, made: None, touched: false }
     }

@@ -8,10 +8,10 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::devices::Loop;
+use crate::devices::{Loop, Partitions};
 use crate::failing::Failing;
 use crate::imaging::{make, noise, path, sh};
-use crate::support::{applet, run, text, tools};
+use crate::support::{applet, binary, run, text, tools};
 
 /// A directory with an ext4 file system, an image of it by us, and what a restore to a new file gives.
 struct Place(TempDir);
@@ -286,6 +286,44 @@ fn a_damaged_file_system_keeps_its_name_by_force() {
     assert!(place.done("partclone.info -s y").contains("File system:  EXTFS\n"));
     place.done("partclone.restore -s y -o back");
     assert!(place.read("back") == place.read("fs"));
+}
+
+#[test]
+fn the_boot_sector_of_ntfs_fits_its_partition_as_partclones_program_has_it() {
+    let Some(place) = Place::new() else { return };
+    if !tools(&["mkfs.ntfs", "sfdisk", "losetup", "partx", "partclone.ntfsfixboot"]) {
+        return;
+    }
+    place.sh("truncate -s 30M n; mkfs.ntfs -qFf -p 63 -H 16 -S 32 n; truncate -s 34M disk
+         printf 'start=4096,size=61440,type=7\n' | sfdisk -q disk; dd if=n of=disk bs=1M seek=2 conv=notrunc status=none
+         cp disk theirs");
+    let (ours, theirs) = (Loop::over(&place.at("disk"), 512), Loop::over(&place.at("theirs"), 512));
+    let (our_parts, their_parts) = (Partitions::of(&ours), Partitions::of(&theirs));
+    let code = |program: &str, words: &str| {
+        let script = format!("cd {}; {program} {words} > said; echo $?", path(place.0.path()));
+        (text(&sh(&script).stdout).trim().to_owned(), text(&place.read("said")))
+    };
+    let applet = format!("{} partclone.ntfsfixboot", path(binary()));
+    for words in ["", "-w", ""] {
+        let (our_code, said) = code(&applet, &format!("{words} {}", our_parts.name(1)));
+        // Loop devices tell it no geometry.
+        let their_words = format!("-b -s 4096 -h 255 -t 63 {words} {}", their_parts.name(1));
+        let (their_code, their_words) = code("partclone.ntfsfixboot", &their_words);
+        assert_eq!(our_code, their_code, "{words}: {said} {their_words}");
+        assert!(their_words.contains(said.trim()), "{said} {their_words}");
+    }
+    assert!(place.read("disk") == place.read("theirs"));
+    let volume = place.read("disk")[2 << 20..32 << 20].to_vec();
+    assert_eq!(volume[28..32], 4096_u32.to_le_bytes());
+    assert!(volume.ends_with(&volume[..512]));
+    // A file by its words, and a disk not at all.
+    let (code, said) = code(&applet, "-b -w -s 2048 -h 255 -t63 n");
+    assert_eq!((code.as_str(), said.as_str()), ("0", "done!\n"));
+    assert_eq!(place.read("n")[24..32], [63, 0, 255, 0, 0, 8, 0, 0]);
+    for wrong in [format!("-w {}", ours.0), "-w n".to_owned(), "-b -w disk".to_owned()] {
+        let said = place.refused(&format!("partclone.ntfsfixboot {wrong}"), 2);
+        assert!(said.contains("nothing was written"), "{said}");
+    }
 }
 
 #[test]

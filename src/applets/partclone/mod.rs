@@ -4,6 +4,7 @@
 //! ncurses window (`-N`), and no log unless `-L` names one. A file system whose map is not read here is saved by the program
 //! of the same name that is installed, or whole if there is none or the checksums are newer than Debian's.
 
+mod fix_boot;
 mod options;
 
 use std::fs::File;
@@ -26,6 +27,9 @@ const VERSION: &str = "v0.3.23";
 
 /// Runs one of the programs, called `name`.
 pub fn run(name: &str, program: Program, args: &[String], io: &mut Io) -> Outcome {
+    if program == Program::FixBoot {
+        return fix_boot::run(args, io);
+    }
     let mut options = options::parse(program, args).map_err(|why| Failure::new(1, why))?;
     match program {
         _ if options.help => {
