@@ -1,4 +1,4 @@
-//! Decimal numbers as options spell them: digits with at most one point, without sign, exponent or words.
+//! Numbers as options spell them: digits with at most one point, without sign, exponent or words.
 
 /// Reads all of `text`; `None` if it is no number, or too large for one.
 pub fn read(text: &str) -> Option<f64> {
@@ -12,9 +12,22 @@ pub fn leading(text: &str) -> Option<f64> {
     read(&text[..end])
 }
 
+/// Reads all of `text` as a whole number, hexadecimal behind `0x`, as C's `strtoull` does; `None` if it is none or too large.
+pub fn whole(text: &str) -> Option<u64> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    digits.map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16)).ok().filter(|_| plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_number_is_decimal_or_hexadecimal() {
+        assert_eq!(["10", "0x10", "0Xff"].map(whole), [Some(10), Some(16), Some(255)]);
+        assert_eq!(["", "0x", "-1", "+1", "0x+1", "1.5", "99999999999999999999"].map(whole), [None; 7]);
+    }
 
     #[test]
     fn a_number_is_digits_with_at_most_one_point() {

@@ -2,11 +2,13 @@
 
 pub mod boundary;
 pub mod decimal;
+pub mod getopt;
 pub mod http;
 pub mod leftover;
 pub mod links;
 pub mod lockfile;
 pub mod log;
+pub mod namesake;
 pub mod percent;
 pub mod progress;
 pub mod ready;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nanoserde::SerJson;
 
 use super::sync::{lock, unpoisoned};
-use super::units::{bytes, clock, scale};
+use super::units::{bytes, clock, scale, scale_binary};
 
 /// The form of progress reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,12 @@ pub enum Style {
     /// A JSON object a line, every second and at the end.
     Json,
     /// partclone's line without block detail, redrawn, and its summary; scripts read them.
-    Partclone,
+    Partclone {
+        /// KiB and so on in place of KB.
+        binary: bool,
+        /// Rates by the second, not the minute.
+        second: bool,
+    },
     /// Nothing.
     Quiet,
 }
@@ -55,7 +60,7 @@ impl Style {
         Duration::from_millis(match self {
             Style::Bar => 250,
             Style::Json => 1000,
-            Style::Partclone => 2000,
+            Style::Partclone { .. } => 2000,
             _ => 5000,
         })
     }
@@ -174,7 +179,7 @@ fn teller(shared: &Shared, mut report: Report, style: Style, mut out: impl Write
             .then(|| report.total.saturating_sub(report.done).div_ceil(report.rate.max(1)));
         let line = match style {
             Style::Json => format!("{}\n", report.serialize_json()),
-            Style::Partclone => report.partclone(),
+            Style::Partclone { binary, second } => report.partclone(binary, second),
             Style::Bar => format!("\r{}\x1b[K{}", report.bar(columns()), if report.end { "\n" } else { "" }),
             _ => format!("{}\n", report.plain()),
         };
@@ -228,19 +233,20 @@ impl Report {
     }
 
     /// `Elapsed: 00:00:04, Remaining: 00:00:01, Completed:  80.00%, Rate:   2.11GB/min,`
-    fn partclone(&self) -> String {
+    fn partclone(&self, binary: bool, second: bool) -> String {
         let seconds = (self.seconds as u64).max(1);
         let percent = self.fraction() * 100.0;
         let left = self.left.unwrap_or(0);
-        let (rate, unit) = scale(self.rate.saturating_mul(60));
+        let (seconds_of, time) = if second { (1, "sec") } else { (60, "min") };
+        let (rate, unit) = if binary { scale_binary } else { scale }(self.rate.saturating_mul(seconds_of));
         let clock = |seconds: u64| format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
         let (elapsed, left, blank) = (clock(seconds), clock(left), " ".repeat(80));
         let mut text = format!(
-            "\r{blank}\rElapsed: {elapsed}, Remaining: {left}, Completed: {percent:6.2}%, Rate: {rate:6.2}{unit}/min,"
+            "\r{blank}\rElapsed: {elapsed}, Remaining: {left}, Completed: {percent:6.2}%, Rate: {rate:6.2}{unit}/{time},"
         );
         // Only a finished job gets a summary.
         if self.end && self.done >= self.total {
-            text += &format!("\nTotal Time: {elapsed}, Ave. Rate: {rate:6.1}{unit}/min, {percent:.2}% completed!\n");
+            text += &format!("\nTotal Time: {elapsed}, Ave. Rate: {rate:6.1}{unit}/{time}, {percent:.2}% completed!\n");
         } else if self.end {
             text.push('\n');
         }
@@ -319,12 +325,16 @@ mod tests {
         assert!(json.ends_with("\"end\":true}\n") && json.lines().count() == 1, "{json}");
         let bar = told(Style::Bar, 3_000_000);
         assert!(bar.starts_with("\rhash [") && bar.ends_with("\x1b[K\n"), "{bar:?}");
-        let partclone = told(Style::Partclone, 1_500_000);
+        let partclone = told(Style::Partclone { binary: false, second: false }, 1_500_000);
         let line = "Elapsed: 00:00:01, Remaining: 00:00:00, Completed: 100.00%, Rate: ";
         assert_eq!(partclone.trim_start_matches(['\r', ' ']).find(line), Some(0), "{partclone:?}");
         assert!(partclone.contains("\nTotal Time: 00:00:01, Ave. Rate: "), "{partclone:?}");
         assert!(partclone.ends_with("/min, 100.00% completed!\n"), "{partclone:?}");
-        assert!(!told(Style::Partclone, 3_000_000).contains("completed"), "a job that did not come to its end");
+        let shown = told(Style::Partclone { binary: true, second: true }, 3_000_000);
+        assert!(
+            shown.contains("iB/sec,") && !shown.contains("completed"),
+            "a job that did not come to its end: {shown:?}"
+        );
     }
 
     #[test]

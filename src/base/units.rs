@@ -11,6 +11,16 @@ pub fn scale(count: u64) -> (f64, &'static str) {
     (count as f64 / unit, name)
 }
 
+/// Scales to binary units.
+pub fn scale_binary(count: u64) -> (f64, &'static str) {
+    let (bits, name) = match count {
+        0..0x10_0000 => (10, "KiB"),
+        0x10_0000..0x4000_0000 => (20, "MiB"),
+        _ => (30, "GiB"),
+    };
+    (count as f64 / (1_u64 << bits) as f64, name)
+}
+
 /// Formats a byte count to three significant digits.
 pub fn bytes(count: u64) -> String {
     let (value, name) = match scale(count) {

@@ -47,7 +47,7 @@ pub fn convert(
         });
         read?;
         match sums.and_then(|mut sums| sums.end()) {
-            Some(sum) => send(&mut &pipe, &sum),
+            Some(sum) => send(&mut &pipe, sum.bytes()),
             None => Ok(()),
         }
     })
@@ -108,7 +108,7 @@ pub fn convert_raw(
         if at != used.device_size {
             return Err(changed);
         }
-        sums.end().map_or(Ok(()), |sum| send(pipe, &sum))
+        sums.end().map_or(Ok(()), |sum| send(pipe, sum.bytes()))
     })
 }
 
@@ -196,7 +196,7 @@ fn blocks(pipe: &mut &PipeWriter, sums: &mut Between, mut bytes: &[u8]) -> Resul
         let (now, later) = bytes.split_at(sums.room().min(bytes.len() as u64) as usize);
         send(pipe, now)?;
         if let Some(sum) = sums.add(now) {
-            send(pipe, &sum)?;
+            send(pipe, sum.bytes())?;
         }
         bytes = later;
     }

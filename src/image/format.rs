@@ -46,8 +46,8 @@ impl Format {
         let usual = BYTES_PER_CHECKSUM / header.block_size;
         header.blocks_per_checksum = match header.checksum {
             Mode::None => 0,
-            Mode::Crc32 => self.blocks_per_checksum.unwrap_or(usual).max(1),
             Mode::Crc32V1 => 1,
+            Mode::Crc32 | Mode::Xxh64 | Mode::Xxh128 => self.blocks_per_checksum.unwrap_or(usual).max(1),
         };
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::bitmap::Bitmap;
-use super::checksum::{Mode, Running};
+use super::checksum::{BlockSum, Mode, Sum};
 use super::codec::Input;
 use super::codec::seek::Pieces;
 use super::container::Header;
@@ -55,9 +55,18 @@ pub fn open(path: &Path, ignore_checksums: bool, say: fn(&str)) -> Result<Source
         used += map.used_of(step * STEP, STEP);
     }
     let whole = header.front_size() + used * block + used.div_ceil(blocks) * sum;
-    // Such a group is an odd multiple of four bytes long. In a file with pieces of 256 KiB it takes 65,536 groups until
-    // one begins where another could: up to there the checksums expose every wrong index.
-    let trust = !ignore_checksums && header.checksum == Mode::Crc32 && group % 8 == 0 && whole < (group + sum) << 16;
+    if BlockSum::after(header.checksum, [0; 4]).is_none() && sum > 0 && !header.reseed && !ignore_checksums {
+        return Err(Error::Refused(format!(
+            "{name}: its {} checksums continue each other, so that those of a part cannot be verified: make one with the \
+             usual ones by `ogbox image convert {name} -o OTHER`",
+            header.checksum.name()
+        )));
+    }
+    // Such a group is an odd multiple of the checksum's size long. In a file with pieces of 256 KiB it takes 65,536 groups
+    // with checksums of 4 bytes, 16,384 with those of 16, until one begins where another could: up to there the checksums
+    // expose every wrong index.
+    let summed = !matches!(header.checksum, Mode::None | Mode::Crc32V1);
+    let trust = !ignore_checksums && summed && group % (2 * sum) == 0 && whole < (group + sum) * ((256 << 10) / sum);
     let pieces = Pieces::open(open()?, path, whole, trust, say)?;
     let (size, sector) = (header.target_size(), header.disk_sector().unwrap_or(512));
     let inside = Inside {
@@ -156,22 +165,19 @@ impl Inside {
         bytes.resize((length + sum) as usize, 0);
         self.pieces.read(bytes, at)?;
         let (blocks, stored) = bytes.split_at(length as usize);
-        let Some(stored) = stored.first_chunk().map(|stored| u32::from_le_bytes(*stored)) else { return Ok(()) };
-        let mut running = Running::default();
+        let stored = Sum::of(header.checksum, stored);
+        let mut running = BlockSum::new(header.checksum);
         if !header.reseed && number > 0 {
             let mut before = [0; 4];
             self.pieces.read(&mut before, at - sum)?;
-            running = Running::after(u32::from_le_bytes(before));
+            running = BlockSum::after(header.checksum, before).unwrap_or(running);
         }
-        running.update_blocks(header.checksum, blocks, size as usize);
+        running.update(blocks, size as usize);
         if running.value() != stored && !self.ignore_checksums {
             return Err(Error::Damaged {
                 what: format!("the image in {}", self.name),
                 at: at + length,
-                why: format!(
-                    "the checksum of used blocks {first} and on is {:#010x}, not {stored:#010x}",
-                    running.value()
-                ),
+                why: format!("the checksum of used blocks {first} and on is {}, not {stored}", running.value()),
             });
         }
         Ok(())

@@ -20,33 +20,49 @@
 //! | [`info`] | an image's header in partclone.info's words |
 //! | [`legacy`] | images of other programs |
 //! | [`save`], [`restore`] | the two directions, through all of the above |
+//! | [`copy`] | copies byte by byte |
+//! | [`stream`], [`block_files`], [`domain`], [`filter`] | what else partclone makes of an image: the whole device in a pipe, files for BitTorrent, a map for ddrescue, the output of a command |
+//! | [`partclone`] | what partclone's programs do of all this |
+//! | [`fix_boot`] | the geometry in NTFS's boot sector |
+//! | [`direct`], [`rescue`] | past the kernel's cache; over bad sectors |
 //! | [`place`] | where bytes lie, through partitions and loop devices |
 //! | [`output`] | the file, pipe or device that an image or a copy goes to |
 //! | [`seal`] | the heads of a target, which are gone while it is written and come last |
+//! | [`medium`] | what a target's bytes are written to |
 //! | [`target`] | the device or sparse file that is restored to |
 
 pub mod bitmap;
+pub mod block_files;
 pub mod checksum;
 pub mod codec;
 pub mod container;
 pub mod convert;
+pub mod copy;
+pub mod direct;
 pub mod disk;
+pub mod domain;
 mod error;
 pub mod fields;
+pub mod filter;
 pub mod fit;
+pub mod fix_boot;
 pub mod format;
 pub mod fs;
 pub mod info;
 pub mod inside;
 pub mod legacy;
+pub mod medium;
 pub mod nbd;
 pub mod output;
+pub mod partclone;
 pub mod pipeline;
 pub mod place;
+pub mod rescue;
 pub mod restore;
 pub mod save;
 pub mod seal;
 pub mod source;
+pub mod stream;
 pub mod table;
 pub mod target;
 pub mod unpack;

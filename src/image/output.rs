@@ -5,6 +5,7 @@ use std::fs::{FileTimes, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::SystemTime;
 
 use super::Error;
@@ -41,6 +42,29 @@ impl Output {
             target.spare_table(why)?;
         }
         Ok(Output::Device { target, at: 0 })
+    }
+
+    /// Writes to a device past the kernel's cache from now on, if it can; an image's parts in a file do not fit its sectors.
+    pub fn bypass_cache(&mut self) {
+        if let Output::Device { target, .. } = self {
+            // Through the cache the same bytes come to the same place.
+            let _ = target.tune(true, false);
+        }
+    }
+
+    /// Returns it as the output of a command.
+    ///
+    /// # Errors
+    /// It is a device, which only ogbox itself writes to, or cannot be opened again.
+    pub fn descriptor(&mut self) -> Result<Stdio, Error> {
+        match self {
+            Output::File(file) => {
+                file.file().try_clone().map(Stdio::from).map_err(|error| Error::io("open it again", error))
+            }
+            Output::Device { target, .. } => {
+                Err(Error::Refused(format!("a command does not write to {}: name a file or pipe", target.name())))
+            }
+        }
     }
 
     /// Brings everything to the disk, and a file under its name, if what was to be written came: `done`.

@@ -10,7 +10,7 @@ use super::fs::{ntfs, raw};
 use super::place::Place;
 use super::target::{Target, Unused};
 use super::unpack::{self, Event};
-use super::{Error, Watch};
+use super::{Error, Watch, rescue};
 
 /// Options for restoring an image.
 #[derive(Clone, Copy, Default)]
@@ -25,6 +25,12 @@ pub struct Options {
     pub verify: bool,
     /// Overwrite a partition table with a file system.
     pub force: bool,
+    /// Offset in the target that the image's device begins at, bytes.
+    pub offset: u64,
+    /// Write past the kernel's cache.
+    pub direct: bool,
+    /// Go on over blocks that cannot be written.
+    pub skip_errors: bool,
 }
 
 /// Restores the image `input` to `path`.
@@ -40,6 +46,9 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
     let done = unpack::read(input, options.ignore_checksums, watch, &mut |header, event| match event {
         Event::Begin(map) => {
             let target = target.insert(open(path, header, map, options, &from)?);
+            if let Some(why) = target.tune(options.direct, options.skip_errors) {
+                (watch.note)(&why);
+            }
             if options.verify {
                 written.map = map.clone();
             }
@@ -54,18 +63,20 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             if options.verify {
                 written.add(bytes);
             }
-            match &mut target {
-                Some(target) => target.write_at(bytes, first * u64::from(header.block_size)),
-                None => Ok(()),
+            let Some(target) = &mut target else { return Ok(()) };
+            let at = first * u64::from(header.block_size);
+            match target.write_at(bytes, at) {
+                Err(error) if options.skip_errors && rescue::is_of_the_medium(&error) => {
+                    rescue::write(target, bytes, at, header.block_size, watch.note)
+                }
+                done => done,
             }
         }
     });
     let done = done.and_then(|header| {
         if let Some(target) = &mut target {
-            // NTFS has a copy of its boot sector after its last cluster, where partclone's images do not reach.
-            let copy = header.device_size.saturating_sub(boot.len() as u64);
             let reaches = target.size().is_none_or(|size| header.device_size <= size);
-            if !boot.is_empty() && copy >= header.block_bytes() && reaches {
+            if let Some(copy) = boot_copy(&header, &boot).filter(|_| reaches) {
                 target.write_at(&boot, copy)?;
             }
             if options.verify {
@@ -85,20 +96,32 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
     })
 }
 
+/// Returns where the copy of NTFS's boot sector belongs: after its last cluster, where partclone's images do not reach.
+/// `None` if there is none, or no place for it.
+pub fn boot_copy(header: &Header, boot: &[u8]) -> Option<u64> {
+    let at = header.device_size.saturating_sub(boot.len() as u64);
+    (!boot.is_empty() && at >= header.block_bytes()).then_some(at)
+}
+
 /// Opens the target and checks that it suits the image.
 fn open(path: &Path, header: &Header, map: &Bitmap, options: &Options, from: &[Place]) -> Result<Target, Error> {
     let least = match options.used_fit {
         true => map.end() * u64::from(header.block_size),
         false => header.target_size(),
     };
-    let target = Target::open(path, header, least, from)?;
+    let mut target = Target::open(path, header, least.saturating_add(options.offset), from)?;
     let Some(sector) = header.disk_sector() else {
-        if !options.force {
+        if options.offset > 0 {
+            target.shift(options.offset, header, least, options.force)?;
+        } else if !options.force {
             target.spare_table(&format!("the image holds {}", header.fs))?;
         }
         return Ok(target);
     };
     match target.sector() {
+        _ if options.offset > 0 => Err(Error::Refused(
+            "the image is of a whole disk, which begins nowhere else: nothing was written".to_owned(),
+        )),
         Some(found) if found != sector => Err(Error::Refused(format!(
             "{} has sectors of {found} bytes, the image's partition table counts in {sector}: nothing was written",
             target.name()

@@ -6,13 +6,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::checksum::Between;
+use super::bitmap::Bitmap;
+use super::checksum::{Between, Sum};
 use super::codec::{self, Codec, Piece};
 use super::container::{self, Header};
 use super::format::{self, Format};
 use super::fs::{self, Used, raw};
 use super::source::Source;
-use super::{Error, Watch, disk, table};
+use super::{Error, Watch, disk, rescue, table};
 use crate::base::whole::Whole;
 
 /// Options for making an image.
@@ -26,6 +27,13 @@ pub struct Options {
     pub whole: bool,
     /// Save every block that is not zero, whatever the source holds.
     pub raw: bool,
+    /// partclone's name of the file system that the source must hold, or its beginning; `None` for whatever it holds.
+    /// One whose map is not read here is saved whole.
+    pub holds: Option<&'static str>,
+    /// Read on over unreadable sectors.
+    pub rescue: bool,
+    /// Read past the kernel's cache.
+    pub direct: bool,
     /// Format of the image.
     pub format: Format,
 }
@@ -36,6 +44,7 @@ pub struct Save {
     used: Used,
     header: Header,
     notes: Vec<String>,
+    rescue: bool,
 }
 
 impl Save {
@@ -46,7 +55,8 @@ impl Save {
     /// The source cannot be read, is in use or not clean (without force), or its file system or partition table is
     /// damaged.
     pub fn open(path: &Path, options: &Options) -> Result<Save, Error> {
-        Save::of(Source::open(path, options.force)?, options)
+        let open = if options.direct { Source::open_direct } else { Source::open };
+        Save::of(open(path, options.force)?, options)
     }
 
     /// Does the same with a source that is open.
@@ -58,19 +68,8 @@ impl Save {
         if source.is_in_use() {
             notes.push(format!("{} is mounted or otherwise in use; taken as it is", source.name()));
         }
-        let used = if options.whole {
-            raw::whole(&source)
-        } else if options.raw {
-            raw::used(&source)?
-        } else if let Some(table) = table::sound(&source)? {
-            disk::used(&source, &table, options.force, &mut notes)?
-        } else if let Some(fs) = fs::recognise(&source)? {
-            (fs.used)(&source)?
-        } else {
-            let what = fs::unknown(&source)?;
-            notes.push(format!("{}: {what}: each block that is not zero is saved", source.name()));
-            raw::used(&source)?
-        };
+        let used = used(&source, options, &mut notes)?;
+        notes.extend(source.notes());
         if let Some(why) = used.dirty.as_ref().filter(|_| !options.force && !options.unclean) {
             return Err(Error::Refused(format!("{why}, or take it as it is with --force")));
         }
@@ -78,7 +77,7 @@ impl Save {
             notes.push(format!("{why}; taken as it is"));
         }
         let header = format::header(&used, &options.format);
-        Ok(Save { source, used, header, notes })
+        Ok(Save { source, used, header, notes, rescue: options.rescue })
     }
 
     /// Returns the name of the source in errors.
@@ -129,7 +128,54 @@ impl Save {
     ) -> Result<Vec<Piece>, Error> {
         (watch.begin)(&self.header);
         let mut packer = Packer::new(self);
-        pack(out, name, codec, watch, &mut |to| packer.fill(to, watch.progress))
+        pack(out, name, codec, watch, &mut |to| packer.fill(to, watch))
+    }
+
+    /// Returns the map of the blocks that are saved.
+    pub fn map(&self) -> &Bitmap {
+        &self.used.map
+    }
+}
+
+/// Returns the blocks to save, and adds remarks to `notes`.
+fn used(source: &Source, options: &Options, notes: &mut Vec<String>) -> Result<Used, Error> {
+    if options.whole || options.raw {
+        return if options.whole { Ok(raw::whole(source)) } else { raw::used(source) };
+    }
+    let name = source.name();
+    let other = |found: &str, want: &str| Error::Refused(format!("{name} holds {found}, not {want}"));
+    if let Some(table) = table::sound(source)? {
+        return match options.holds {
+            Some(want) => Err(other("a partition table", want)),
+            None => disk::used(source, &table, options.force, notes),
+        };
+    }
+    let found = fs::recognise(source)?;
+    match (found, options.holds) {
+        (Some(fs), Some(want)) if !fs.name.starts_with(want) => Err(other(fs.name, want)),
+        (Some(fs), want) => (fs.used)(source).or_else(|error| match (error, want) {
+            (error @ Error::Damaged { .. }, Some(_)) if options.force => {
+                notes.push(format!("{error}; every block is saved"));
+                raw::named(source, fs.name)
+            }
+            (error @ Error::Damaged { .. }, None) if options.force => {
+                notes.push(format!("{error}; each block that is not zero is saved"));
+                raw::used(source)
+            }
+            (error, _) => Err(error),
+        }),
+        (None, Some(want)) if fs::is_known(want) || raw::enclosing(source)?.is_some() => {
+            Err(other(&fs::unknown(source)?, want))
+        }
+        (None, Some(want)) => {
+            notes.push(format!("{name}: which blocks {want} uses is not known here: every block is saved"));
+            raw::named(source, want)
+        }
+        (None, None) => {
+            let what = fs::unknown(source)?;
+            notes.push(format!("{name}: {what}: each block that is not zero is saved"));
+            raw::used(source)
+        }
     }
 }
 
@@ -182,7 +228,7 @@ impl<'a> Packer<'a> {
     }
 
     /// Fills `to` with the next bytes; returns how many, 0 at the end.
-    fn fill(&mut self, to: &mut [u8], progress: &dyn Fn(u64)) -> Result<usize, Error> {
+    fn fill(&mut self, to: &mut [u8], watch: &Watch) -> Result<usize, Error> {
         let mut filled = 0;
         let mut read = 0;
         while filled < to.len() {
@@ -199,14 +245,19 @@ impl<'a> Packer<'a> {
             }
             let take = self.run.1.min(self.sums.room()).min((to.len() - filled) as u64);
             let piece = &mut to[filled..filled + take as usize];
-            self.save.source.read_at(piece, self.run.0)?;
+            match self.save.source.read_at(piece, self.run.0) {
+                Err(error) if self.save.rescue && rescue::is_of_the_medium(&error) => {
+                    rescue::read(&self.save.source, piece, self.run.0, watch.note)?;
+                }
+                done => done?,
+            }
             self.run = (self.run.0 + take, self.run.1 - take);
             filled += take as usize;
             read += take;
             let sum = self.sums.add(piece);
             self.put(sum);
         }
-        progress(read);
+        (watch.progress)(read);
         Ok(filled)
     }
 
@@ -223,10 +274,10 @@ impl<'a> Packer<'a> {
     }
 
     /// Makes a checksum ready if one is due; returns whether it is.
-    fn put(&mut self, sum: Option<[u8; 4]>) -> bool {
+    fn put(&mut self, sum: Option<Sum>) -> bool {
         let Some(sum) = sum else { return false };
         self.ready.clear();
-        self.ready.extend(sum);
+        self.ready.extend(sum.bytes());
         self.ready_from = 0;
         true
     }

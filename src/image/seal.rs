@@ -19,12 +19,11 @@
 //! `btrfs_read_disk_super`, `find_valid_gpt`), libblkid 2.40, cryptsetup's `LUKS2_HDR2_OFFSETS`, md(4). Not sealed are copies
 //! that are used only on demand (`mount -o sb=`, e2fsck, xfs_repair), and ZFS, which has four labels.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::Error;
 use super::fields::is_zero;
+use super::medium::Medium;
 use crate::base::sync::lock;
 
 const PAGE: u64 = 4096;
@@ -72,8 +71,7 @@ pub enum Unwritten {
 
 /// A target under seal. Any thread may write to it.
 pub struct Seal {
-    file: File,
-    name: String,
+    medium: Arc<Medium>,
     /// The sealed places in order, none of which touch.
     heads: Vec<Head>,
 }
@@ -86,14 +84,13 @@ struct Head {
 }
 
 impl Seal {
-    /// Seals `file`, called `name` in errors, which has `size` bytes and of which the new content takes the first `length`.
+    /// Seals `medium`, which has `size` bytes and of which the new content takes the first `length`.
     /// Behind that only pages with a mark of their own are sealed: other data may be there.
     ///
     /// # Errors
     /// The heads cannot be overwritten: some may be.
-    pub fn begin(file: &File, name: &str, size: u64, length: u64, unwritten: Unwritten) -> Result<Seal, Error> {
-        let file = file.try_clone().map_err(|error| Error::io(format!("open {name} again"), error))?;
-        let mut seal = Seal { file, name: name.to_owned(), heads: Vec::new() };
+    pub fn begin(medium: Arc<Medium>, size: u64, length: u64, unwritten: Unwritten) -> Result<Seal, Error> {
+        let mut seal = Seal { medium, heads: Vec::new() };
         for (from, to) in places(size) {
             seal.hold(from, to.min(length), unwritten);
             for at in (from..to).step_by(PAGE as usize).filter(|at| at + PAGE > length) {
@@ -120,7 +117,7 @@ impl Seal {
     /// Returns the bytes that are there; zeroes if they cannot be read.
     fn found(&self, from: u64, to: u64) -> Vec<u8> {
         let mut bytes = vec![0; (to - from) as usize];
-        match self.file.read_exact_at(&mut bytes, from) {
+        match self.medium.read_at(&mut bytes, from) {
             Ok(()) => bytes,
             Err(_) => vec![0; bytes.len()],
         }
@@ -132,9 +129,9 @@ impl Seal {
     /// The disk failed.
     pub fn close(&self) -> Result<(), Error> {
         for head in &self.heads {
-            write(&self.file, &self.name, &vec![0; (head.to - head.from) as usize], head.from)?;
+            self.medium.write_at(&vec![0; (head.to - head.from) as usize], head.from)?;
         }
-        self.file.sync_data().map_err(|error| unsynced(&self.name, error))
+        self.medium.sync()
     }
 
     /// Cuts the bytes from `from` to `to` where heads begin and end: each part with its head, if it lies in one.
@@ -170,7 +167,7 @@ impl Seal {
             let part = &bytes[(from - at) as usize..(to - at) as usize];
             match head {
                 Some(head) => lock(&head.bytes)[(from - head.from) as usize..][..part.len()].copy_from_slice(part),
-                None => write(&self.file, &self.name, part, from)?,
+                None => self.medium.write_at(part, from)?,
             }
         }
         Ok(())
@@ -185,7 +182,7 @@ impl Seal {
             let part = &mut to[(from - at) as usize..(end - at) as usize];
             match head {
                 Some(head) => part.copy_from_slice(&lock(&head.bytes)[(from - head.from) as usize..][..part.len()]),
-                None => read(&self.file, &self.name, part, from)?,
+                None => self.medium.read_at(part, from)?,
             }
         }
         Ok(())
@@ -201,9 +198,9 @@ impl Seal {
         // The first page comes last: where others have a mark, they are copies of what is there.
         for stage in [first, last] {
             for (at, bytes) in stage.iter().rev() {
-                write(&self.file, &self.name, bytes, *at)?;
+                self.medium.write_at(bytes, *at)?;
             }
-            self.file.sync_all().map_err(|error| unsynced(&self.name, error))?;
+            self.medium.sync()?;
         }
         Ok(())
     }
@@ -226,10 +223,10 @@ impl Seal {
     pub fn compare(&self) -> Result<(), Error> {
         for head in &self.heads {
             let mut bytes = vec![0; (head.to - head.from) as usize];
-            read(&self.file, &self.name, &mut bytes, head.from)?;
+            self.medium.read_at(&mut bytes, head.from)?;
             if bytes != *lock(&head.bytes) {
                 let why = format!("what was read back up to byte {} is not what was written", head.to);
-                return Err(Error::Damaged { what: self.name.clone(), at: head.from, why });
+                return Err(Error::Damaged { what: self.medium.name().to_owned(), at: head.from, why });
             }
         }
         Ok(())
@@ -256,32 +253,11 @@ fn is_marked(page: &[u8]) -> bool {
     page.chunks(SECTOR).any(is_mark)
 }
 
-/// Writes `bytes` to `file`, called `name` in errors, at offset `at`.
-///
-/// # Errors
-/// The disk failed, or is full.
-pub fn write(file: &File, name: &str, bytes: &[u8], at: u64) -> Result<(), Error> {
-    file.write_all_at(bytes, at)
-        .map_err(|error| Error::io(format!("write {} bytes of {name} at byte {at}", bytes.len()), error))
-}
-
-/// Reads back what `file`, called `name` in errors, holds at offset `at`.
-///
-/// # Errors
-/// It cannot be read.
-pub fn read(file: &File, name: &str, to: &mut [u8], at: u64) -> Result<(), Error> {
-    let length = to.len();
-    file.read_exact_at(to, at)
-        .map_err(|error| Error::io(format!("read back {length} bytes of {name} at byte {at}"), error))
-}
-
-/// Returns the error of `name` that could not be brought to the disk.
-pub fn unsynced(name: &str, error: std::io::Error) -> Error {
-    Error::io(format!("write {name} to the disk"), error)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     const SIZE: usize = 6 << 20;
@@ -290,6 +266,10 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(bytes, 0).unwrap();
         file
+    }
+
+    fn medium(file: &File) -> Arc<Medium> {
+        Arc::new(Medium::new(file.try_clone().unwrap(), "it".to_owned()))
     }
 
     fn bytes(file: &File) -> Vec<u8> {
@@ -315,7 +295,7 @@ mod tests {
     #[test]
     fn what_is_sealed_is_zero_until_the_end_and_then_what_was_written() {
         let file = file(&[7; SIZE]);
-        let seal = Seal::begin(&file, "it", SIZE as u64, SIZE as u64, Unwritten::Zero).unwrap();
+        let seal = Seal::begin(medium(&file), SIZE as u64, SIZE as u64, Unwritten::Zero).unwrap();
         let sealed =
             |bytes: &[u8]| places(SIZE as u64).iter().all(|(from, to)| is_zero(&bytes[*from as usize..*to as usize]));
         assert!(sealed(&bytes(&file)) && bytes(&file)[200_000] == 7);
@@ -347,7 +327,7 @@ mod tests {
         old[SIZE - 512 + 3..][..8].copy_from_slice(b"NTFS    ");
         for (unwritten, left) in [(Unwritten::Zero, 0), (Unwritten::Keep, 7)] {
             let file = file(&old);
-            let seal = Seal::begin(&file, "it", SIZE as u64, 700, unwritten).unwrap();
+            let seal = Seal::begin(medium(&file), SIZE as u64, 700, unwritten).unwrap();
             let mut sealed = old.clone();
             sealed[..700].fill(0);
             sealed[SIZE - 4096..].fill(0);

@@ -2,15 +2,18 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 
 use super::Error;
 use super::container::Header;
+use super::direct::{self, Direct};
+use super::medium::Medium;
 use super::place::{self, Place};
-use super::seal::{self, Seal, Unwritten};
+use super::seal::{Seal, Unwritten};
 use super::source::Source;
 use super::table;
 use crate::base::whole::Whole;
@@ -31,18 +34,19 @@ pub enum Unused {
 
 /// An open target, checked before its first byte is written.
 pub struct Target {
-    file: File,
+    medium: Arc<Medium>,
     device: bool,
     /// Sector size of a device, bytes; `None` for a file.
     sector: Option<u32>,
-    name: String,
     /// A file created for this restore, which has no name before it is complete.
     made: Option<Whole>,
-    /// Bytes that the new content takes, and what becomes of sealed ones that it does not write.
+    /// Bytes that the new content takes.
     length: u64,
-    unwritten: Unwritten,
+    /// What becomes of sealed bytes that are not written; `None` if nothing is sealed: a file that has no name yet, or a few
+    /// bytes that are changed in place.
+    unwritten: Option<Unwritten>,
     touched: bool,
-    /// From the first write to the end; never for a file that has no name yet.
+    /// From the first write to the end.
     seal: Option<Seal>,
 }
 
@@ -92,18 +96,35 @@ impl Target {
         guard(&file, &name, from)?;
         let length = if least > 0 { least } else { u64::MAX };
         let target = Target::of(file, name, length);
-        Ok(Target { device: true, sector: Some(sector), unwritten: Unwritten::Keep, ..target })
+        Ok(Target { device: true, sector: Some(sector), unwritten: Some(Unwritten::Keep), ..target })
+    }
+
+    /// Opens the device or file `path` of at least `least` bytes, to change a few of them in place.
+    ///
+    /// # Errors
+    /// It cannot be opened, is in use or is smaller.
+    pub fn volume(path: &Path, least: u64) -> Result<Target, Error> {
+        if path.metadata().is_ok_and(|found| found.file_type().is_block_device()) {
+            return Ok(Target { unwritten: None, ..Target::plain(path, least, &[])? });
+        }
+        let name = path.display().to_string();
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(|error| Error::io(format!("open {name}"), error))?;
+        guard(&file, &name, &[])?;
+        lock(&file, &name)?;
+        Ok(Target { unwritten: None, ..Target::of(file, name, 0) })
     }
 
     fn of(file: File, name: String, length: u64) -> Target {
-        let (unwritten, touched, seal) = (Unwritten::Zero, false, None);
-        Target { file, device: false, sector: None, name, made: None, length, unwritten, touched, seal }
+        let medium = Arc::new(Medium::new(file, name));
+        let unwritten = Some(Unwritten::Zero);
+        Target { medium, device: false, sector: None, made: None, length, unwritten, touched: false, seal: None }
     }
 
     fn device(path: &Path, header: &Header, least: u64, from: &[Place]) -> Result<Target, Error> {
         let target = Target::plain(path, 0, from)?;
-        let (name, sector) = (&target.name, target.sector.unwrap_or(512));
-        if header.disk_sector().is_some() && block::is_partition(&target.file) {
+        let (name, sector) = (target.name(), target.sector.unwrap_or(512));
+        if header.disk_sector().is_some() && block::is_partition(target.file()) {
             return Err(Error::Refused(format!(
                 "{name} is a partition and the image a whole disk's: nothing was written; name the disk"
             )));
@@ -115,7 +136,55 @@ impl Target {
                 header.block_size
             )));
         }
-        Ok(Target { length: header.target_size(), unwritten: Unwritten::Zero, ..target })
+        Ok(Target { length: header.target_size(), unwritten: Some(Unwritten::Zero), ..target })
+    }
+
+    /// Begins at byte `offset` from now on, and grows a file that was made for an image with this header. A disk's table must
+    /// have a partition around the `least` bytes there, unless `force` is given.
+    ///
+    /// # Errors
+    /// The bytes reach into another partition or none, or the target cannot be read.
+    pub fn shift(&mut self, offset: u64, header: &Header, least: u64, force: bool) -> Result<(), Error> {
+        let end = offset.saturating_add(least);
+        let fits = match self.source()?.filter(|_| !force).map(|source| table::sound(&source)) {
+            Some(Ok(Some(table))) => {
+                table.partitions.iter().any(|part| part.start <= offset && end <= part.start + part.size)
+            }
+            Some(Err(_)) => false,
+            _ => true,
+        };
+        if !fits {
+            return Err(Error::Refused(format!(
+                "{} has a partition table, and no partition of it holds all bytes from {offset} to {end}: nothing was written",
+                self.name()
+            )));
+        }
+        if !self.device && self.size() == Some(header.target_size()) {
+            let size = header.target_size().saturating_add(offset);
+            let grown = self.file().set_len(size);
+            grown.map_err(|error| Error::io(format!("make {} {size} bytes long", self.name()), error))?;
+        }
+        if let Some(medium) = Arc::get_mut(&mut self.medium) {
+            medium.shift(offset);
+        }
+        Ok(())
+    }
+
+    /// Writes from now on past the kernel's cache if `direct`; so that each write ends on the disk, and has its error, if
+    /// `surely`. Returns why it cannot, and then writes as before.
+    pub fn tune(&mut self, direct: bool, surely: bool) -> Option<String> {
+        let opened: io::Result<Box<dyn FileExt + Send + Sync>> = match (direct, surely) {
+            (true, _) => Direct::open(self.file(), self.sector.unwrap_or(4096), true).map(|file| Box::new(file) as _),
+            (false, true) => direct::reopen(self.file(), OFlags::DSYNC, true).map(|file| Box::new(file) as _),
+            (false, false) => return None,
+        };
+        match (opened, Arc::get_mut(&mut self.medium)) {
+            (Ok(writer), Some(medium)) => medium.write_by(writer),
+            (Err(error), _) => return Some(format!("{} is written through the cache: {error}", self.name())),
+            // It is under seal already.
+            (Ok(_), None) => return Some(format!("{} is written as it was begun", self.name())),
+        }
+        None
     }
 
     /// Refuses to replace a partition table, a damaged one included; `why` is a clause for the error.
@@ -127,7 +196,7 @@ impl Target {
             return Err(Error::Refused(format!(
                 "{} has a partition table and {why}: nothing was written; name a partition, or clear the table first \
                  (wipefs -a)",
-                self.name
+                self.name()
             )));
         }
         Ok(())
@@ -159,22 +228,27 @@ impl Target {
         let unmade = |error| Error::io(format!("create {name}"), error);
         let mut whole = Whole::create(path).map_err(unmade)?;
         let file = whole.file().try_clone().map_err(unmade)?;
-        let target = Target { made: Some(whole), ..Target::of(file, name, header.target_size()) };
-        set_size(&target.file, &target.name, header)?;
+        let target = Target { made: Some(whole), unwritten: None, ..Target::of(file, name, header.target_size()) };
+        set_size(target.file(), target.name(), header)?;
         Ok(target)
     }
 
     /// Returns its name in errors.
     pub fn name(&self) -> &str {
-        &self.name
+        self.medium.name()
+    }
+
+    fn file(&self) -> &File {
+        self.medium.file()
     }
 
     /// Returns its size, bytes; `None` if the kernel does not say.
     pub fn size(&self) -> Option<u64> {
-        match self.device {
-            true => block::size(&self.file).ok(),
-            false => self.file.metadata().ok().map(|metadata| metadata.len()),
-        }
+        let size = match self.device {
+            true => block::size(self.file()).ok(),
+            false => self.file().metadata().ok().map(|metadata| metadata.len()),
+        };
+        size.map(|size| size.saturating_sub(self.medium.base()))
     }
 
     /// Returns its sector size, bytes; `None` for a file.
@@ -188,27 +262,27 @@ impl Target {
     /// It cannot be opened again.
     pub fn source(&self) -> Result<Option<Source>, Error> {
         let Some(size) = self.size() else { return Ok(None) };
-        Source::opened(&self.file, &self.name, size, self.sector.unwrap_or(512)).map(Some)
+        Source::opened(self.file(), self.name(), size, self.sector.unwrap_or(512)).map(Some)
     }
 
     /// Seals it, before anything else is written: see [`Seal`].
     fn begin(&mut self) -> Result<(), Error> {
-        if self.touched || self.made.is_some() {
+        let Some(unwritten) = self.unwritten.filter(|_| !self.touched) else {
             self.touched = true;
             return Ok(());
-        }
-        let size = self.size().ok_or_else(|| Error::Refused(format!("{} does not say how long it is", self.name)))?;
+        };
+        let size = self.size().ok_or_else(|| Error::Refused(format!("{} does not say how long it is", self.name())))?;
         self.touched = true;
-        self.seal = Some(Seal::begin(&self.file, &self.name, size, self.length, self.unwritten)?);
+        self.seal = Some(Seal::begin(Arc::clone(&self.medium), size, self.length, unwritten)?);
         self.reread_partitions();
         Ok(())
     }
 
     /// Has the kernel reread a disk's table, so that it neither keeps partitions of the old one nor lacks those of the new.
     fn reread_partitions(&self) {
-        if self.device && !block::is_partition(&self.file) {
+        if self.device && !block::is_partition(self.file()) {
             // Fails where there are no partitions or some are in use; the table is read at the next boot anyway.
-            let _ = block::reread_partitions(&self.file);
+            let _ = block::reread_partitions(self.file());
         }
     }
 
@@ -220,7 +294,7 @@ impl Target {
         self.begin()?;
         match &self.seal {
             Some(seal) => seal.write_at(bytes, at),
-            None => seal::write(&self.file, &self.name, bytes, at),
+            None => self.medium.write_at(bytes, at),
         }
     }
 
@@ -231,7 +305,7 @@ impl Target {
     pub fn clear(&mut self, unused: Unused, at: u64, len: u64) -> Result<(), Error> {
         match unused {
             Unused::Keep => return Ok(()),
-            Unused::Discard if self.device && !block::can_discard(&self.file) => return Err(self.cannot_discard()),
+            Unused::Discard if self.device && !block::can_discard(self.file()) => return Err(self.cannot_discard()),
             _ => self.begin()?,
         }
         // What is sealed is zero already, and a device may forget that when it discards it.
@@ -240,16 +314,17 @@ impl Target {
     }
 
     fn cannot_discard(&self) -> Error {
-        Error::Refused(format!("{} cannot discard: leave out --discard", self.name))
+        Error::Refused(format!("{} cannot discard: leave out --discard", self.name()))
     }
 
     fn clear_part(&mut self, unused: Unused, at: u64, len: u64) -> Result<(), Error> {
+        let start = self.medium.base() + at;
         let cleared = match (unused, self.device) {
-            (Unused::Discard, true) => block::discard(&self.file, at, len),
-            (Unused::Zero, true) => block::zero(&self.file, at, len),
+            (Unused::Discard, true) => block::discard(self.file(), start, len),
+            (Unused::Zero, true) => block::zero(self.file(), start, len),
             _ => {
                 let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                rustix::fs::fallocate(&self.file, hole, at, len).map_err(io::Error::from)
+                rustix::fs::fallocate(self.file(), hole, start, len).map_err(io::Error::from)
             }
         };
         match cleared {
@@ -267,7 +342,9 @@ impl Target {
                 }
                 Ok(())
             }
-            done => done.map_err(|error| Error::io(format!("clear {len} bytes of {} at byte {at}", self.name), error)),
+            done => {
+                done.map_err(|error| Error::io(format!("clear {len} bytes of {} at byte {at}", self.name()), error))
+            }
         }
     }
 
@@ -278,7 +355,7 @@ impl Target {
     pub fn read_at(&self, to: &mut [u8], at: u64) -> Result<(), Error> {
         match &self.seal {
             Some(seal) => seal.read_at(to, at),
-            None => seal::read(&self.file, &self.name, to, at),
+            None => self.medium.read_at(to, at),
         }
     }
 
@@ -288,10 +365,10 @@ impl Target {
     /// The kernel refuses.
     pub fn forget(&self) -> Result<(), Error> {
         let dropped = match self.device {
-            true => block::flush(&self.file),
-            false => rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed).map_err(io::Error::from),
+            true => block::flush(self.file()),
+            false => rustix::fs::fadvise(self.file(), 0, None, Advice::DontNeed).map_err(io::Error::from),
         };
-        dropped.map_err(|error| Error::io(format!("drop {} from the cache", self.name), error))
+        dropped.map_err(|error| Error::io(format!("drop {} from the cache", self.name()), error))
     }
 
     /// Waits until everything written is on the disk, but for what is under seal.
@@ -299,7 +376,7 @@ impl Target {
     /// # Errors
     /// The disk failed: the target is unusable.
     pub fn sync(&self) -> Result<(), Error> {
-        self.file.sync_all().map_err(|error| seal::unsynced(&self.name, error))
+        self.medium.sync()
     }
 
     /// Brings everything to the disk and marks the target as complete: the seal is lifted, and compared if `verify` says so;
@@ -325,14 +402,14 @@ impl Target {
         self.reread_partitions();
         self.touched = false;
         let kept = self.made.take().map_or(Ok(()), |whole| whole.commit_new().map(drop));
-        kept.map_err(|error| Error::io(format!("write {}", self.name), error))
+        kept.map_err(|error| Error::io(format!("write {}", self.name()), error))
     }
 
     /// Returns `error` with the news that it was written to and not finished, so that it holds neither the old content nor
     /// the new.
     pub fn spoilt(&self, error: Error) -> Error {
         match self.touched && self.made.is_none() {
-            true => Error::Refused(format!("{error}; {} was not finished and is unusable", self.name)),
+            true => Error::Refused(format!("{error}; {} was not finished and is unusable", self.name())),
             false => error,
         }
     }

@@ -1,7 +1,7 @@
 //! Reading an image: decompressed on all cores, its checksums verified, its blocks passed on in order.
 
 use super::bitmap::{Bitmap, Growing};
-use super::checksum::{Mode, Running};
+use super::checksum::{BlockSum, Mode, Running, Sum};
 use super::codec::{self, Input};
 use super::container::{self, Header, MAP_MARK, MapMode, Version};
 use super::{Error, Watch, legacy};
@@ -85,7 +85,7 @@ enum State {
     /// Reading blocks.
     Blocks,
     /// Collecting a checksum.
-    Sum,
+    Sum { size: usize },
     /// All blocks have been read.
     Done,
 }
@@ -109,7 +109,7 @@ struct Unpacker<'a> {
     /// Blocks until the next checksum, and first and last block since the previous one.
     unsummed: u32,
     summed: (u64, u64),
-    sum: Running,
+    sum: BlockSum,
 }
 
 impl Unpacker<'_> {
@@ -127,7 +127,7 @@ impl Unpacker<'_> {
             run: (0, 0),
             unsummed: 0,
             summed: (0, 0),
-            sum: Running::default(),
+            sum: BlockSum::None,
         }
     }
 
@@ -150,7 +150,7 @@ impl Unpacker<'_> {
                 State::Map { left } => self.grow_map(&mut bytes, left)?,
                 State::Check { size } => {
                     if self.collect(&mut bytes, size) {
-                        self.take_map()?;
+                        self.take_map(watch)?;
                         if let Some(header) = &self.header {
                             (watch.begin)(header);
                             tell(header, Event::Begin(&self.map))?;
@@ -159,8 +159,8 @@ impl Unpacker<'_> {
                     }
                 }
                 State::Blocks => done += self.take_blocks(&mut bytes, tell)?,
-                State::Sum => {
-                    if self.collect(&mut bytes, 4) {
+                State::Sum { size } => {
+                    if self.collect(&mut bytes, size) {
                         self.check_sum()?;
                     }
                 }
@@ -224,9 +224,9 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn take_map(&mut self) -> Result<(), Error> {
-        let Some(header) = &self.header else { return Ok(()) };
+    fn take_map(&mut self, watch: &Watch) -> Result<(), Error> {
         let growing = std::mem::take(&mut self.growing);
+        let Some(header) = &mut self.header else { return Ok(()) };
         self.map = match header.map {
             MapMode::None => {
                 let mut all = Bitmap::new(header.blocks);
@@ -240,12 +240,18 @@ impl Unpacker<'_> {
             (Version::One, _) => self.part == MAP_MARK,
             (Version::Two, _) => self.part == self.map_sum.value().to_le_bytes(),
         };
+        let (used, counted) = (self.map.used(), header.used_by_map);
+        header.used_by_map = used;
+        let told = header.version == Version::Two && header.map != MapMode::None;
         if !sound {
             return Err(self.damaged(self.at, "the map of used blocks does not fit its checksum"));
         }
-        if header.version == Version::Two && header.map != MapMode::None && self.map.used() != header.used_by_map {
-            let why = format!("the map has {} used blocks, the header {}", self.map.used(), header.used_by_map);
-            return Err(self.damaged(self.at, why));
+        // The blocks are in the image by the map, whatever its maker counted.
+        if told && used != counted {
+            let name = self.name;
+            (watch.note)(&format!(
+                "the image in {name}: its map has {used} used blocks, its header {counted}; the map counts"
+            ));
         }
         Ok(())
     }
@@ -253,6 +259,7 @@ impl Unpacker<'_> {
     fn start_blocks(&mut self) {
         self.part = Vec::new();
         self.unsummed = self.header.as_ref().map_or(0, |header| header.blocks_per_checksum);
+        self.sum = BlockSum::new(self.header.as_ref().map_or(Mode::None, |header| header.checksum));
         self.next_run();
     }
 
@@ -264,11 +271,11 @@ impl Unpacker<'_> {
                 None => self.run = (self.map.blocks(), 0),
             }
         }
-        let summed = self.header.as_ref().is_some_and(|header| header.checksum != Mode::None);
+        let size = self.header.as_ref().map_or(0, |header| header.checksum.size());
         let whole = self.header.as_ref().map_or(0, |header| header.blocks_per_checksum);
-        self.state = match (self.run.1, summed) {
-            (_, true) if self.unsummed == 0 => State::Sum,
-            (0, true) if self.unsummed < whole => State::Sum,
+        self.state = match (self.run.1, size) {
+            (_, 1..) if self.unsummed == 0 => State::Sum { size },
+            (0, 1..) if self.unsummed < whole => State::Sum { size },
             (0, _) => State::Done,
             _ => State::Blocks,
         };
@@ -310,7 +317,7 @@ impl Unpacker<'_> {
         count: u64,
         tell: &mut (dyn FnMut(&Header, Event) -> Result<(), Error> + Send),
     ) -> Result<(), Error> {
-        self.sum.update_blocks(header.checksum, blocks, header.block_size as usize);
+        self.sum.update(blocks, header.block_size as usize);
         let first = self.run.0;
         if self.unsummed == header.blocks_per_checksum {
             self.summed.0 = first;
@@ -326,22 +333,16 @@ impl Unpacker<'_> {
     }
 
     fn check_sum(&mut self) -> Result<(), Error> {
-        let mut stored = [0; 4];
-        stored.copy_from_slice(&self.part);
+        let Some(header) = &self.header else { return Ok(()) };
+        let (stored, sum) = (Sum::of(header.checksum, &self.part), self.sum.value());
         self.part.clear();
-        let (stored, sum) = (u32::from_le_bytes(stored), self.sum.value());
         if stored != sum && !self.ignore_checksums {
-            let why = format!(
-                "the checksum of blocks {} to {} is {sum:#010x}, not {stored:#010x}",
-                self.summed.0, self.summed.1
-            );
+            let why = format!("the checksum of blocks {} to {} is {sum}, not {stored}", self.summed.0, self.summed.1);
             return Err(self.damaged(self.at, why));
         }
-        if let Some(header) = &self.header {
-            self.unsummed = header.blocks_per_checksum;
-            if header.reseed {
-                self.sum = Running::default();
-            }
+        self.unsummed = header.blocks_per_checksum;
+        if header.reseed {
+            self.sum = BlockSum::new(header.checksum);
         }
         self.next_run();
         Ok(())

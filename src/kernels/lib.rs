@@ -4,3 +4,4 @@
 pub mod lanes;
 pub mod lzo1x;
 pub mod scan;
+pub mod xxh;

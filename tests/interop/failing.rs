@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{Cursor, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,16 +23,18 @@ const MIB: u64 = 1 << 20;
 /// Offset from which nothing can be read or written, bytes.
 const BAD: u64 = 20 * MIB;
 
-/// A file of a directory as FUSE shows it, bad from [`BAD`] on.
-struct Failing {
+/// A file of a directory as FUSE shows it, bad in a range of bytes.
+pub struct Failing {
     dir: PathBuf,
     child: std::process::Child,
 }
 
 impl Failing {
-    fn over(file: &Path, dir: &Path) -> Failing {
+    pub fn over(file: &Path, dir: &Path, bad: Range<u64>) -> Failing {
         fs::create_dir(dir).unwrap();
-        let bad = format!("[ $(( $4 + $3 )) -le {BAD} ] || {{ echo EIO bad sector >&2; exit 1; }}");
+        let Range { start, end } = bad;
+        let bad =
+            format!("[ $(( $4 + $3 )) -le {start} ] || [ $4 -ge {end} ] || {{ echo EIO bad sector >&2; exit 1; }}");
         let file = path(file);
         let mut command = Command::new("nbdfuse");
         command.arg(dir).args(["--command", "nbdkit", "-s", "eval"]);
@@ -45,7 +48,7 @@ impl Failing {
         failing
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.dir.join("nbd")
     }
 }
@@ -70,7 +73,7 @@ fn bad_sectors_end_a_save_and_a_restore_with_their_place() {
     works(&["save", path(&at("whole")), "-c", "none", "-o", path(&at("whole.img"))]);
     fs::write(at("disk"), noise(24 << 20, 2)).unwrap();
     fs::create_dir(at("out")).unwrap();
-    let failing = Failing::over(&at("disk"), &at("fuse"));
+    let failing = Failing::over(&at("disk"), &at("fuse"), BAD..1 << 40);
     let file = failing.file();
     let image = at("out").join("X.img");
     let save = |source: &str| fails(&["save", "--raw", source, "-o", path(&image)]);

@@ -1,5 +1,6 @@
 //! ogbox against other people's programs, in both directions.
 
+mod accepted;
 mod choose;
 mod clients;
 mod compressed;
@@ -16,6 +17,7 @@ mod failing;
 mod imaging;
 mod linux_fs;
 mod metainfo;
+mod partclone_options;
 mod places;
 mod sealed;
 mod served;
@@ -24,3 +26,4 @@ mod support;
 mod swarm;
 mod web_seed;
 mod windows_fs;
+mod xxhash;

@@ -38,7 +38,7 @@ struct Args {
     #[argh(option)]
     format: Option<String>,
 
-    /// crc32 (default) or none
+    /// crc32 (default), xxh64, xxh128 or none
     #[argh(option)]
     checksum: Option<String>,
 

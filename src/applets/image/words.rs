@@ -64,12 +64,10 @@ pub fn format(version: Option<&str>, checksum: Option<&str>, blocks: Option<u32>
         Some("1") => return Err(Failure::new(FAILED, "version 1 has checksums of its own, one a block")),
         Some(other) => return Err(Failure::new(FAILED, format!("format {other} is neither 1 nor 2"))),
     };
-    let checksum = match checksum {
-        None | Some("crc32") => Mode::Crc32,
-        Some("none") => Mode::None,
-        Some(other) => return Err(Failure::new(FAILED, format!("checksum {other} is neither crc32 nor none"))),
-    };
-    Ok(Format { version, checksum, blocks_per_checksum: blocks, ..Format::default() })
+    let checksum = checksum.unwrap_or("crc32");
+    let mode = Mode::named(checksum)
+        .ok_or_else(|| Failure::new(FAILED, format!("checksum {checksum} is none of none, crc32, xxh64 and xxh128")))?;
+    Ok(Format { version, checksum: mode, blocks_per_checksum: blocks, ..Format::default() })
 }
 
 /// Parses `-o`: the name of a file, or `None` for standard output.

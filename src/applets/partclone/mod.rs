@@ -1,35 +1,35 @@
-//! partclone's programs by their names, with the options, texts and exit codes of partclone 0.3.23.
+//! partclone's programs by their names, with the options of partclone 0.3.47 and the texts and exit codes of 0.3.23.
 //!
 //! Differences: images may be read compressed, progress does not show the number of the current block, there is no
-//! ncurses window (`-N`), and no log unless `-L` names one.
+//! ncurses window (`-N`), and no log unless `-L` names one. A file system whose map is not read here is saved by the program
+//! of the same name that is installed, or whole if there is none or the checksums are newer than Debian's.
 
+mod fix_boot;
 mod options;
 
 use std::fs::File;
-use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::io::Write;
 
-pub use self::options::Program;
-use self::options::{HELP, Mode, Options};
+use self::options::{HELP, Options};
 use super::image::{input, through, watched};
 use super::{Exit, Failure, Io, Outcome};
-use crate::base::links;
 use crate::base::progress::Style;
-use crate::image::checksum;
-use crate::image::codec::{self, Input};
+use crate::base::{links, namesake};
+use crate::image::codec::Input;
 use crate::image::container::Header;
-use crate::image::format::{Format, untyped};
-use crate::image::output::Output;
-use crate::image::restore::{self, restore};
-use crate::image::save::{self, Save};
-use crate::image::source::Source;
-use crate::image::{Error, Watch, info, place, table, unpack};
+pub use crate::image::partclone::Program;
+use crate::image::partclone::{self, Mode};
+use crate::image::save::Save;
+use crate::image::{Error, Watch, checksum, fs, info, unpack};
 
 /// The version of partclone that is imitated.
 const VERSION: &str = "v0.3.23";
 
-/// Runs one of the programs.
-pub fn run(program: Program, args: &[String], io: &mut Io) -> Outcome {
+/// Runs one of the programs, called `name`.
+pub fn run(name: &str, program: Program, args: &[String], io: &mut Io) -> Outcome {
+    if program == Program::FixBoot {
+        return fix_boot::run(args, io);
+    }
     let mut options = options::parse(program, args).map_err(|why| Failure::new(1, why))?;
     match program {
         _ if options.help => {
@@ -40,16 +40,41 @@ pub fn run(program: Program, args: &[String], io: &mut Io) -> Outcome {
             writeln!(io.out, "Partclone : {VERSION} (ogbox {})", env!("CARGO_PKG_VERSION"))?;
             return Ok(Exit::OK);
         }
-        Program::Restore => options.mode = Mode::Restore,
-        Program::Imager if options.mode == Mode::None => options.mode = Mode::Clone,
-        Program::Fs(_) if options.mode == Mode::None => {
+        Program::Restore => options.job.mode = Mode::Restore,
+        Program::Imager if options.job.mode == Mode::None => options.job.mode = Mode::Clone,
+        Program::Fs(_) if options.job.mode == Mode::None => {
             help(io)?;
             return Ok(Exit::OK);
         }
         _ => {}
     }
-    let mut voice = Voice::open(&options)?;
-    let done = work(program, &options, io, &mut voice);
+    let why = match (program, options.job.mode) {
+        _ if options.source.is_none() && options.target.is_none() => {
+            "There is no image name. Use --help get more info.".to_owned()
+        }
+        (_, Mode::Clone) if matches!(options.source.as_deref(), None | Some("-")) => {
+            format!("Partclone can't clone from stdin.\nFor help, type: {name} -h")
+        }
+        (Program::Raw, _) if options.job.offset > 0 => {
+            format!("{name} has no option -E: it copies from byte 0 to byte 0")
+        }
+        _ => String::new(),
+    };
+    if !why.is_empty() {
+        return Err(Failure::new(1, why));
+    }
+    if let Program::Fs(fs) = program
+        && !fs::is_known(fs)
+        && options.job.mode != Mode::Restore
+        && !matches!(options.job.checksum, Some(checksum::Mode::Xxh64 | checksum::Mode::Xxh128))
+        && let Some(original) = namesake::find(name)
+    {
+        writeln!(io.err, "{name}: which blocks {fs} uses is not known here: running {}", original.display())?;
+        let error = namesake::become_it(&original, args);
+        return Err(Failure::new(1, format!("run {}: {error}", original.display())));
+    }
+    let voice = Voice::open(&options)?;
+    let done = Work { name, program, options: &options }.run(io, &voice);
     match (done, &options.log) {
         (Err(failure), Some(log)) if failure.code == 1 && !failure.message.is_empty() => {
             voice.write(&failure.message);
@@ -64,206 +89,145 @@ fn help(io: &mut Io) -> Result<(), Failure> {
     Ok(io.err.write_all(format!("{HELP}\n").as_bytes())?)
 }
 
-fn work(program: Program, options: &Options, io: &mut Io, voice: &mut Voice) -> Outcome {
-    voice.say(io, &format!("Partclone {VERSION} http://partclone.org"))?;
-    if let Some(note) = &options.note {
-        voice.say(io, &format!("note: {note}"))?;
-    }
-    let style = if options.quiet { Style::Quiet } else { options.progress.unwrap_or(Style::Partclone) };
-    let source = options.source.as_deref().unwrap_or("-");
-    let target = options.target.as_deref().unwrap_or("-");
-    match (program, options.mode) {
-        (Program::Info, _) => {
-            // OpenGnsys counts the words of this line.
-            let first = format!("Showing info of image ({source})");
-            voice.say(io, if options.source_by_option { &first } else { "Unknown mode" })?;
-            let header = unpack::header_alone(input(source)?)?;
-            voice.say(io, &format!("{}\n{}", info::file_system(&header), info::image(&header).trim_end()))?;
+/// A part of the work that reports to a watch.
+type Doing<'a, T> = Box<dyn FnOnce(&Watch) -> Result<T, Error> + 'a>;
+
+/// What is asked for.
+struct Work<'a> {
+    name: &'a str,
+    program: Program,
+    options: &'a Options,
+}
+
+impl Work<'_> {
+    fn run(&self, io: &mut Io, voice: &Voice) -> Outcome {
+        let (options, job) = (self.options, &self.options.job);
+        voice.say(io, &format!("Partclone {VERSION} http://partclone.org"))?;
+        if let Some(note) = &options.note {
+            voice.say(io, &format!("note: {note}"))?;
         }
-        (Program::Check, _) => {
-            voice.say(io, &format!("Starting to check image ({source})"))?;
-            let input = input(source)?;
-            read(io, voice, style, |watch| unpack::read(input, options.ignore_checksums, watch, &mut |_, _| Ok(())))?;
-            voice.say(io, &format!("Partclone successfully checked the image ({source})"))?;
-            writeln!(io.out, "Checked successfully.")?;
-        }
-        (Program::Raw, _) => {
-            voice.say(io, &format!("Starting to clone/restore ({source}) to ({target}) with dd mode"))?;
-            raw(source, target, options, io, style)?;
-            voice.say(io, "Syncing... OK!")?;
-            writeln!(io.err, "Cloned successfully.")?;
-        }
-        (_, Mode::Restore) => {
-            voice.say(io, &format!("Starting to restore image ({source}) to device ({target})"))?;
-            let input = input(source)?;
-            put(input, target, options, io, voice, style)?;
-            voice.say(io, &format!("Partclone successfully restored the image ({source}) to the device ({target})"))?;
-            writeln!(io.err, "Cloned successfully.")?;
-        }
-        (program, Mode::Copy) => {
-            voice.say(io, &format!("Starting to back up device({source}) to device({target})"))?;
-            let save = open(program, source, options, io, voice)?;
-            through(save, |input| put(input, target, options, io, voice, style))?;
-            voice.say(io, &format!("Partclone successfully cloned the device ({source}) to the device ({target})"))?;
-            writeln!(io.err, "Cloned successfully.")?;
-        }
-        (program, _) => {
-            voice.say(io, &format!("Starting to clone device ({source}) to image ({target})\nReading Super Block"))?;
-            if target == "-" && std::io::stdout().is_terminal() {
-                return Err(Failure::new(1, "an image does not go to a terminal: name a file with -o"));
+        let source = options.source.as_deref().unwrap_or("-");
+        let target = options.target.as_deref().unwrap_or("-");
+        let (done, to) = match (self.program, job.mode) {
+            (Program::Info, _) => {
+                // OpenGnsys counts the words of this line.
+                let first = format!("Showing info of image ({source})");
+                voice.say(io, if options.source_by_option { &first } else { "Unknown mode" })?;
+                let header = unpack::header_alone(input(source)?)?;
+                voice.say(io, &format!("{}\n{}", info::file_system(&header), info::image(&header).trim_end()))?;
+                return Ok(Exit::OK);
             }
-            voice.say(io, "Calculating bitmap... Please wait... ")?;
-            let save = open(program, source, options, io, voice)?;
-            voice.say(io, &format!("done!\n{}", info::file_system(save.header()).trim_end()))?;
-            let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
-            let out = &mut *io.out;
-            watched("save", 1, style, |watch| match target {
-                "-" => save.write(out, "standard output", plain, watch).map(drop),
-                name => to_file(name, (source, "an image would replace it", 0, options.force), options, |out| {
-                    save.write(out, name, plain, watch).map(drop)
-                }),
-            })?;
-            voice.say(io, "Syncing... OK!")?;
-            voice.say(io, &format!("Partclone successfully cloned the device ({source}) to the image ({target})"))?;
-            writeln!(io.err, "Cloned successfully.")?;
-        }
-    }
-    Ok(Exit::OK)
-}
-
-/// Opens the source and checks that its file system is the program's.
-fn open(program: Program, source: &str, options: &Options, io: &mut Io, voice: &mut Voice) -> Result<Save, Failure> {
-    let checksum = match options.checksum {
-        Some(0) => checksum::Mode::None,
-        None | Some(1) => checksum::Mode::Crc32,
-        Some(mode) => return Err(Failure::new(1, format!("checksum mode {mode} is neither 0 nor 1"))),
-    };
-    let how = save::Options {
-        force: options.force,
-        unclean: options.unclean,
-        whole: program == Program::Imager,
-        raw: false,
-        format: Format {
-            checksum,
-            blocks_per_checksum: options.blocks_per_checksum,
-            reseed: !options.no_reseed,
-            ..Format::default()
-        },
-    };
-    let save = Save::open(Path::new(source), &how)?;
-    if let Program::Fs(fs) = program
-        && !save.header().fs.starts_with(fs)
-    {
-        return Err(Failure::new(1, format!("{source} holds {}, not {fs}", save.header().fs)));
-    }
-    for note in save.notes() {
-        voice.say(io, note)?;
-    }
-    Ok(save)
-}
-
-/// Restores an image.
-fn put(
-    input: Input,
-    target: &str,
-    options: &Options,
-    io: &mut Io,
-    voice: &mut Voice,
-    style: Style,
-) -> Result<(), Failure> {
-    if target == "-" {
-        return Err(Failure::new(1, "a file system is not restored to a pipe: name a device or file with -o"));
-    }
-    if !options.overwrite && Path::new(target).is_file() {
-        let why = format!(
-            "Output file '{target}' already exists.\nUse option --overwrite if you want to replace its content."
-        );
-        return Err(Failure::new(1, why));
-    }
-    if options.ignore_checksums {
-        voice.say(io, "checksums are not verified (-i)")?;
-    }
-    let how = restore::Options {
-        ignore_checksums: options.ignore_checksums,
-        used_fit: options.no_size_check,
-        force: options.force,
-        ..restore::Options::default()
-    };
-    read(io, voice, style, |watch| restore(input, Path::new(target), &how, watch))?;
-    voice.say(io, "Syncing... OK!")?;
-    Ok(())
-}
-
-/// Reads an image by `job`, and prints its file system once the header is read.
-fn read(
-    io: &mut Io,
-    voice: &mut Voice,
-    style: Style,
-    job: impl FnOnce(&Watch) -> Result<Header, Error>,
-) -> Result<(), Failure> {
-    voice.say(io, "Calculating bitmap... Please wait...")?;
-    let log = voice.log.as_ref();
-    watched("restore", 1, style, |watch| {
-        let begin = |header: &Header| {
-            let text = format!("done!\n{}", info::file_system(header));
-            // A failure cannot be reported anywhere else.
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            if let Some(mut log) = log {
-                let _ = log.write_all(text.as_bytes());
+            (Program::Check, _) => {
+                voice.say(io, &format!("Starting to check image ({source})"))?;
+                let input = input(source)?;
+                let job = |watch: &Watch| unpack::read(input, job.ignore_checksums, watch, &mut |_, _| Ok(()));
+                self.read(io, voice, Box::new(job))?;
+                voice.say(io, &format!("Partclone successfully checked the image ({source})"))?;
+                writeln!(io.out, "Checked successfully.")?;
+                return Ok(Exit::OK);
             }
-            (watch.begin)(header);
+            (Program::Raw, _) => {
+                let text = match job.block_files {
+                    Some(_) => format!("Starting to dd image ({source}) to block files ({target})"),
+                    None => format!("Starting to clone/restore ({source}) to ({target}) with dd mode"),
+                };
+                voice.say(io, &text)?;
+                self.watched("copy", voice, Box::new(|watch: &Watch| job.copy(source, target, io.out, watch)))?;
+                voice.say(io, "Syncing... OK!")?;
+                ("", "")
+            }
+            (_, Mode::Restore) => {
+                let files = job.block_files.map_or("device", |_| "block files");
+                voice.say(io, &format!("Starting to restore image ({source}) to {files} ({target})"))?;
+                self.put(input(source)?, target, io, voice)?;
+                ("restored the image", "device")
+            }
+            (_, Mode::Copy) => {
+                voice.say(io, &format!("Starting to back up device({source}) to device({target})"))?;
+                self.pass(source, target, io, voice)?;
+                ("cloned the device", "device")
+            }
+            (_, Mode::Domain) => {
+                voice.say(io, &format!("Starting to map device ({source}) to domain log ({target})"))?;
+                let save = self.open(source, io, voice)?;
+                voice.say(io, info::file_system(save.header()).trim_end())?;
+                job.domain(&save, &format!("{} {VERSION}", self.name), target, io.out)?;
+                ("mapped the device", "domain log")
+            }
+            _ => {
+                self.clone(source, target, io, voice)?;
+                ("cloned the device", "image")
+            }
         };
-        job(&Watch { begin: &begin, progress: watch.progress, took: watch.took, wrote: watch.wrote, stop: watch.stop })
-    })?;
-    Ok(())
-}
-
-/// Copies a source byte by byte.
-fn raw(source: &str, target: &str, options: &Options, io: &mut Io, style: Style) -> Result<(), Failure> {
-    let plain = codec::named("none").unwrap_or(&codec::CODECS[0]);
-    let source = Source::open(Path::new(source), options.force)?;
-    // A disk may take the place of a disk.
-    let force = options.force || matches!(table::sound(&source), Ok(Some(_)));
-    watched("copy", 1, style, |watch| {
-        (watch.begin)(&untyped(source.size()));
-        let mut at = 0;
-        let mut fill = |to: &mut [u8]| {
-            let part = (source.size() - at).min(to.len() as u64) as usize;
-            source.read_at(&mut to[..part], at)?;
-            at += part as u64;
-            (watch.progress)(part as u64);
-            Ok(part)
-        };
-        let mut copy = |out: &mut (dyn Write + Send), name: &str| {
-            // These bytes are counted when they are read already.
-            let quiet = Watch { wrote: &|_| {}, ..*watch };
-            save::pack(out, name, plain, &quiet, &mut fill).map(drop)
-        };
-        match target {
-            "-" => copy(io.out, "standard output"),
-            name => to_file(name, (source.name(), "the source has none", source.size(), force), options, |out| {
-                copy(out, name)
-            }),
+        if !done.is_empty() {
+            voice.say(io, &format!("Partclone successfully {done} ({source}) to the {to} ({target})"))?;
         }
-    })
-}
-
-/// Writes to a file, which gets its name once it is complete, or to a pipe or device.
-fn to_file(
-    name: &str,
-    (source, why, least, force): (&str, &str, u64, bool),
-    options: &Options,
-    write: impl FnOnce(&mut Output) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let path = Path::new(name);
-    if path.is_file() && !options.overwrite {
-        return Err(Error::Refused(format!(
-            "Output file '{name}' already exists.\nUse option --overwrite if you want to replace its content."
-        )));
+        writeln!(io.err, "Cloned successfully.")?;
+        Ok(Exit::OK)
     }
-    let mut output = Output::open(path, why, least, &place::of(Path::new(source)), force)?;
-    let done = write(&mut output);
-    output.finish(done)
+
+    /// Saves a device as an image.
+    fn clone(&self, source: &str, target: &str, io: &mut Io, voice: &Voice) -> Result<(), Failure> {
+        let job = &self.options.job;
+        let kind = if job.compress.is_some() { "compressed image" } else { "image" };
+        voice.say(io, &format!("Starting to clone device ({source}) to {kind} ({target})\nReading Super Block"))?;
+        if job.block_files.is_some() {
+            return self.pass(source, target, io, voice);
+        }
+        partclone::refuse_terminal(target, "an image")?;
+        voice.say(io, "Calculating bitmap... Please wait... ")?;
+        let save = self.open(source, io, voice)?;
+        voice.say(io, &format!("done!\n{}", info::file_system(save.header()).trim_end()))?;
+        self.watched("save", voice, Box::new(|watch: &Watch| job.save(&save, target, io.out, watch)))?;
+        voice.say(io, "Syncing... OK!")
+    }
+
+    /// Restores an image of a device while it is made.
+    fn pass(&self, source: &str, target: &str, io: &mut Io, voice: &Voice) -> Result<(), Failure> {
+        let save = self.open(source, io, voice)?;
+        through(save, |input| self.put(input, target, io, voice))
+    }
+
+    /// Opens the source and tells what there is to say of it.
+    fn open(&self, source: &str, io: &mut Io, voice: &Voice) -> Result<Save, Failure> {
+        let save = self.options.job.open(self.program, source)?;
+        save.notes().iter().try_for_each(|note| voice.say(io, note))?;
+        voice.log_checksum(self.options, self.options.job.checksum());
+        Ok(save)
+    }
+
+    /// Restores an image.
+    fn put(&self, input: Input, target: &str, io: &mut Io, voice: &Voice) -> Result<(), Failure> {
+        if self.options.job.ignore_checksums {
+            voice.say(io, "checksums are not verified (-i)")?;
+        }
+        self.read(io, voice, Box::new(|watch: &Watch| self.options.job.put(input, target, watch)))?;
+        voice.say(io, "Syncing... OK!")
+    }
+
+    /// Reads an image by `job`, and prints its file system once the header is read.
+    fn read(&self, io: &mut Io, voice: &Voice, job: Doing<Header>) -> Result<(), Failure> {
+        voice.say(io, "Calculating bitmap... Please wait...")?;
+        let job = |watch: &Watch| {
+            let begin = |header: &Header| {
+                voice.tell(&format!("done!\n{}", info::file_system(header).trim_end()));
+                voice.log_checksum(self.options, header.checksum);
+                (watch.begin)(header);
+            };
+            job(&Watch { begin: &begin, ..*watch }).map(drop)
+        };
+        self.watched("restore", voice, Box::new(job))
+    }
+
+    /// Does `job` with progress and remarks in partclone's way.
+    fn watched(&self, step: &str, voice: &Voice, job: impl FnOnce(&Watch) -> Result<(), Error>) -> Result<(), Failure> {
+        let Options { binary_prefix: binary, prog_second: second, .. } = *self.options;
+        let style = match self.options.quiet {
+            true => Style::Quiet,
+            false => self.options.progress.unwrap_or(Style::Partclone { binary, second }),
+        };
+        watched(step, 1, style, |watch| job(&Watch { note: &|text| voice.tell(text), ..*watch }))
+    }
 }
 
 /// Output to standard error and to the log.
@@ -279,16 +243,28 @@ impl Voice {
         Ok(Voice { log: options.log.as_ref().map(create).transpose()? })
     }
 
-    fn say(&mut self, io: &mut Io, line: &str) -> Result<(), Failure> {
+    fn say(&self, io: &mut Io, line: &str) -> Result<(), Failure> {
         self.write(line);
         writeln!(io.err, "{line}")?;
         Ok(())
     }
 
-    fn write(&mut self, line: &str) {
-        if let Some(log) = &mut self.log {
+    /// Does the same from within a job, where a failure cannot be reported.
+    fn tell(&self, line: &str) {
+        self.write(line);
+        let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    }
+
+    fn write(&self, line: &str) {
+        if let Some(mut log) = self.log.as_ref() {
             // A full log must not stop the work.
             let _ = log.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+
+    fn log_checksum(&self, options: &Options, mode: checksum::Mode) {
+        if options.debug > 0 {
+            self.write(&format!("CHECKSUM: {}\nCS SIZE: {}", mode.name(), mode.size()));
         }
     }
 }

@@ -1,28 +1,14 @@
-//! The command line shared by all of partclone's programs, as partclone 0.3.23 reads it.
+//! The command line shared by all of partclone's programs, as partclone 0.3.47 reads it.
 
 use crate::applets::options::{Grammar, normalise};
+use crate::base::decimal::whole;
 use crate::base::progress::Style;
+use crate::image::checksum;
+use crate::image::partclone::{Job, Mode, Program};
 
-/// One of partclone's programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// The program for a file system, given by the beginning of partclone's name for that.
-    Fs(&'static str),
-    /// partclone.imager: a whole device into an image.
-    Imager,
-    /// partclone.dd: a whole device, byte by byte.
-    Raw,
-    /// partclone.restore.
-    Restore,
-    /// partclone.chkimg.
-    Check,
-    /// partclone.info.
-    Info,
-}
-
-/// `-d` has an optional digit and so is not a valued option here: `-d0` becomes `-d -0`, which is ignored.
+/// `-d` has an optional digit and so is not a valued option here: `-d0` becomes `-d -0`.
 const GRAMMAR: Grammar = Grammar {
-    valued: "oOsLxaknzEf",
+    valued: "oOsLxaknzEfS",
     valued_long: &[
         "output",
         "overwrite",
@@ -34,54 +20,31 @@ const GRAMMAR: Grammar = Grammar {
         "buffer-size",
         "offset",
         "offset-domain",
+        "device-size",
         "note",
         "UI-fresh",
-        "debug",
         "progress",
     ],
     repeated: &[],
     usage_code: 0,
 };
 
-/// The action.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// No action was given.
-    #[default]
-    None,
-    /// A device into an image.
-    Clone,
-    /// An image onto a device.
-    Restore,
-    /// A device onto another.
-    Copy,
-}
-
 /// The options that have an effect here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    pub mode: Mode,
+    pub job: Job,
     pub source: Option<String>,
     /// Whether the source came with `-s`, not as a positional argument.
     pub source_by_option: bool,
     pub target: Option<String>,
-    /// The target may exist (`-O`).
-    pub overwrite: bool,
     pub log: Option<String>,
-    /// Checksums: 0 none, 1 CRC-32.
-    pub checksum: Option<u32>,
-    pub blocks_per_checksum: Option<u32>,
-    pub no_reseed: bool,
-    /// Accept a mounted source (`-F`).
-    pub force: bool,
-    /// Accept a source that is not clean (`-I`).
-    pub unclean: bool,
-    pub ignore_checksums: bool,
-    /// Do not compare sizes (`-C`).
-    pub no_size_check: bool,
     pub quiet: bool,
-    /// Style of progress; `None` for partclone's.
+    /// Style of progress; `None` for partclone's, in the units of the two options below.
     pub progress: Option<Style>,
+    pub binary_prefix: bool,
+    pub prog_second: bool,
+    /// Level of what goes into the log.
+    pub debug: u64,
     /// The message of `-n`.
     pub note: Option<String>,
     pub help: bool,
@@ -97,6 +60,7 @@ pub fn parse(program: Program, args: &[String]) -> Result<Options, String> {
     let words = normalise(&GRAMMAR, args);
     let mut words = words.iter();
     while let Some(word) = words.next() {
+        let job = &mut options.job;
         let mut value = || words.next().cloned().ok_or_else(|| format!("option {word} wants a value"));
         match word.as_str() {
             "-s" | "--source" => {
@@ -106,42 +70,69 @@ pub fn parse(program: Program, args: &[String]) -> Result<Options, String> {
             "-o" | "--output" => options.target = Some(value()?),
             "-O" | "--overwrite" => {
                 options.target = Some(value()?);
-                options.overwrite = true;
+                job.overwrite = true;
             }
             "-L" | "--logfile" => options.log = Some(value()?),
-            "-c" | "--clone" => options.mode = Mode::Clone,
-            "-r" | "--restore" => options.mode = Mode::Restore,
-            "-b" | "--dev-to-dev" => options.mode = Mode::Copy,
-            "-a" | "--checksum-mode" => options.checksum = Some(number(word, &value()?)?),
-            "-k" | "--blocks-per-checksum" => options.blocks_per_checksum = Some(number(word, &value()?)?),
-            "-K" | "--no-reseed" => options.no_reseed = true,
-            "-F" | "--force" => options.force = true,
-            "-I" | "--ignore-fschk" => options.unclean = true,
-            "-i" | "--ignore-crc" => options.ignore_checksums = true,
-            "-C" | "--no-check" => options.no_size_check = true,
+            "-c" | "--clone" => job.mode = Mode::Clone,
+            "-r" | "--restore" => job.mode = Mode::Restore,
+            "-b" | "--dev-to-dev" => job.mode = Mode::Copy,
+            "-D" | "--domain" => job.mode = Mode::Domain,
+            "-a" | "--checksum-mode" => job.checksum = Some(checksum_mode(&value()?)?),
+            "-k" | "--blocks-per-checksum" => {
+                // 0 is the default.
+                job.blocks_per_checksum = Some(number(word, &value()?)?).filter(|count| *count > 0);
+            }
+            "-K" | "--no-reseed" => job.no_reseed = true,
+            "-F" | "--force" => job.force = true,
+            "-I" | "--ignore-fschk" => job.unclean = true,
+            "-i" | "--ignore-crc" => job.ignore_checksums = true,
+            "-C" | "--no-check" => job.no_size_check = true,
             "-q" | "--quiet" => options.quiet = true,
             "--progress" => options.progress = Some(value()?.parse()?),
             "-n" | "--note" => options.note = Some(value()?),
             "-h" | "--help" => options.help = true,
             "-v" | "--version" => options.version = true,
-            // Buffer size, interval and detail of progress do not matter here, and a new file can always stand for
-            // a device.
-            "-z" | "--buffer-size" | "-f" | "--UI-fresh" | "--debug" => drop(value()?),
-            "-N" | "--ncurses" | "-B" | "--no-block-detail" | "-W" | "--restore-raw-file" => {}
-            "-d" | "-0" | "-1" | "-2" => {}
-            "-E" | "--offset" if value()? == "0" => {}
-            _ if program == Program::Info && !word.starts_with('-') => options.source = Some(word.clone()),
-            _ if ["-R", "-w", "-D", "-T", "-t", "-x", "-E"].contains(&word.as_str()) => {
-                return Err(format!("option {word} is not supported"));
+            "-x" | "--compresscmd" => job.compress = Some(value()?),
+            "--offset-domain" => job.offset_domain = within(&value()?, 0, "offset of domain file")?,
+            "-E" | "--offset" => job.offset = within(&value()?, 0, "offset")?,
+            "-S" | "--device-size" => job.device_size = Some(number(word, &value()?)?),
+            "-z" | "--buffer-size" => job.buffer = Some(within(&value()?, 512, "buffer size")?),
+            "-R" | "--rescue" => job.rescue = true,
+            "-w" | "--skip-write-error" => job.skip_write_errors = true,
+            "-T" | "--btfiles" => job.block_files = Some(true),
+            "-t" | "--btfiles-torrent" => job.block_files = Some(false),
+            "--read-direct-io" => job.read_direct = true,
+            "--write-direct-io" => job.write_direct = true,
+            "--binary-prefix" => options.binary_prefix = true,
+            "--prog-second" => options.prog_second = true,
+            "-d" | "--debug" => {
+                let level = words.clone().next().and_then(|word| word.trim_start_matches('-').parse().ok());
+                options.debug = level.unwrap_or(1);
+                words.by_ref().take(usize::from(level.is_some())).for_each(drop);
             }
+            // Interval and detail of progress do not matter here, and a new file can always stand for a device.
+            "-f" | "--UI-fresh" => drop(value()?),
+            "-N" | "--ncurses" | "-B" | "--no-block-detail" | "-W" | "--restore-raw-file" => {}
+            _ if program == Program::Info && !word.starts_with('-') => options.source = Some(word.clone()),
             _ => return Err(format!("Unknown option '{word}'.")),
         }
     }
     Ok(options)
 }
 
-fn number(option: &str, value: &str) -> Result<u32, String> {
-    value.parse().map_err(|_| format!("option {option} wants a number, not {value:?}"))
+fn number<T: TryFrom<u64>>(option: &str, value: &str) -> Result<T, String> {
+    let number = whole(value).and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| format!("option {option} wants a number, not {value:?}"))
+}
+
+/// Reads a number of bytes from `least` on.
+fn within(value: &str, least: u64, what: &str) -> Result<u64, String> {
+    let fits = whole(value).filter(|bytes| (least..=i64::MAX as u64).contains(bytes));
+    fits.ok_or_else(|| format!("Too small or bad {what}. Use --help get more info."))
+}
+
+fn checksum_mode(value: &str) -> Result<checksum::Mode, String> {
+    whole(value).and_then(checksum::Mode::of_option).ok_or_else(|| format!("Unknown checksum mode '{value}'."))
 }
 
 /// The help. It lists the options above, as OpenGnsys searches it for `-c`.
@@ -156,20 +147,34 @@ usage: partclone.FS -c|-r|-b [OPTION...] -s SOURCE -o TARGET
     -c,  --clone            Save to the special image format
     -r,  --restore          Restore from the special image format
     -b,  --dev-to-dev       Local device to device copy mode
-    -aX  --checksum-mode=X  0: no checksums, 1: CRC32
+    -D,  --domain           Create ddrescue domain log from source device
+         --offset_domain=X  Add offset X (bytes) to domain log values
+    -T,  --btfiles          Write blocks as files for BitTorrent, into the directory of -o
+    -t,  --btfiles_torrent  The same, but only their list, torrent.info
+    -x,  --compresscmd CMD  Have the shell run CMD as a filter of the image
+    -aX  --checksum-mode=X  0: no checksums, 1: CRC32, 2: XXH64, 3: XXH128
     -kX  --blocks-per-checksum=X
                             Write one checksum for every X blocks
     -K,  --no-reseed        Do not reseed the checksum at each write
+    -E,  --offset=X         Add offset X (bytes) to OUTPUT of -r and -b
+    -S,  --device-size=X    partclone.dd: copy X bytes
+    -R,  --rescue           Continue while there are read errors, and list them
+    -w,  --skip_write_error Continue restore while there are write errors, and list them
+         --read-direct-io   Read SOURCE past the cache
+         --write-direct-io  Write to OUTPUT past the cache
     -C,  --no_check         Don't check device size: the used blocks must fit
     -I,  --ignore_fschk     Take a file system that is not clean
     -i,  --ignore_crc       Ignore checksum error
-    -F,  --force            Take a device that is mounted or not clean
+    -F,  --force            Take a device that is mounted, or damaged or not clean
+    -z,  --buffer_size SIZE Longest file of -T
     -q,  --quiet            Disable progress message
+         --binary-prefix    Show progress with bit size (default is MB, GB...)
+         --prog-second      Show progress in seconds (default is minute)
     --progress STYLE        New: auto, bar, plain, json or none
     -n,  --note NOTE        Display Message Note
     -v,  --version          Display partclone version
     -h,  --help             Display this help
-    -dX -z SIZE -f X -N -B -W are accepted and change nothing.";
+    -dX -f X -N -B -W are accepted; -d writes more to the log.";
 
 #[cfg(test)]
 mod tests {
@@ -185,8 +190,7 @@ mod tests {
         assert_eq!(
             read(Program::Fs("EXTFS"), "-d0 -F -c -s /dev/sda1"),
             Ok(Options {
-                mode: Mode::Clone,
-                force: true,
+                job: Job { mode: Mode::Clone, force: true, ..Job::default() },
                 source: text("/dev/sda1"),
                 source_by_option: true,
                 ..Options::default()
@@ -194,12 +198,16 @@ mod tests {
         );
         assert_eq!(
             read(Program::Restore, "-d0 -C -I -o /dev/sda1"),
-            Ok(Options { no_size_check: true, unclean: true, target: text("/dev/sda1"), ..Options::default() })
+            Ok(Options {
+                job: Job { no_size_check: true, unclean: true, ..Job::default() },
+                target: text("/dev/sda1"),
+                ..Options::default()
+            })
         );
         assert_eq!(
             read(Program::Fs("NTFS"), "-z 10485760 -N -L /var/log/x.log -c -s /dev/sda1 --output -"),
             Ok(Options {
-                mode: Mode::Clone,
+                job: Job { mode: Mode::Clone, buffer: Some(10_485_760), ..Job::default() },
                 source: text("/dev/sda1"),
                 source_by_option: true,
                 target: text("-"),
@@ -208,13 +216,31 @@ mod tests {
             })
         );
         assert_eq!(
+            read(Program::Fs("EXTFS"), "-d3 -z 0x200000 -a3 -k0 --offset_domain=0x10 --debug -x cat -D"),
+            Ok(Options {
+                job: Job {
+                    mode: Mode::Domain,
+                    buffer: Some(2 << 20),
+                    checksum: Some(checksum::Mode::Xxh128),
+                    offset_domain: 16,
+                    compress: text("cat"),
+                    ..Job::default()
+                },
+                debug: 1,
+                ..Options::default()
+            })
+        );
+        assert_eq!(
             read(Program::Restore, "--ignore_crc -a1 -k 7 -O /dev/sda1 -Nf 1"),
             Ok(Options {
-                ignore_checksums: true,
-                checksum: Some(1),
-                blocks_per_checksum: Some(7),
+                job: Job {
+                    ignore_checksums: true,
+                    checksum: Some(checksum::Mode::Crc32),
+                    blocks_per_checksum: Some(7),
+                    overwrite: true,
+                    ..Job::default()
+                },
                 target: text("/dev/sda1"),
-                overwrite: true,
                 ..Options::default()
             })
         );
@@ -224,7 +250,9 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_said() {
         assert_eq!(read(Program::Restore, "X"), Err("Unknown option 'X'.".into()));
-        assert_eq!(read(Program::Restore, "-R"), Err("option -R is not supported".into()));
+        assert_eq!(read(Program::Restore, "-a4"), Err("Unknown checksum mode '4'.".into()));
+        assert!(read(Program::Restore, "-E -1").unwrap_err().starts_with("Too small or bad offset."));
+        assert!(read(Program::Restore, "-z 511").unwrap_err().starts_with("Too small or bad buffer size."));
         assert_eq!(read(Program::Restore, "-k x"), Err("option -k wants a number, not \"x\"".into()));
         assert_eq!(read(Program::Restore, "-s"), Err("option -s wants a value".into()));
     }

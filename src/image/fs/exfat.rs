@@ -70,8 +70,8 @@ impl<'a> Volume<'a> {
     }
 
     /// Calls `take` with the content of each cluster of the chain that begins at `first`, until it returns false. A
-    /// chain of more than `most` bytes goes in circles.
-    fn chain(&self, first: u32, most: u64, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
+    /// chain of more than `most` bytes goes in circles. Those of a contiguous file follow each other.
+    fn chain(&self, first: u32, most: u64, contiguous: bool, mut take: impl FnMut(&[u8]) -> bool) -> Result<(), Error> {
         let mut bytes = vec![0; 1 << self.cluster_log];
         let mut cluster = first;
         for _ in 0..self.clusters.min(most.div_ceil(bytes.len() as u64)) {
@@ -81,8 +81,8 @@ impl<'a> Volume<'a> {
                 return Ok(());
             }
             let entry = (self.table << self.sector_log) + u64::from(cluster) * 4;
-            // Contiguous files may leave their table entries unset; the bitmap's and the root's are always set.
-            cluster = Fields(&self.source.read(entry, 4)?).u32(0);
+            // Contiguous files may leave their table entries unset; the root's are always set, the bitmap's should be.
+            cluster = if contiguous { cluster.wrapping_add(1) } else { Fields(&self.source.read(entry, 4)?).u32(0) };
         }
         Err(self.source.damaged(self.table << self.sector_log, "an exFAT cluster chain goes in circles"))
     }
@@ -91,7 +91,7 @@ impl<'a> Volume<'a> {
     /// number `active`.
     fn bitmap(&self, root: u32, active: u8) -> Result<Option<(u32, u64)>, Error> {
         let mut found = None;
-        self.chain(root, MOST_DIRECTORY, |directory| {
+        self.chain(root, MOST_DIRECTORY, false, |directory| {
             for entry in directory.chunks_exact(32) {
                 let e = Fields(entry);
                 match e.u8(0) {
@@ -110,10 +110,10 @@ impl<'a> Volume<'a> {
 
     /// Marks the sectors of the clusters that are used by the bitmap from cluster `first` on; returns how many clusters
     /// the bitmap has bits for.
-    fn mark(&self, first: u32, map: &mut Bitmap) -> Result<u64, Error> {
+    fn mark(&self, first: u32, contiguous: bool, map: &mut Bitmap) -> Result<u64, Error> {
         let log = self.per_cluster_log();
         let mut done = 0;
-        self.chain(first, self.clusters.div_ceil(8), |bytes| {
+        self.chain(first, self.clusters.div_ceil(8), contiguous, |bytes| {
             let here = (bytes.len() as u64 * 8).min(self.clusters - done);
             let Some(bits) = Bitmap::from_bytes(bytes, here) else { return false };
             let mut from = 0;
@@ -144,8 +144,12 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     };
     let mut map = Bitmap::new(volume.sectors);
     map.set(0, volume.heap);
-    if volume.mark(first, &mut map)? < volume.clusters {
-        return Err(source.damaged(96, format!("the exFAT allocation bitmap of {length} bytes is cut short")));
+    if volume.mark(first, false, &mut map)? < volume.clusters {
+        // Linux and fsck.exfat never look at its chain.
+        if volume.mark(first, true, &mut map)? < volume.clusters {
+            return Err(source.damaged(96, format!("the exFAT allocation bitmap of {length} bytes is cut short")));
+        }
+        source.note("the exFAT allocation bitmap has no whole cluster chain; taken as contiguous, as Linux does");
     }
     let dirty = (f.u16(106) & 2 != 0)
         .then(|| format!("{}: the exFAT file system was not unmounted: run fsck.exfat or chkdsk", source.name()));

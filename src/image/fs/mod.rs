@@ -30,6 +30,11 @@ pub const FILE_SYSTEMS: &[FileSystem] = &[
     FileSystem { name: "FAT", detect: fat::detect, used: fat::used },
 ];
 
+/// Whether a reader of the file system of this name, or beginning of one, is among them.
+pub fn is_known(name: &str) -> bool {
+    FILE_SYSTEMS.iter().any(|fs| fs.name.starts_with(name))
+}
+
 /// Returns the reader of the file system on the source; `None` if it is unknown.
 ///
 /// # Errors

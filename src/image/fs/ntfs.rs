@@ -72,10 +72,18 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     // Bounded by the clusters, which fit into the device.
     let map = Bitmap::from_bytes(&volume.content(&bitmap, bytes)?, volume.clusters)
         .ok_or_else(|| source.damaged(0, "$Bitmap is cut short"))?;
+    let sector = u64::from(volume.sector);
+    let mut device_size = (volume.sectors + 1) * sector;
+    if device_size > source.size() {
+        device_size -= sector;
+        source.note(
+            "the NTFS volume reaches to the last sector, where the copy of its boot sector should be; taken as it is",
+        );
+    }
     Ok(Used {
         name: NAME,
         block_size: volume.cluster,
-        device_size: (volume.sectors + 1) * u64::from(volume.sector),
+        device_size,
         used_by_super: map.used(),
         map,
         dirty: volume.dirty()?.map(|why| format!("{}: {why}", source.name())),

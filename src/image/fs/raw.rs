@@ -52,6 +52,14 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     Ok(all(source, NAME, block_size))
 }
 
+/// Returns all blocks as used, as those of the file system `name`, whose map is not read.
+///
+/// # Errors
+/// The size is not a multiple of a sector's.
+pub fn named(source: &Source, name: &'static str) -> Result<Used, Error> {
+    Ok(Used { name, ..used(source)? })
+}
+
 /// Returns all sectors as used, as partclone.imager does.
 pub fn whole(source: &Source) -> Used {
     all(source, "raw", SECTOR)
