@@ -71,6 +71,7 @@ impl Save {
             notes.push(format!("{}: {what}: each block that is not zero is saved", source.name()));
             raw::used(&source)?
         };
+        notes.extend(source.notes());
         if let Some(why) = used.dirty.as_ref().filter(|_| !options.force && !options.unclean) {
             return Err(Error::Refused(format!("{why}, or take it as it is with --force")));
         }

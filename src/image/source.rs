@@ -1,14 +1,16 @@
 //! The source of an image: an unmounted device, or a file that holds a file system. Opened read-only.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Advice, OFlags};
 
 use super::Error;
+use crate::base::sync::lock;
 use crate::sys::block;
 
 /// A device or file, or a part of one, read at checked offsets.
@@ -22,6 +24,8 @@ pub struct Source {
     partition: bool,
     /// Whether a mount or the like holds it, so that it was opened by force.
     in_use: bool,
+    /// Remarks of those who read it, on its parts too.
+    notes: Arc<Mutex<Vec<String>>>,
 }
 
 impl Source {
@@ -63,7 +67,8 @@ impl Source {
         // Only advice: nothing is lost if it is ignored.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         let partition = block::is_partition(&file);
-        Ok(Source { file: Arc::new(file), name, start: 0, size, sector_size, partition, in_use })
+        let notes = Arc::default();
+        Ok(Source { file: Arc::new(file), name, start: 0, size, sector_size, partition, in_use, notes })
     }
 
     /// Returns the `size` bytes from `start` on as a source of its own, called `name` in errors; offsets in errors
@@ -75,27 +80,21 @@ impl Source {
         self.check(start, size)?;
         let file = Arc::clone(&self.file);
         let start = self.start + start;
-        Ok(Source { file, name, start, size, sector_size: self.sector_size, partition: true, in_use: self.in_use })
+        let (sector_size, in_use, notes) = (self.sector_size, self.in_use, Arc::clone(&self.notes));
+        Ok(Source { file, name, start, size, sector_size, partition: true, in_use, notes })
     }
 
     /// Returns a file that is already open, called `name` in errors, as a source.
     pub fn opened(file: &File, name: &str, size: u64, sector_size: u32) -> Result<Source, Error> {
         let file = file.try_clone().map_err(|error| Error::io(format!("open {name} again"), error))?;
         let partition = block::is_partition(&file);
-        Ok(Source {
-            file: Arc::new(file),
-            name: name.to_owned(),
-            start: 0,
-            size,
-            sector_size,
-            partition,
-            in_use: false,
-        })
+        Ok(Source { partition, ..Source::over(Arc::new(file), name.to_owned(), size, sector_size) })
     }
 
     /// Returns `file` as a source like a device of `size` bytes.
     pub fn over(file: Arc<dyn FileExt + Send + Sync>, name: String, size: u64, sector_size: u32) -> Source {
-        Source { file, name, start: 0, size, sector_size, partition: false, in_use: false }
+        let notes = Arc::default();
+        Source { file, name, start: 0, size, sector_size, partition: false, in_use: false, notes }
     }
 
     /// Whether it is a partition of a disk, and so holds no partition table.
@@ -150,6 +149,16 @@ impl Source {
         let mut bytes = vec![0; len];
         self.read_at(&mut bytes, at)?;
         Ok(bytes)
+    }
+
+    /// Keeps a remark for the user: what was taken although it is not as it should be.
+    pub fn note(&self, why: impl fmt::Display) {
+        lock(&self.notes).push(format!("{}: {why}", self.name));
+    }
+
+    /// Returns the remarks since the last call.
+    pub fn notes(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.notes))
     }
 
     /// Returns an error about byte `at`.

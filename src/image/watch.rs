@@ -12,6 +12,8 @@ pub struct Watch<'a> {
     pub took: &'a (dyn Fn(u64) + Sync),
     /// Receives the bytes of the image file written since the last call.
     pub wrote: &'a (dyn Fn(u64) + Sync),
+    /// Receives remarks for the user, a line each: what was taken although it is not as it should be.
+    pub note: &'a (dyn Fn(&str) + Sync),
     /// Whether to stop; asked several times a second.
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
@@ -19,6 +21,6 @@ pub struct Watch<'a> {
 impl Watch<'_> {
     /// Returns a watch that ignores everything and never stops.
     pub fn idle() -> Watch<'static> {
-        Watch { begin: &|_| {}, progress: &|_| {}, took: &|_| {}, wrote: &|_| {}, stop: &|| false }
+        Watch { begin: &|_| {}, progress: &|_| {}, took: &|_| {}, wrote: &|_| {}, note: &|_| {}, stop: &|| false }
     }
 }

@@ -63,7 +63,15 @@ pub fn watch_over<E>(step: &str, passes: u64, style: Style, signals: &Signals, j
         }
     };
     let (advance, took, wrote) = (count(Progress::advance), count(Progress::took), count(Progress::wrote));
-    job(&Watch { begin: &begin, progress: &advance, took: &took, wrote: &wrote, stop: &|| signals.ending() })?;
+    let note = |text: &str| eprintln!("ogbox image: {text}");
+    job(&Watch {
+        begin: &begin,
+        progress: &advance,
+        took: &took,
+        wrote: &wrote,
+        note: &note,
+        stop: &|| signals.ending(),
+    })?;
     Ok(progress.get().map_or(0, |(total, _)| *total))
 }
 

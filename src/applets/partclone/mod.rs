@@ -213,7 +213,7 @@ fn read(
             }
             (watch.begin)(header);
         };
-        job(&Watch { begin: &begin, progress: watch.progress, took: watch.took, wrote: watch.wrote, stop: watch.stop })
+        job(&Watch { begin: &begin, ..*watch })
     })?;
     Ok(())
 }
