@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`source`] | the device or file that is saved, opened read-only |
 //! | [`fields`] | raw bytes as numbers |
+//! | [`signature`] | the marks by which contents are known |
 //! | [`fs`] | the used blocks of a file system; one file for each kind |
 //! | [`bitmap`] | the map of used blocks |
 //! | [`container`] | partclone's image: header and map ↔ bytes |
@@ -46,6 +47,7 @@ pub mod place;
 pub mod restore;
 pub mod save;
 pub mod seal;
+pub mod signature;
 pub mod source;
 pub mod table;
 pub mod target;

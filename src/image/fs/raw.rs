@@ -7,6 +7,7 @@ use super::kind::Used;
 use crate::image::Error;
 use crate::image::bitmap::Bitmap;
 use crate::image::fields::is_zero;
+use crate::image::signature::{self, Usage};
 use crate::image::source::Source;
 
 /// The name of the file system in such an image.
@@ -21,19 +22,14 @@ pub fn is_raw(fs: &str) -> bool {
     fs.eq_ignore_ascii_case(NAME)
 }
 
-/// Returns the kind of container of other or encrypted volumes on the source, by its mark. It comes before file
-/// systems, as traces of an older one may be left beside it.
+/// Returns libblkid's name of the array, volume group or encryption that the source belongs to. It comes before file
+/// systems, as an older one, or one that is only for show, may be beside it.
 pub fn enclosing(source: &Source) -> Result<Option<&'static str>, Error> {
-    let head = source.read(0, source.size().min(2048) as usize)?;
-    if head.starts_with(b"LUKS\xba\xbe") {
-        return Ok(Some("LUKS"));
-    }
-    if head.get(3..).is_some_and(|rest| rest.starts_with(b"-FVE-FS-")) {
-        return Ok(Some("BitLocker"));
-    }
-    // The label is in any of the first four sectors, with its type in the header.
-    let lvm = head.chunks_exact(512).any(|sector| sector.starts_with(b"LABELONE") && sector[24..].starts_with(b"LVM2"));
-    Ok(lvm.then_some("LVM"))
+    // What cannot be read shows when it is saved.
+    let owner = signature::find(source)
+        .into_iter()
+        .find(|found| matches!(found.signature.usage, Usage::Owner | Usage::Firmware));
+    Ok(owner.map(|found| found.signature.name))
 }
 
 /// Returns the largest block, at most 4 KiB, that divides `size`; `None` if that is not even a multiple of sectors.
