@@ -9,11 +9,16 @@ use std::path::{Path, PathBuf};
 use super::checksum::Between;
 use super::codec::{self, Codec, Piece};
 use super::container::{self, Header};
+use super::fields::is_zero;
 use super::format::{self, Format};
 use super::fs::{self, Used, raw};
 use super::source::Source;
 use super::{Error, Watch, disk, table};
 use crate::base::whole::Whole;
+
+/// Most bytes that are looked at behind a file system, and how many at once.
+const BEHIND: u64 = 256 << 20;
+const STEP: u64 = 1 << 20;
 
 /// Options for making an image.
 #[derive(Clone, Copy, Default)]
@@ -95,6 +100,30 @@ impl Save {
     /// Returns remarks for the user: what is not clean and taken by force, what is unknown and saved whole.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// Adds a remark if something comes behind the end of a file system which does not fill its partition, or may: its
+    /// image has no room for it. OpenGnsys shrinks a file system itself, and knows that nothing is there.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub fn look_behind(&mut self) -> Result<(), Error> {
+        let (source, used) = (&self.source, &self.used);
+        let (from, to) = (used.device_size.max(used.map.blocks() * u64::from(used.block_size)), source.size());
+        let looked = to.min(from.saturating_add(BEHIND));
+        let mut found = looked < to;
+        for at in (from..looked).step_by(STEP as usize) {
+            found = found || !is_zero(&source.read(at, STEP.min(looked - at) as usize)?);
+        }
+        if found {
+            self.notes.push(format!(
+                "{}: the {} bytes behind the {} file system, from byte {from} on, are left out: --raw keeps what is not zero",
+                source.name(),
+                to - from,
+                used.name
+            ));
+        }
+        Ok(())
     }
 
     /// Whether the source must be scanned before it is written.
