@@ -21,6 +21,7 @@
 //! | [`info`] | an image's header in partclone.info's words |
 //! | [`legacy`] | images of other programs |
 //! | [`save`], [`restore`] | the two directions, through all of the above |
+//! | [`stale`] | signatures that a restore must not leave |
 //! | [`place`] | where bytes lie, through partitions and loop devices |
 //! | [`output`] | the file, pipe or device that an image or a copy goes to |
 //! | [`seal`] | the heads of a target, which are gone while it is written and come last |
@@ -49,6 +50,7 @@ pub mod save;
 pub mod seal;
 pub mod signature;
 pub mod source;
+pub mod stale;
 pub mod table;
 pub mod target;
 pub mod unpack;

@@ -20,6 +20,7 @@
 //! that are used only on demand (`mount -o sb=`, e2fsck, xfs_repair), and ZFS, which has four labels.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
@@ -233,6 +234,18 @@ impl Seal {
             }
         }
         Ok(())
+    }
+}
+
+/// The bytes as they are to be in the end.
+impl FileExt for Seal {
+    fn read_at(&self, to: &mut [u8], at: u64) -> io::Result<usize> {
+        Seal::read_at(self, to, at).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(to.len())
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 
@@ -43,7 +44,7 @@ pub struct Target {
     unwritten: Unwritten,
     touched: bool,
     /// From the first write to the end; never for a file that has no name yet.
-    seal: Option<Seal>,
+    seal: Option<Arc<Seal>>,
 }
 
 impl Target {
@@ -182,13 +183,17 @@ impl Target {
         self.sector
     }
 
-    /// Returns it as a source to read what it holds; `None` if its size is unknown.
+    /// Returns it as a source to read what it holds, or is to hold where it is under seal; `None` if its size is unknown.
     ///
     /// # Errors
     /// It cannot be opened again.
     pub fn source(&self) -> Result<Option<Source>, Error> {
         let Some(size) = self.size() else { return Ok(None) };
-        Source::opened(&self.file, &self.name, size, self.sector.unwrap_or(512)).map(Some)
+        let source = Source::opened(&self.file, &self.name, size, self.sector.unwrap_or(512))?;
+        Ok(Some(match &self.seal {
+            Some(seal) => source.through(Arc::clone(seal) as Arc<dyn FileExt + Send + Sync>),
+            None => source,
+        }))
     }
 
     /// Seals it, before anything else is written: see [`Seal`].
@@ -199,7 +204,7 @@ impl Target {
         }
         let size = self.size().ok_or_else(|| Error::Refused(format!("{} does not say how long it is", self.name)))?;
         self.touched = true;
-        self.seal = Some(Seal::begin(&self.file, &self.name, size, self.length, self.unwritten)?);
+        self.seal = Some(Arc::new(Seal::begin(&self.file, &self.name, size, self.length, self.unwritten)?));
         self.reread_partitions();
         Ok(())
     }
