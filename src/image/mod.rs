@@ -22,11 +22,13 @@
 //! | [`legacy`] | images of other programs |
 //! | [`save`], [`restore`] | the two directions, through all of the above |
 //! | [`stale`] | signatures that a restore must not leave |
+//! | [`against`] | an image compared with a device |
 //! | [`place`] | where bytes lie, through partitions and loop devices |
 //! | [`output`] | the file, pipe or device that an image or a copy goes to |
 //! | [`seal`] | the heads of a target, which are gone while it is written and come last |
 //! | [`target`] | the device or sparse file that is restored to |
 
+pub mod against;
 pub mod bitmap;
 pub mod checksum;
 pub mod codec;

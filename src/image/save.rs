@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::bitmap::Bitmap;
 use super::checksum::Between;
 use super::codec::{self, Codec, Piece};
 use super::container::{self, Header};
@@ -160,6 +161,11 @@ impl Save {
         (watch.begin)(&self.header);
         let mut packer = Packer::new(self);
         pack(out, name, codec, watch, &mut |to| packer.fill(to, watch.progress))
+    }
+
+    /// Returns the map of the blocks that are saved.
+    pub fn map(&self) -> &Bitmap {
+        &self.used.map
     }
 }
 
