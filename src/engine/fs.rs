@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Code, Device, Engine, Error};
 use crate::image::fields::Fields;
-use crate::image::fs::{FILE_SYSTEMS, extfs};
+use crate::image::fs::{self, extfs};
 use crate::image::source::Source;
 
 /// Offset of ext's superblock in the partition, bytes.
@@ -18,21 +18,22 @@ const EXT4_RO_COMPAT: u32 = !0x3;
 /// A recognised file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// `EXT4`, `NTFS`, `FAT32`, `EXFAT`, `LINUX-SWAP` …
+    /// `EXT4`, `NTFS`, `FAT32`, `EXFAT`, `LINUX-SWAP`, `LINUX-RAID`, `LINUX-LVM`, `CRYPTO_LUKS` …
     pub kind: String,
     /// The label of an ext file system; empty for all others.
     pub label: String,
 }
 
-/// Recognises the file system on `path`; `None` if it is unknown or cannot be read.
+/// Recognises the file system on `path`, or what else it holds; `None` if that is unknown, ambiguous or cannot be read.
 pub fn recognise(path: &Path) -> Option<Found> {
     // Also while it is in use: only a few bytes are read.
     let source = Source::open(path, true).ok()?;
-    let fs = FILE_SYSTEMS.iter().find(|fs| (fs.detect)(&source).unwrap_or(false))?;
-    let (kind, label) = match fs.name {
+    let (kind, label) = match fs::name(&source).ok()?? {
         extfs::NAME => ext(&source.read(EXT_SUPERBLOCK, 1024).ok()?),
         "FAT" => (fat_width(&source.read(0, 512).ok()?), String::new()),
         "SWAP" => ("LINUX-SWAP".to_owned(), String::new()),
+        "linux_raid_member" => ("LINUX-RAID".to_owned(), String::new()),
+        "LVM2_member" => ("LINUX-LVM".to_owned(), String::new()),
         name => (name.to_ascii_uppercase(), String::new()),
     };
     Some(Found { kind, label })
@@ -91,6 +92,8 @@ mod tests {
             ("NTFS", "", "mkfs.ntfs -q -F"),
             ("EXFAT", "", "mkfs.exfat"),
             ("LINUX-SWAP", "", "mkswap -q"),
+            ("JFS", "", "mkfs.jfs -q"),
+            ("CRYPTO_LUKS", "", "echo p | cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000"),
         ] {
             let file = dir.path().join("fs");
             let script = format!("truncate -s 0 {0}; truncate -s 64M {0}; {mkfs} {0} >{0}.log", file.display());
@@ -98,6 +101,14 @@ mod tests {
             assert!(Command::new("sh").env("PATH", path).args(["-ec", &script]).status().unwrap().success(), "{mkfs}");
             let found = Found { kind: kind.to_owned(), label: label.to_owned() };
             assert_eq!(recognise(&file), Some(found), "{mkfs}");
+        }
+        let lvm = [&[0; 512][..], b"LABELONE\x01\0\0\0\0\0\0\0", &[0; 8], b"LVM2 001", &[0; 4096]].concat();
+        let mut raid = vec![0; 8192];
+        raid[4096..4101].copy_from_slice(&[0xfc, 0x4e, 0x2b, 0xa9, 1]);
+        raid[4096 + 144] = 8;
+        for (kind, bytes) in [("LINUX-LVM", lvm), ("LINUX-RAID", raid)] {
+            std::fs::write(dir.path().join("member"), bytes).unwrap();
+            assert_eq!(recognise(&dir.path().join("member")).map(|found| found.kind), Some(kind.to_owned()));
         }
         std::fs::write(dir.path().join("none"), [7; 8192]).unwrap();
         assert_eq!(recognise(&dir.path().join("none")), None);

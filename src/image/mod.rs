@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`source`] | the device or file that is saved, opened read-only |
 //! | [`fields`] | raw bytes as numbers |
+//! | [`signature`] | the marks by which contents are known |
 //! | [`fs`] | the used blocks of a file system; one file for each kind |
 //! | [`bitmap`] | the map of used blocks |
 //! | [`container`] | partclone's image: header and map ↔ bytes |
@@ -25,12 +26,15 @@
 //! | [`partclone`] | what partclone's programs do of all this |
 //! | [`fix_boot`] | the geometry in NTFS's boot sector |
 //! | [`direct`], [`rescue`] | past the kernel's cache; over bad sectors |
+//! | [`stale`] | signatures that a restore must not leave |
+//! | [`against`] | an image compared with a device |
 //! | [`place`] | where bytes lie, through partitions and loop devices |
 //! | [`output`] | the file, pipe or device that an image or a copy goes to |
 //! | [`seal`] | the heads of a target, which are gone while it is written and come last |
 //! | [`medium`] | what a target's bytes are written to |
 //! | [`target`] | the device or sparse file that is restored to |
 
+pub mod against;
 pub mod bitmap;
 pub mod block_files;
 pub mod checksum;
@@ -61,7 +65,9 @@ pub mod rescue;
 pub mod restore;
 pub mod save;
 pub mod seal;
+pub mod signature;
 pub mod source;
+pub mod stale;
 pub mod stream;
 pub mod table;
 pub mod target;

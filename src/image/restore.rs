@@ -8,6 +8,7 @@ use super::container::Header;
 use super::fit::fit;
 use super::fs::{ntfs, raw};
 use super::place::Place;
+use super::stale::Stale;
 use super::target::{Target, Unused};
 use super::unpack::{self, Event};
 use super::{Error, Watch, rescue};
@@ -43,6 +44,7 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
     let mut target = None;
     let mut boot = Vec::new();
     let mut written = Written::default();
+    let mut stale = (Stale::default(), Bitmap::default());
     let done = unpack::read(input, options.ignore_checksums, watch, &mut |header, event| match event {
         Event::Begin(map) => {
             let target = target.insert(open(path, header, map, options, &from)?);
@@ -52,6 +54,7 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             if options.verify {
                 written.map = map.clone();
             }
+            stale = (Stale::find(target, header, map)?, map.clone());
             // Blocks that such an image leaves out were zero and must be zero again, whatever the options say.
             let unused = if raw::is_raw(&header.fs) { Unused::Zero } else { options.unused };
             clear_unused(target, header, map, unused, watch)
@@ -79,6 +82,8 @@ pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> R
             if let Some(copy) = boot_copy(&header, &boot).filter(|_| reaches) {
                 target.write_at(&boot, copy)?;
             }
+            let (stale, map) = stale;
+            stale.clear(target, &header, &map, watch)?;
             if options.verify {
                 target.sync()?;
                 written.compare(target, &header, watch)?;

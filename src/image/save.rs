@@ -10,11 +10,16 @@ use super::bitmap::Bitmap;
 use super::checksum::{Between, Sum};
 use super::codec::{self, Codec, Piece};
 use super::container::{self, Header};
+use super::fields::is_zero;
 use super::format::{self, Format};
 use super::fs::{self, Used, raw};
 use super::source::Source;
 use super::{Error, Watch, disk, rescue, table};
 use crate::base::whole::Whole;
+
+/// Most bytes that are looked at behind a file system, and how many at once.
+const BEHIND: u64 = 256 << 20;
+const STEP: u64 = 1 << 20;
 
 /// Options for making an image.
 #[derive(Clone, Copy, Default)]
@@ -95,6 +100,30 @@ impl Save {
         &self.notes
     }
 
+    /// Adds a remark if something comes behind the end of a file system which does not fill its partition, or may: its
+    /// image has no room for it. OpenGnsys shrinks a file system itself, and knows that nothing is there.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub fn look_behind(&mut self) -> Result<(), Error> {
+        let (source, used) = (&self.source, &self.used);
+        let (from, to) = (used.device_size.max(used.map.blocks() * u64::from(used.block_size)), source.size());
+        let looked = to.min(from.saturating_add(BEHIND));
+        let mut found = looked < to;
+        for at in (from..looked).step_by(STEP as usize) {
+            found = found || !is_zero(&source.read(at, STEP.min(looked - at) as usize)?);
+        }
+        if found {
+            self.notes.push(format!(
+                "{}: the {} bytes behind the {} file system, from byte {from} on, are left out: --raw keeps what is not zero",
+                source.name(),
+                to - from,
+                used.name
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether the source must be scanned before it is written.
     pub fn wants_scan(&self) -> bool {
         self.header.fs == raw::NAME
@@ -164,7 +193,7 @@ fn used(source: &Source, options: &Options, notes: &mut Vec<String>) -> Result<U
             }
             (error, _) => Err(error),
         }),
-        (None, Some(want)) if fs::is_known(want) || raw::enclosing(source)?.is_some() => {
+        (None, Some(want)) if fs::is_known(want) || fs::owner(source).is_some() => {
             Err(other(&fs::unknown(source)?, want))
         }
         (None, Some(want)) => {

@@ -19,6 +19,8 @@
 //! `btrfs_read_disk_super`, `find_valid_gpt`), libblkid 2.40, cryptsetup's `LUKS2_HDR2_OFFSETS`, md(4). Not sealed are copies
 //! that are used only on demand (`mount -o sb=`, e2fsck, xfs_repair), and ZFS, which has four labels.
 
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
 use super::Error;
@@ -230,6 +232,18 @@ impl Seal {
             }
         }
         Ok(())
+    }
+}
+
+/// The bytes as they are to be in the end.
+impl FileExt for Seal {
+    fn read_at(&self, to: &mut [u8], at: u64) -> io::Result<usize> {
+        Seal::read_at(self, to, at).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(to.len())
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 }
 

@@ -120,6 +120,11 @@ impl Source {
         Source { file, name, start: 0, size, sector_size, partition: false, in_use: false, notes }
     }
 
+    /// Returns it with `file` read in its place, which shows the same bytes in another way.
+    pub fn through(self, file: Arc<dyn FileExt + Send + Sync>) -> Source {
+        Source { file, ..self }
+    }
+
     /// Whether it is a partition of a disk, and so holds no partition table.
     pub fn is_partition(&self) -> bool {
         self.partition

@@ -47,7 +47,7 @@ pub struct Target {
     unwritten: Option<Unwritten>,
     touched: bool,
     /// From the first write to the end.
-    seal: Option<Seal>,
+    seal: Option<Arc<Seal>>,
 }
 
 impl Target {
@@ -256,13 +256,17 @@ impl Target {
         self.sector
     }
 
-    /// Returns it as a source to read what it holds; `None` if its size is unknown.
+    /// Returns it as a source to read what it holds, or is to hold where it is under seal; `None` if its size is unknown.
     ///
     /// # Errors
     /// It cannot be opened again.
     pub fn source(&self) -> Result<Option<Source>, Error> {
         let Some(size) = self.size() else { return Ok(None) };
-        Source::opened(self.file(), self.name(), size, self.sector.unwrap_or(512)).map(Some)
+        let source = Source::opened(self.file(), self.name(), size, self.sector.unwrap_or(512))?;
+        Ok(Some(match &self.seal {
+            Some(seal) => source.through(Arc::clone(seal) as Arc<dyn FileExt + Send + Sync>),
+            None => source,
+        }))
     }
 
     /// Seals it, before anything else is written: see [`Seal`].
@@ -273,7 +277,7 @@ impl Target {
         };
         let size = self.size().ok_or_else(|| Error::Refused(format!("{} does not say how long it is", self.name())))?;
         self.touched = true;
-        self.seal = Some(Seal::begin(Arc::clone(&self.medium), size, self.length, unwritten)?);
+        self.seal = Some(Arc::new(Seal::begin(Arc::clone(&self.medium), size, self.length, unwritten)?));
         self.reread_partitions();
         Ok(())
     }

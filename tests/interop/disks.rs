@@ -262,8 +262,11 @@ fn a_damaged_file_system_on_a_disk_is_named_and_taken_whole_by_force() {
     }
     let disk = Disk::new(90, GPT, GPT_PARTS);
     let file = disk.at("disk");
-    // More blocks than the partition has.
-    fs::File::options().write(true).open(&file).unwrap().write_all_at(&[0xff; 4], (3 * MIB + 1024 + 4) as u64).unwrap();
+    // More blocks than the partition has, in the superblock and in its copy.
+    let written = fs::File::options().write(true).open(&file).unwrap();
+    for superblock in [1024, 8193 * 1024] {
+        written.write_all_at(&[0xff; 4], (3 * MIB + superblock + 4) as u64).unwrap();
+    }
     let error = fails(&["save", path(&file), "-o", path(&disk.at("image"))]);
     assert!(error.contains("disk, partition 2: byte "), "{error}");
     works(&["save", "--force", path(&file), "-o", path(&disk.at("image"))]);

@@ -16,14 +16,17 @@ mod drop_in;
 mod failing;
 mod imaging;
 mod linux_fs;
+mod lossless;
 mod metainfo;
 mod partclone_options;
 mod places;
 mod sealed;
 mod served;
+mod stale;
 #[path = "../support/mod.rs"]
 mod support;
 mod swarm;
+mod switches;
 mod web_seed;
 mod windows_fs;
 mod xxhash;

@@ -108,9 +108,11 @@ pub fn partition(
     }
     let say = |text: &str| eprintln!("ogbox image: {text}");
     let disk = inside::open(Path::new(image), ignore_checksums, say)?;
+    let (part, raw) = disk::part(&disk, number)?;
     // Its state was checked when the disk was saved.
-    let options = Options { unclean: true, format, ..Options::default() };
-    let mut save = Save::of(disk::partition(&disk, number)?, &options)?;
+    let options = Options { unclean: true, raw, format, ..Options::default() };
+    let mut save = Save::of(part, &options)?;
+    save.look_behind()?;
     for note in save.notes() {
         writeln!(io.err, "ogbox image: {note}")?;
     }

@@ -67,6 +67,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let format = format(args.format.as_deref(), args.checksum.as_deref(), args.blocks_per_checksum)?;
     let options = Options { force: args.force, raw: args.raw, format, ..Options::default() };
     let mut save = Save::open(Path::new(&args.source), &options)?;
+    save.look_behind()?;
     for note in save.notes() {
         writeln!(io.err, "ogbox image save: {note}")?;
     }

@@ -26,6 +26,7 @@ pub const GRAMMAR: Grammar = Grammar {
         "partition",
         "socket",
         "port",
+        "against",
     ],
     repeated: &[],
     usage_code: 1,

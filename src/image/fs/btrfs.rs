@@ -2,7 +2,8 @@
 //!
 //! Layouts after the Btrfs project's "On-disk Format". Kept are all copies of each block (DUP), the superblocks and
 //! everything before the first of them and, if a log tree was not replayed, its own blocks and the extents that it
-//! names. A block of the map is a sector; partclone's is a whole tree node, so that ours are a subset of theirs.
+//! names. A block of the map is a sector; partclone's is a whole tree node, so that ours are a subset of theirs. If the
+//! first superblock does not fit its checksum, a copy that does is taken.
 
 use std::collections::HashSet;
 
@@ -18,6 +19,7 @@ pub const NAME: &str = "BTRFS";
 
 const SUPERBLOCKS: [u64; 3] = [64 << 10, 64 << 20, 256 << 30];
 const SUPER_SIZE: u64 = 4096;
+const MAGIC: &[u8; 8] = b"_BHRfS_M";
 /// Incompatible features under which the chunk tree still describes where all blocks are; not so zones and extent trees
 /// of the second version.
 const KNOWN: u64 = 0x1_0fff;
@@ -48,7 +50,7 @@ const MOST_MARKS: u64 = 4;
 
 /// Whether the source has a superblock of Btrfs.
 pub fn detect(source: &Source) -> Result<bool, Error> {
-    Ok(source.size() >= SUPERBLOCKS[0] + SUPER_SIZE && source.read(SUPERBLOCKS[0] + 64, 8)? == *b"_BHRfS_M")
+    Ok(source.size() >= SUPERBLOCKS[0] + SUPER_SIZE && source.read(SUPERBLOCKS[0] + 64, 8)? == *MAGIC)
 }
 
 /// Returns the used blocks; a block is a sector.
@@ -56,7 +58,7 @@ pub fn detect(source: &Source) -> Result<bool, Error> {
 /// # Errors
 /// The file system is damaged, or on several devices.
 pub fn used(source: &Source) -> Result<Used, Error> {
-    let bytes = source.read(SUPERBLOCKS[0], SUPER_SIZE as usize)?;
+    let (bytes, log_lost) = superblock(source)?;
     let f = Fields(&bytes);
     let mut volume = Volume::read(source, &f)?;
     let mut map = Bitmap::new(volume.size / volume.sector);
@@ -109,9 +111,40 @@ pub fn used(source: &Source) -> Result<Used, Error> {
         device_size: volume.size,
         used_by_super: f.u64(120).min(volume.size) / volume.sector,
         map,
-        dirty: (log != 0)
+        dirty: (log != 0 || log_lost)
             .then(|| format!("{}: the Btrfs log tree must be replayed: mount and unmount it", source.name())),
     })
+}
+
+/// Returns the first superblock that fits its checksum, or the very first if none does, and whether it lacks a log that
+/// the first has: copies are not written with each.
+fn superblock(source: &Source) -> Result<(Vec<u8>, bool), Error> {
+    let first = source.read(SUPERBLOCKS[0], SUPER_SIZE as usize)?;
+    let is_sound = |bytes: &[u8], at: u64| {
+        let f = Fields(bytes);
+        // Only the usual checksum is known here.
+        f.u64(48) == at && bytes[64..72] == *MAGIC && (f.u16(196) != 0 || crc32c(&bytes[32..]) == f.u32(0))
+    };
+    if is_sound(&first, SUPERBLOCKS[0]) {
+        return Ok((first, false));
+    }
+    for at in SUPERBLOCKS.into_iter().skip(1).filter(|at| at + SUPER_SIZE <= source.size()) {
+        let copy = source.read(at, SUPER_SIZE as usize)?;
+        // One of an older file system would be of another's UUID.
+        if is_sound(&copy, at) && copy[32..48] == first[32..48] {
+            source.note(format!(
+                "the Btrfs superblock is damaged, and its copy at byte {at} was taken: run btrfs rescue"
+            ));
+            return Ok((copy, Fields(&first).u64(96) != 0));
+        }
+    }
+    Ok((first, false))
+}
+
+/// CRC-32C, bit by bit: it is of one block.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |crc: u32| crc >> 1 ^ 0x82f6_3b78 & (crc & 1).wrapping_neg();
+    !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
 }
 
 /// An item's key.

@@ -13,6 +13,10 @@ pub const NAME: &str = "EXFAT";
 const END_OF_DIRECTORY: u8 = 0;
 const ALLOCATION_BITMAP: u8 = 0x81;
 
+/// Flags of a volume.
+const VOLUME_DIRTY: u16 = 2;
+const MEDIA_FAILURE: u16 = 4;
+
 /// Most bytes of a directory, by the specification.
 const MOST_DIRECTORY: u64 = 256 << 20;
 
@@ -128,16 +132,32 @@ impl<'a> Volume<'a> {
     }
 }
 
+/// Returns the copy of the boot sector, in sector 12, whichever length sectors have.
+fn copy(source: &Source) -> Option<Vec<u8>> {
+    (9..=12).find_map(|log| {
+        let boot = source.read(12 << log, 512).ok()?;
+        let is_copy = boot[3..11] == *b"EXFAT   " && boot[108] == log && Volume::new(source, &Fields(&boot)).is_ok();
+        is_copy.then_some(boot)
+    })
+}
+
 /// Returns the used blocks; a block is a sector.
 ///
 /// # Errors
 /// The boot sector is impossible, or there is no allocation bitmap for all clusters.
 pub fn used(source: &Source) -> Result<Used, Error> {
-    let boot = source.read(0, 512)?;
+    let mut boot = source.read(0, 512)?;
+    // A copy has old flags.
+    let flags = Fields(&boot).u16(106);
+    if let Err(why @ Error::Damaged { .. }) = Volume::new(source, &Fields(&boot)).map(drop) {
+        let Some(copy) = copy(source) else { return Err(why) };
+        boot = copy;
+        source.note(format!("its copy was taken: run fsck.exfat or chkdsk; {why}"));
+    }
     let f = Fields(&boot);
     let volume = Volume::new(source, &f)?;
     // With two tables and bitmaps (TexFAT) the active one counts.
-    let active = f.u16(106) as u8 & 1;
+    let active = flags as u8 & 1;
     let found = volume.bitmap(f.u32(96), active)?;
     let Some((first, length)) = found.filter(|(_, length)| *length >= volume.clusters.div_ceil(8)) else {
         return Err(source.damaged(96, "the exFAT root directory names no allocation bitmap for all clusters"));
@@ -151,8 +171,12 @@ pub fn used(source: &Source) -> Result<Used, Error> {
         }
         source.note("the exFAT allocation bitmap has no whole cluster chain; taken as contiguous, as Linux does");
     }
-    let dirty = (f.u16(106) & 2 != 0)
-        .then(|| format!("{}: the exFAT file system was not unmounted: run fsck.exfat or chkdsk", source.name()));
+    let why = match flags {
+        _ if flags & VOLUME_DIRTY != 0 => Some("was not unmounted"),
+        _ if flags & MEDIA_FAILURE != 0 => Some("is marked as on a failing disk"),
+        _ => None,
+    };
+    let dirty = why.map(|why| format!("{}: the exFAT file system {why}: run fsck.exfat or chkdsk", source.name()));
     Ok(Used {
         name: NAME,
         block_size: 1 << volume.sector_log,

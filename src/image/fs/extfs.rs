@@ -1,7 +1,8 @@
 //! ext2, ext3, ext4: the block bitmaps of all groups, after the kernel's Documentation/filesystems/ext4.
 //!
 //! Supported: 64bit, flex_bg, meta_bg, sparse_super(2), uninit_bg and metadata_csum (groups whose bitmap was never
-//! written), bigalloc (one bit a cluster), blocks of 1–64 KiB. An external journal device is refused.
+//! written), bigalloc (one bit a cluster), blocks of 1–64 KiB. An external journal device is refused, and so are features
+//! that are not known. If the superblock is damaged, its first copy counts.
 
 use super::kind::Used;
 use crate::image::Error;
@@ -18,16 +19,25 @@ const MAGIC: u16 = 0xef53;
 const STATE_CLEAN: u16 = 1;
 const STATE_ERRORS: u16 = 2;
 
+const COMPAT_HAS_JOURNAL: u32 = 0x4;
 const COMPAT_SPARSE_SUPER2: u32 = 0x200;
 const INCOMPAT_RECOVER: u32 = 0x4;
 const INCOMPAT_JOURNAL_DEV: u32 = 0x8;
 const INCOMPAT_META_BG: u32 = 0x10;
 const INCOMPAT_64BIT: u32 = 0x80;
+const INCOMPAT_MMP: u32 = 0x100;
+/// Features under which the bitmaps say what is used: all up to Linux 6.12 and e2fsprogs 1.47.
+const KNOWN_INCOMPAT: u32 = 0x3_f7df;
+const KNOWN_RO_COMPAT: u32 = 0x1_ffff;
 const RO_SPARSE_SUPER: u32 = 0x1;
 const RO_GDT_CSUM: u32 = 0x10;
 const RO_BIGALLOC: u32 = 0x200;
 const RO_METADATA_CSUM: u32 = 0x400;
 const GROUP_BLOCK_UNINIT: u16 = 2;
+
+/// The block of multiple mount protection, and the sequence number in it while nobody has mounted it.
+const MMP_MAGIC: u32 = 0x004d_4d50;
+const MMP_CLEAN: u32 = 0xff4d_4d50;
 
 /// Whether the source has a superblock of ext.
 pub fn detect(source: &Source) -> Result<bool, Error> {
@@ -44,8 +54,18 @@ pub fn detect(source: &Source) -> Result<bool, Error> {
 /// counter.
 pub fn used(source: &Source) -> Result<Used, Error> {
     let bytes = source.read(SUPERBLOCK, 1024)?;
-    let geometry = Geometry::read(source, &bytes)?;
+    let geometry = match Geometry::read(source, &bytes) {
+        Err(error @ Error::Damaged { .. }) => {
+            let (f, Some(mut copy)) = (Fields(&bytes), Geometry::copy(source)) else { return Err(error) };
+            // A copy does not say in which state the file system is.
+            (copy.state, copy.needs_recovery) = (f.u16(0x3a), f.u32(0x60) & INCOMPAT_RECOVER != 0);
+            source.note(format!("its copy in the second group was taken: run e2fsck; {error}"));
+            copy
+        }
+        read => read?,
+    };
     let map = geometry.map(source)?;
+    geometry.note(source);
     Ok(Used {
         name: NAME,
         block_size: geometry.block_size,
@@ -54,6 +74,17 @@ pub fn used(source: &Source) -> Result<Used, Error> {
         map,
         dirty: geometry.dirty(source),
     })
+}
+
+/// Refuses features that are not known; the first revision has no fields for them.
+fn refuse_unknown(source: &Source, f: &Fields) -> Result<(), Error> {
+    let (incompat, ro) = (f.u32(0x60) & !KNOWN_INCOMPAT, f.u32(0x64) & !KNOWN_RO_COMPAT);
+    if f.u32(0x4c) > 0 && incompat | ro != 0 {
+        let name = source.name();
+        let features = format!("({incompat:#x}, {ro:#x}): save it with --raw");
+        return Err(Error::Refused(format!("{name}: this ext has features that are not known {features}")));
+    }
+    Ok(())
 }
 
 /// The layout from the superblock.
@@ -80,6 +111,10 @@ struct Geometry {
     backups: Option<[u64; 2]>,
     state: u16,
     needs_recovery: bool,
+    /// The block in which a computer says that it uses the file system.
+    in_use: Option<u64>,
+    /// The journal is on another device.
+    external_journal: bool,
 }
 
 /// A group's descriptor.
@@ -99,6 +134,7 @@ impl Geometry {
         if incompat & INCOMPAT_JOURNAL_DEV != 0 {
             return Err(Error::Refused(format!("{} is an ext journal device, not a file system", source.name())));
         }
+        refuse_unknown(source, &f)?;
         let (block_log, cluster_log) = (f.u32(0x18), f.u32(0x1c));
         if block_log > 6 {
             return bad(0x18, format!("blocks of 2^{} bytes are impossible", u64::from(block_log) + 10));
@@ -157,11 +193,47 @@ impl Geometry {
                 .then(|| [u64::from(f.u32(0x24c)), u64::from(f.u32(0x250))]),
             state: f.u16(0x3a),
             needs_recovery: incompat & INCOMPAT_RECOVER != 0,
+            in_use: (incompat & INCOMPAT_MMP != 0).then(|| f.u64(0x168)),
+            external_journal: f.u32(0x5c) & COMPAT_HAS_JOURNAL != 0 && f.u32(0xe0) == 0,
         })
     }
 
+    /// Returns the geometry from the copy of the superblock in the second group, whichever size its blocks have.
+    fn copy(source: &Source) -> Option<Geometry> {
+        (0..=6).find_map(|log| {
+            let block = 1024_u64 << log;
+            let at = (block * 8 + u64::from(log == 0)) * block;
+            let bytes = source.read(at, 1024).ok()?;
+            let f = Fields(&bytes);
+            let is_copy = f.u16(0x38) == MAGIC && f.u32(0x18) == log && f.u16(0x5a) == 1;
+            Geometry::read(source, &bytes).ok().filter(|_| is_copy)
+        })
+    }
+
+    /// Notes what its image will not hold.
+    fn note(&self, source: &Source) {
+        if self.external_journal {
+            source.note(
+                "the journal of this ext file system is on another device, which its image does not hold: it mounts only \
+                 with that journal, or after tune2fs -f -O ^has_journal",
+            );
+        }
+    }
+
+    /// Whether another computer uses it, by the block of multiple mount protection.
+    fn is_in_use(&self, source: &Source) -> bool {
+        let at = self.in_use.and_then(|block| self.inside(block));
+        let bytes = at.and_then(|at| source.read(at, 8).ok()).unwrap_or_default();
+        let f = Fields(&bytes);
+        f.u32(0) == MMP_MAGIC && f.u32(4) != MMP_CLEAN
+    }
+
     fn dirty(&self, source: &Source) -> Option<String> {
-        let why = if self.needs_recovery {
+        let why = if self.is_in_use(source) {
+            "it is in use, by this computer or another (multiple mount protection): unmount it there"
+        } else if self.needs_recovery && self.external_journal {
+            "the journal that must be replayed is on another device: mount and unmount it with that"
+        } else if self.needs_recovery {
             "its journal must be replayed: mount and unmount it, or run e2fsck"
         } else if self.state & STATE_ERRORS != 0 {
             "it is marked as having errors: run e2fsck"

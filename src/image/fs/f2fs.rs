@@ -17,6 +17,9 @@ const MAGIC: u32 = 0xf2f5_2010;
 const SUPERBLOCKS: [u64; 2] = [1024, 4096 + 1024];
 const SUPER_SIZE: usize = 3072;
 
+/// Features under which the segments say what is used: all up to Linux 6.12.
+const KNOWN: u32 = 0xffff;
+
 const BLOCK: usize = 4096;
 const BLOCK_LOG: u32 = 12;
 /// A segment has 512 blocks.
@@ -64,7 +67,13 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     let mut first = None;
     for at in SUPERBLOCKS {
         match Geometry::read(source, at) {
-            Ok(geometry) => return geometry.used(),
+            Ok(geometry) => {
+                let used = geometry.used()?;
+                if let Some(first) = first {
+                    source.note(format!("the copy of the F2FS superblock is taken: {first}"));
+                }
+                return Ok(used);
+            }
             Err(error) => first = first.or(Some(error)),
         }
     }
@@ -102,6 +111,13 @@ impl<'a> Geometry<'a> {
             return Err(Error::Refused(format!(
                 "{}: this F2FS is one of several devices: only one of a single device can be saved",
                 source.name()
+            )));
+        }
+        let unknown = f.u32(2180) & !KNOWN;
+        if unknown != 0 {
+            let name = source.name();
+            return Err(Error::Refused(format!(
+                "{name}: this F2FS has features that are not known ({unknown:#x}): save it with --raw"
             )));
         }
         let geometry = Geometry {

@@ -1,6 +1,8 @@
 //! FAT12, FAT16, FAT32: the file allocation table, after Microsoft's "FAT File System Specification" (2005).
 //!
-//! The first copy of the table counts. Clusters marked bad are taken as unused, since they could not be read.
+//! The first copy of the table counts; where a FAT32 says that its copies are not alike, a cluster is used that any of them
+//! has, as Windows takes the one named and Linux the first. Clusters marked bad are taken as unused, since they could not
+//! be read.
 
 use super::kind::Used;
 use crate::image::Error;
@@ -10,6 +12,9 @@ use crate::image::source::Source;
 
 /// Bytes of the table read at once; a multiple of 12, so that no entry of any width straddles it.
 const STEP: u64 = 12 << 16;
+
+/// The flag of FAT32 by which the copies of the table are not alike.
+const NOT_MIRRORED: u16 = 0x80;
 
 /// Whether the source has a boot sector of FAT.
 pub fn detect(source: &Source) -> Result<bool, Error> {
@@ -30,7 +35,8 @@ struct Geometry {
     sector: u32,
     sectors: u64,
     per_cluster: u64,
-    table: u64,
+    /// First sector of each copy of the table that counts.
+    tables: Vec<u64>,
     /// First sector of the first cluster.
     data: u64,
     clusters: u64,
@@ -71,12 +77,15 @@ impl Geometry {
             return Err(source.damaged(22, format!("the FAT boot sector: {why}")));
         }
         let state = if bits == 32 { 0x41 } else { 0x25 };
-        Ok(Geometry { sector, sectors, per_cluster, table, data, clusters, bits, dirty: f.u8(state) & 1 != 0 })
+        let alike = bits < 32 || f.u16(40) & NOT_MIRRORED == 0;
+        let copies = if alike { 1 } else { u64::from(f.u8(16)) };
+        let tables = (0..copies).map(|copy| table + copy * table_sectors).collect();
+        Ok(Geometry { sector, sectors, per_cluster, tables, data, clusters, bits, dirty: f.u8(state) & 1 != 0 })
     }
 
-    /// Calls `tell` with the number and the value of each entry of the table.
-    fn entries(&self, source: &Source, mut tell: impl FnMut(u64, u32)) -> Result<(), Error> {
-        let (start, end) = (self.table * u64::from(self.sector), ((self.clusters + 2) * self.bits).div_ceil(8));
+    /// Calls `tell` with the number and the value of each entry of the table that begins at sector `table`.
+    fn entries(&self, source: &Source, table: u64, mut tell: impl FnMut(u64, u32)) -> Result<(), Error> {
+        let (start, end) = (table * u64::from(self.sector), ((self.clusters + 2) * self.bits).div_ceil(8));
         let mut buffer = vec![0; STEP.min(end) as usize];
         let mut at = 0;
         while at < end {
@@ -108,15 +117,17 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     map.set(0, geometry.data);
     let bad = 0x0fff_fff7_u32 & (((1_u64 << geometry.bits) - 1) as u32);
     let mut clean = true;
-    geometry.entries(source, |entry, value| match entry {
-        0 => {}
-        // The two highest bits: properly unmounted, no read errors.
-        1 => clean = geometry.bits == 12 || value >> (geometry.bits.min(28) - 2) & 3 == 3,
-        cluster if value != 0 && value != bad => {
-            map.set(geometry.data + (cluster - 2) * geometry.per_cluster, geometry.per_cluster);
-        }
-        _ => {}
-    })?;
+    for table in &geometry.tables {
+        geometry.entries(source, *table, |entry, value| match entry {
+            0 => {}
+            // The two highest bits: properly unmounted, no read errors.
+            1 => clean &= geometry.bits == 12 || value >> (geometry.bits.min(28) - 2) & 3 == 3,
+            cluster if value != 0 && value != bad => {
+                map.set(geometry.data + (cluster - 2) * geometry.per_cluster, geometry.per_cluster);
+            }
+            _ => {}
+        })?;
+    }
     let dirty = (geometry.dirty || !clean)
         .then(|| format!("{}: the FAT file system was not unmounted: run fsck.fat or chkdsk", source.name()));
     let name = match geometry.bits {

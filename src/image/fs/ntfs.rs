@@ -63,7 +63,14 @@ pub fn boot_sector(cluster: &[u8]) -> &[u8] {
 /// # Errors
 /// The boot sector is impossible, or `$Bitmap` cannot be found or is too short.
 pub fn used(source: &Source) -> Result<Used, Error> {
-    let volume = Volume::open(source)?;
+    let (volume, copied) = match Volume::open(source, 0) {
+        Err(error @ Error::Damaged { .. }) => {
+            let Some(volume) = Volume::of_copy(source) else { return Err(error) };
+            source.note(format!("the copy of its boot sector was taken: run chkdsk; {error}"));
+            (volume, true)
+        }
+        open => (open?, false),
+    };
     let bitmap = volume.attribute(BITMAP, DATA)?;
     let bytes = volume.clusters.div_ceil(8);
     if bitmap.length < bytes {
@@ -74,7 +81,10 @@ pub fn used(source: &Source) -> Result<Used, Error> {
         .ok_or_else(|| source.damaged(0, "$Bitmap is cut short"))?;
     let sector = u64::from(volume.sector);
     let mut device_size = (volume.sectors + 1) * sector;
-    if device_size > source.size() {
+    if copied {
+        // A restore makes the copy of the boot sector behind the clusters anew, but not of a damaged one.
+        device_size = volume.clusters * u64::from(volume.cluster);
+    } else if device_size > source.size() {
         device_size -= sector;
         source.note(
             "the NTFS volume reaches to the last sector, where the copy of its boot sector should be; taken as it is",
@@ -129,8 +139,9 @@ impl Attribute {
 }
 
 impl<'a> Volume<'a> {
-    fn open(source: &'a Source) -> Result<Volume<'a>, Error> {
-        let boot = source.read(0, 512)?;
+    /// Reads the geometry from the boot sector at this offset, and the first records.
+    fn open(source: &'a Source, at: u64) -> Result<Volume<'a>, Error> {
+        let boot = source.read(at, 512)?;
         let f = Fields(&boot);
         let bad = |at: u64, why: String| Err(source.damaged(at, format!("the NTFS boot sector: {why}")));
         let sector = u32::from(f.u16(11));
@@ -178,6 +189,13 @@ impl<'a> Volume<'a> {
             }
         }
         Ok(volume)
+    }
+
+    /// Reads the geometry from the copy of the boot sector, in the last sector.
+    fn of_copy(source: &'a Source) -> Option<Volume<'a>> {
+        let ends = [512, 4096].into_iter().filter_map(|sector| source.size().checked_sub(sector));
+        let mut copies = ends.filter(|at| source.read(*at, 512).is_ok_and(|boot| boot[3..11] == *b"NTFS    "));
+        copies.find_map(|at| Volume::open(source, at).ok())
     }
 
     fn damaged(&self, record: u64, why: &str) -> Error {

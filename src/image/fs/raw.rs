@@ -21,21 +21,6 @@ pub fn is_raw(fs: &str) -> bool {
     fs.eq_ignore_ascii_case(NAME)
 }
 
-/// Returns the kind of container of other or encrypted volumes on the source, by its mark. It comes before file
-/// systems, as traces of an older one may be left beside it.
-pub fn enclosing(source: &Source) -> Result<Option<&'static str>, Error> {
-    let head = source.read(0, source.size().min(2048) as usize)?;
-    if head.starts_with(b"LUKS\xba\xbe") {
-        return Ok(Some("LUKS"));
-    }
-    if head.get(3..).is_some_and(|rest| rest.starts_with(b"-FVE-FS-")) {
-        return Ok(Some("BitLocker"));
-    }
-    // The label is in any of the first four sectors, with its type in the header.
-    let lvm = head.chunks_exact(512).any(|sector| sector.starts_with(b"LABELONE") && sector[24..].starts_with(b"LVM2"));
-    Ok(lvm.then_some("LVM"))
-}
-
 /// Returns the largest block, at most 4 KiB, that divides `size`; `None` if that is not even a multiple of sectors.
 pub fn block_size(size: u64) -> Option<u32> {
     (size > 0 && size.is_multiple_of(u64::from(SECTOR))).then(|| 1 << size.trailing_zeros().min(12))

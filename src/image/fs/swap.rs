@@ -1,4 +1,5 @@
-//! Linux swap: only its header is kept, so that the restored partition is an empty swap with the same UUID.
+//! Linux swap: only its header is kept, so that the restored partition is an empty swap with the same UUID. One in which a
+//! system is hibernated is saved whole, by force.
 //!
 //! The layout is `union swap_header` of the kernel's include/linux/swap.h.
 
@@ -10,11 +11,15 @@ use crate::image::source::Source;
 
 const PAGE_SIZES: [u64; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
 
+const MARK: &[u8] = b"SWAPSPACE2";
+/// The marks of the kernel, of uswsusp and of the low-level hibernation of other systems.
+const HIBERNATED: [&[u8]; 4] = [b"S1SUSPEND", b"S2SUSPEND", b"ULSUSPEND", b"LINHIB0001"];
+
 /// Returns the page size and the last ten bytes of the first page; `None` if that is not a swap header.
 fn signature(source: &Source) -> Result<Option<(u64, Vec<u8>)>, Error> {
     for page in PAGE_SIZES.into_iter().filter(|page| source.size() >= 2 * page) {
         let mark = source.read(page - 10, 10)?;
-        if mark == b"SWAPSPACE2" || mark.starts_with(b"S1SUSPEND") {
+        if mark == MARK || HIBERNATED.iter().any(|hibernated| mark.starts_with(hibernated)) {
             return Ok(Some((page, mark)));
         }
     }
@@ -26,7 +31,7 @@ pub fn detect(source: &Source) -> Result<bool, Error> {
     Ok(signature(source)?.is_some())
 }
 
-/// Returns the header's page as used.
+/// Returns the header's page as used, all pages if a system is hibernated in them.
 ///
 /// # Errors
 /// The header is impossible.
@@ -39,8 +44,9 @@ pub fn used(source: &Source) -> Result<Used, Error> {
         return Err(source.damaged(1028, format!("a swap of {pages} pages does not fit into {} bytes", source.size())));
     }
     let mut map = Bitmap::new(pages);
-    map.set(0, 1);
-    let dirty = (mark != b"SWAPSPACE2")
-        .then(|| format!("{}: a system is hibernated in this swap: wake it and shut it down", source.name()));
-    Ok(Used { name: "SWAP", block_size: page as u32, device_size: pages * page, used_by_super: 1, map, dirty })
+    let hibernated = mark != MARK;
+    map.set(0, if hibernated { pages } else { 1 });
+    let dirty =
+        hibernated.then(|| format!("{}: a system is hibernated in this swap: wake it and shut it down", source.name()));
+    Ok(Used { name: "SWAP", block_size: page as u32, device_size: pages * page, used_by_super: map.used(), map, dirty })
 }

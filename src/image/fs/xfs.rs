@@ -2,7 +2,7 @@
 //!
 //! Layouts after "XFS Algorithms & Data Structures" (the xfsdocs project). The blocks of an AG's own free list count
 //! as free, as in partclone. The log is kept whole. An external log and a real-time section, which are on other
-//! devices, are refused.
+//! devices, are refused, and so are features that are not known.
 
 use super::kind::Used;
 use crate::image::Error;
@@ -18,6 +18,12 @@ const FREE_MAGIC: [u32; 2] = [u32::from_be_bytes(*b"ABTB"), u32::from_be_bytes(*
 const AGFL_HEADER: usize = 36;
 /// Limit above the levels of any tree.
 const MOST_LEVELS: u32 = 16;
+
+/// Features of version 5 under which the trees say what is free, up to Linux 6.16: among them a volume that is not to be
+/// mounted before it is repaired.
+const KNOWN_RO_COMPAT: u32 = 0xf;
+const KNOWN_INCOMPAT: u32 = 0x7ff;
+const NEEDS_REPAIR: u32 = 0x10;
 
 /// Unit of the log, bytes.
 const BASIC_BLOCK: usize = 512;
@@ -42,9 +48,16 @@ pub fn used(source: &Source) -> Result<Used, Error> {
     let geometry = Geometry::read(source)?;
     let mut map = Bitmap::new(geometry.blocks);
     map.set(0, geometry.blocks);
-    let clean = geometry.log_is_clean()?;
+    let why = if geometry.needs_repair {
+        Some("volume is marked as in need of repair: run xfs_repair")
+    } else if !geometry.log_is_clean()? {
+        Some("log must be replayed: mount and unmount it, or run xfs_repair")
+    } else {
+        None
+    };
+    let clean = why.is_none();
     // Blocks that the log has yet to allocate are free in the trees: with a log to replay, all blocks are saved by
-    // force.
+    // force, and so they are with trees that are in need of repair.
     for group in (0..geometry.groups).filter(|_| clean) {
         geometry.clear_free(&mut map, group)?;
     }
@@ -54,9 +67,7 @@ pub fn used(source: &Source) -> Result<Used, Error> {
         device_size: geometry.blocks * u64::from(geometry.block_size),
         used_by_super: geometry.blocks - geometry.free.min(geometry.blocks),
         map,
-        dirty: (!clean).then(|| {
-            format!("{}: the XFS log must be replayed: mount and unmount it, or run xfs_repair", source.name())
-        }),
+        dirty: why.map(|why| format!("{}: the XFS {why}", source.name())),
     })
 }
 
@@ -64,6 +75,7 @@ pub fn used(source: &Source) -> Result<Used, Error> {
 struct Geometry<'a> {
     source: &'a Source,
     five: bool,
+    needs_repair: bool,
     uuid: Vec<u8>,
     block_size: u32,
     sector: u32,
@@ -80,7 +92,8 @@ impl<'a> Geometry<'a> {
         let bytes = source.read(0, 512)?;
         let f = Fields(&bytes);
         let bad = |at: u64, why: String| Err(source.damaged(at, format!("the XFS superblock: {why}")));
-        let refused = |why: &str| Err(Error::Refused(format!("{}: {why}: it cannot be saved alone", source.name())));
+        let refused =
+            |why: &str| Err(Error::Refused(format!("{}: {why}: save it with --raw, and the other too", source.name())));
         let version = f.be16(100) & 15;
         if !(4..=5).contains(&version) {
             return bad(100, format!("version {version} is not known"));
@@ -105,16 +118,24 @@ impl<'a> Geometry<'a> {
         {
             return bad(84, format!("{groups} groups of {group_blocks} blocks are impossible"));
         }
+        let (ro_unknown, unknown) = (f.be32(212) & !KNOWN_RO_COMPAT, f.be32(216) & !KNOWN_INCOMPAT);
+        if version == 5 && ro_unknown | unknown != 0 {
+            let name = source.name();
+            return Err(Error::Refused(format!(
+                "{name}: this XFS has features that are not known ({unknown:#x}, {ro_unknown:#x}): save it with --raw"
+            )));
+        }
         let (log_start, log_blocks) = (f.be64(48), u64::from(f.be32(96)));
         if log_start == 0 {
             return refused("this XFS has its log on another device");
         }
         if f.be64(16) != 0 {
-            return refused("this XFS has a real-time section on another device");
+            return refused("this XFS has a real-time section");
         }
         let mut geometry = Geometry {
             source,
             five: version == 5,
+            needs_repair: version == 5 && f.be32(216) & NEEDS_REPAIR != 0,
             uuid: bytes[32..48].to_vec(),
             block_size,
             sector,

@@ -63,6 +63,13 @@ pub fn extended(sector: &[u8]) -> Option<[Entry; 4]> {
     (f.u16(510) == MARK).then(|| [0, 1, 2, 3].map(entry))
 }
 
+/// Whether a disk's first sector is that of FAT, NTFS or exFAT by its jump and the length of its sectors.
+pub fn boots(sector: &[u8]) -> bool {
+    let f = Fields(sector);
+    let length = f.u16(11);
+    matches!(f.u8(0), 0xeb | 0xe9) && (length >= 256 && length.is_power_of_two() || sector[3..].starts_with(b"EXFAT"))
+}
+
 /// Writes the size of an entry into the bytes of its record, sectors; one that does not fit becomes the largest.
 pub fn set_count(sector: &mut [u8], slot: usize, count: u64) {
     let at = ENTRIES + slot * ENTRY + 12;

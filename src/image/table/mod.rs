@@ -43,12 +43,15 @@ pub fn read(source: &Source) -> Result<Option<Table>, Error> {
     if source.is_partition() || source.size() < SMALLEST {
         return Ok(None);
     }
-    let Some(entries) = mbr::master(&source.read(0, 512)?) else { return Ok(None) };
+    let first = source.read(0, 512)?;
+    let Some(entries) = mbr::master(&first) else { return Ok(None) };
     if entries.iter().any(Entry::is_protective) {
         return Table::gpt(source).map(Some);
     }
     // The last bytes of a file system's boot sector may look like the size of an entry, but not like its type as well.
-    if !entries.iter().any(|entry| entry.is_used() && entry.kind != 0) {
+    let last = source.size() / u64::from(source.sector_size());
+    let fits = |entry: &Entry| entry.start > 0 && entry.start + entry.count <= last && !mbr::boots(&first);
+    if !entries.iter().any(|entry| entry.is_used() && (entry.kind != 0 || fits(entry))) {
         return Ok(None);
     }
     Table::mbr(source, &entries).map(Some)

@@ -135,6 +135,16 @@ fn an_entry_counts_by_its_size_and_not_by_its_type() {
 }
 
 #[test]
+fn entries_without_a_type_make_a_table_if_they_are_on_the_disk() {
+    assert_numbered(&by_hand(&[(0, &[(0, 2048, 2048), (0, 0, 0), (0, 8192, 2048)])]), &[1, 3]);
+    let outside = by_hand(&[(0, &[(0, 2048, 1 << 30)])]);
+    assert_eq!(found(&outside), []);
+    let boot_sector = by_hand(&[(0, &[(0, 2048, 2048)])]);
+    boot_sector.as_file().write_all_at(b"\xeb\x3c\x90MSWIN4.1\0\x02", 0).unwrap();
+    assert_eq!(found(&boot_sector), []);
+}
+
+#[test]
 fn a_record_without_a_partition_takes_no_number() {
     let disk = by_hand(&[
         (0, &[(5, 2048, 40960)]),
