@@ -19,6 +19,7 @@
 //! | [`info`] | an image's header in partclone.info's words |
 //! | [`legacy`] | images of other programs |
 //! | [`save`], [`restore`] | the two directions, through all of the above |
+//! | [`sets`] | directories of Clonezilla and FOG, and files that were cut, read where they lie |
 //! | [`place`] | where bytes lie, through partitions and loop devices |
 //! | [`output`] | the file, pipe or device that an image or a copy goes to |
 //! | [`target`] | the device or sparse file that is restored to |
@@ -42,6 +43,7 @@ pub mod pipeline;
 pub mod place;
 pub mod restore;
 pub mod save;
+pub mod sets;
 pub mod source;
 pub mod table;
 pub mod target;

@@ -17,6 +17,7 @@ mod imaging;
 mod linux_fs;
 mod metainfo;
 mod places;
+mod sets;
 #[path = "../support/mod.rs"]
 mod support;
 mod swarm;

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::words::FAILED;
+use super::words::{FAILED, say};
 use crate::applets::progress::{Progress, Style};
 use crate::applets::{Failure, Io};
 use crate::base::leftover::{self, Remove};
@@ -98,7 +98,6 @@ pub fn partition(
     if image == "-" {
         return Err(Failure::new(FAILED, "a partition needs random access to the image: name its file"));
     }
-    let say = |text: &str| eprintln!("ogbox image: {text}");
     let disk = inside::open(Path::new(image), ignore_checksums, say)?;
     // Its state was checked when the disk was saved.
     let options = Options { unclean: true, format, ..Options::default() };
