@@ -13,7 +13,7 @@ use crate::image::{legacy, place, unpack};
 
 /// Compressed formats without a codec of our own: program and magic number. A format that has a codec is never looked
 /// up here.
-const PROGRAMS: &[(&str, &[u8])] = &[("bzip2", b"BZh"), ("xz", b"\xfd7zXZ\0")];
+const PROGRAMS: &[(&str, &[u8])] = &[("bzip2", b"BZh")];
 
 /// OpenGnsys' names of other imaging programs.
 const PROGRAM_NAMES: &[&str] = &["NTFSCLONE", "PARTIMAGE"];

@@ -28,6 +28,7 @@
 //! | [`direct`], [`rescue`] | past the kernel's cache; over bad sectors |
 //! | [`stale`] | signatures that a restore must not leave |
 //! | [`against`] | an image compared with a device |
+//! | [`sets`] | directories of Clonezilla and FOG, and files that were cut, read where they lie |
 //! | [`place`] | where bytes lie, through partitions and loop devices |
 //! | [`output`] | the file, pipe or device that an image or a copy goes to |
 //! | [`seal`] | the heads of a target, which are gone while it is written and come last |
@@ -65,6 +66,7 @@ pub mod rescue;
 pub mod restore;
 pub mod save;
 pub mod seal;
+pub mod sets;
 pub mod signature;
 pub mod source;
 pub mod stale;

@@ -65,11 +65,13 @@ const ODD: &[&str] = &[
     "lz4 -q -c -BD -B4 P",
     "lz4 -q -c -B5 -BX --content-size P",
     "lz4 -q -c -BD -B7 --no-frame-crc < P",
+    "xz -q -0 -c H; xz -q -0 --check=none -c T",
+    "xz -q --x86 --lzma2=preset=0 --check=sha256 -c P",
 ];
 
 #[test]
 fn odd_files_of_each_tool_are_read() {
-    if !tools(&["gzip", "lzop", "zstd", "lz4", "mkfs.ext4", "debugfs"]) {
+    if !tools(&["gzip", "lzop", "zstd", "lz4", "xz", "mkfs.ext4", "debugfs"]) {
         return;
     }
     let dir = TempDir::new().unwrap();

@@ -22,6 +22,7 @@ mod partclone_options;
 mod places;
 mod sealed;
 mod served;
+mod sets;
 mod stale;
 #[path = "../support/mod.rs"]
 mod support;

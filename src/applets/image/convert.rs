@@ -1,16 +1,17 @@
 //! `ogbox image convert`: an image, or a byte-by-byte copy of a device, into another compression or format.
 
 use std::io;
+use std::path::Path;
 
 use argh::FromArgs;
 
 use super::job::{partition, watched, write_image};
-use super::words::{FAILED, GRAMMAR, codec, format, input, output, style};
+use super::words::{FAILED, GRAMMAR, codec, format, input, output, say, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::image::codec::Piece;
 use crate::image::convert::{convert, convert_raw, scan_raw};
-use crate::image::{Error, Watch};
+use crate::image::{Error, Watch, sets};
 
 /// Convert an image into another compression or format, verifying all its checksums.
 #[derive(FromArgs)]
@@ -66,7 +67,9 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let format = format(args.format.as_deref(), args.checksum.as_deref(), args.blocks_per_checksum)?;
     let output = output(args.output.as_deref())?;
     type Write<'a> = Box<dyn FnOnce(&mut (dyn io::Write + Send), &str, &Watch) -> Result<Vec<Piece>, Error> + 'a>;
-    let write: Write = if let Some(number) = args.partition {
+    let write: Write = if let Some(from) = sets::partition(Path::new(&args.image), args.partition, say)? {
+        Box::new(move |out, name, watch| convert(from, &format, out, name, codec, watch))
+    } else if let Some(number) = args.partition {
         let save = partition(io, &args.image, number, false, format, style)?;
         Box::new(move |out, name, watch| save.write(out, name, codec, watch))
     } else if args.raw {

@@ -1,11 +1,13 @@
 //! `ogbox image info`: the contents of an image.
 
+use std::path::Path;
+
 use argh::FromArgs;
 
 use super::words::{self, GRAMMAR, input};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Io, Outcome};
-use crate::image::{codec, info, legacy, unpack};
+use crate::image::{codec, info, legacy, sets, unpack};
 
 /// Show what an image holds, as partclone.info does; the image may be compressed.
 #[derive(FromArgs)]
@@ -26,6 +28,9 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         Parsed::Run(args) => args,
         Parsed::Done(exit) => return Ok(exit),
     };
+    if !args.json {
+        write!(io.out, "{}", sets::describe(Path::new(&args.image))?)?;
+    }
     let mut input = input(&args.image)?;
     let codec = codec::recognise(input.peek(16)?);
     let header = match unpack::header(input) {

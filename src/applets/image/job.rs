@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::words::FAILED;
+use super::words::{FAILED, say};
 use crate::applets::{Failure, Io};
 use crate::base::leftover::{self, Remove};
 use crate::base::progress::{Progress, Style};
@@ -106,7 +106,6 @@ pub fn partition(
     if image == "-" {
         return Err(Failure::new(FAILED, "a partition needs random access to the image: name its file"));
     }
-    let say = |text: &str| eprintln!("ogbox image: {text}");
     let disk = inside::open(Path::new(image), ignore_checksums, say)?;
     let (part, raw) = disk::part(&disk, number)?;
     // Its state was checked when the disk was saved.

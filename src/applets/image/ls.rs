@@ -1,19 +1,19 @@
 //! `ogbox image ls`: the images of a directory, their contents and the files beside them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use argh::FromArgs;
 use nanoserde::SerJson;
 
-use super::words::{FAILED, GRAMMAR, input};
+use super::words::GRAMMAR;
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::base::time::local;
 use crate::base::units::bytes;
 use crate::image::legacy::DD;
-use crate::image::{Error, codec, legacy, unpack};
+use crate::image::{Error, codec, legacy, sets, unpack};
 
 /// List the images of a directory and its subdirectories: file system, sizes, compression, date, and the files beside
 /// each. `*` marks a file that has an image's name but is not one, or is damaged at its beginning.
@@ -30,9 +30,9 @@ struct Args {
 }
 
 /// Extensions of files beside an image: `X.img.torrent` …
-const BESIDE: &[&str] = &["torrent", "sum", "full.sum", "info", "lock", "idx"];
+const BESIDE: &[&str] = &["torrent", "sum", "full.sum", "info", "info.checked", "size", "lock", "idx"];
 /// Extensions of images; other files are listed only if they are partclone images.
-const NAMES: &[&str] = &["img", "dsk", "pgz"];
+const NAMES: &[&str] = &["img", "img.zst", "dsk", "pgz"];
 
 /// An image; the object that `--json` prints.
 #[derive(SerJson)]
@@ -62,7 +62,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     let paths = if args.paths.is_empty() { vec![".".to_owned()] } else { args.paths };
     let mut files = Vec::new();
     for path in &paths {
-        find(Path::new(path), 2, &mut files)?;
+        sets::find(Path::new(path), 2, &mut files)?;
     }
     let rows = files.iter().filter_map(|path| look(path));
     if args.json {
@@ -75,35 +75,11 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
     Ok(Exit::OK)
 }
 
-/// Collects the files at `path`, sorted by name, down to `depth` levels of directories.
-fn find(path: &Path, depth: u32, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let failed = |error| Failure::new(FAILED, format!("look into {}: {error}", path.display()));
-    if !fs::metadata(path).map_err(failed)?.is_dir() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    let mut found = Vec::new();
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let entry = entry.map_err(failed)?.path();
-        if !entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
-            found.push(entry.strip_prefix(".").unwrap_or(&entry).to_owned());
-        }
-    }
-    found.sort();
-    for entry in found {
-        if entry.is_file() {
-            files.push(entry);
-        } else if depth > 1 && entry.is_dir() {
-            find(&entry, depth - 1, files)?;
-        }
-    }
-    Ok(())
-}
-
 /// Returns the row of a file; `None` if it is neither an image nor named like one.
 fn look(path: &Path) -> Option<Row> {
     let name = path.display().to_string();
-    let called = path.extension().is_some_and(|extension| NAMES.iter().any(|name| extension == *name));
+    let ends = |end: &&str| name.strip_suffix(end).is_some_and(|name| name.ends_with('.'));
+    let called = path.is_dir() || NAMES.iter().any(ends);
     let metadata = fs::metadata(path).ok()?;
     let written = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     let mut row = Row {
@@ -111,7 +87,7 @@ fn look(path: &Path) -> Option<Row> {
         fs: String::new(),
         device_size: 0,
         used: 0,
-        file_size: metadata.len(),
+        file_size: sets::size(path),
         compression: String::new(),
         written: written.map_or(0, |time| time.as_secs() as i64),
         beside: BESIDE
@@ -134,10 +110,7 @@ fn look(path: &Path) -> Option<Row> {
 
 impl Row {
     fn fill(&mut self, path: &Path) -> Result<(), Error> {
-        let open = || {
-            let name = path.display().to_string();
-            input(&name).map_err(|failure| Error::Refused(failure.message))
-        };
+        let open = || sets::input(path, |_| {});
         let mut input = open()?;
         self.compression = codec::recognise(input.peek(16)?).name.to_owned();
         match unpack::header_alone(input) {

@@ -5,14 +5,14 @@ use std::path::Path;
 use argh::FromArgs;
 
 use super::job::{partition, through, watched};
-use super::words::{GRAMMAR, input, style};
+use super::words::{GRAMMAR, input, say, style};
 use crate::applets::options::{self, Parsed};
 use crate::applets::{Exit, Failure, Io, Outcome};
 use crate::base::leftover::{self, Remove};
 use crate::image::format::Format;
 use crate::image::restore::{Options, restore};
 use crate::image::target::Unused;
-use crate::image::{legacy, place};
+use crate::image::{legacy, place, sets};
 
 /// Restore an image, compressed or not, to an unmounted partition or to a file: a new one is made sparse, of the
 /// file system's size. Checksums are verified. The image of a whole disk goes to a disk, partition table and all.
@@ -80,14 +80,17 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         let (passes, target) = (1 + u64::from(verify), Path::new(&args.target));
         watched("restore", passes, style, |watch| restore(input, target, &options, watch)).map(drop)
     };
+    if let Some(input) = sets::partition(Path::new(&args.image), args.partition, say)? {
+        put(input)?;
+        return Ok(Exit::OK);
+    }
     if let Some(number) = args.partition {
         through(partition(io, &args.image, number, ignore_checksums, Format::default(), style)?, |input| {
             put(input.lying(place::of(Path::new(&args.image))))
         })?;
         return Ok(Exit::OK);
     }
-    // Standard input cannot be read twice: the error names the program whose image it is.
-    let legacy = if args.image == "-" { None } else { legacy::recognise(input(&args.image)?)? };
+    let legacy = sets::legacy(Path::new(&args.image))?;
     let input = input(&args.image)?;
     if let Some(legacy) = legacy {
         writeln!(io.err, "ogbox image restore: {} is an image of {}", args.image, legacy.program)?;

@@ -1,7 +1,6 @@
 //! The options that subcommands share, and opening images by name.
 
-use std::fs::File;
-use std::io::{IsTerminal, Read, stdout};
+use std::io::{IsTerminal, stdout};
 use std::path::Path;
 
 use crate::applets::Failure;
@@ -11,7 +10,7 @@ use crate::image::checksum::Mode;
 use crate::image::codec::{CODECS, Codec, Input, asked};
 use crate::image::container::Version;
 use crate::image::format::Format;
-use crate::image::place;
+use crate::image::{Error, sets};
 
 /// The grammar of the subcommands' options.
 pub const GRAMMAR: Grammar = Grammar {
@@ -35,16 +34,14 @@ pub const GRAMMAR: Grammar = Grammar {
 /// Exit code of every failure, as partclone's.
 pub const FAILED: u8 = 1;
 
-/// Opens an image; `-` is standard input.
-pub fn input(name: &str) -> Result<Input, Failure> {
-    let read: Box<dyn Read + Send> = match name {
-        "-" => Box::new(File::from(
-            rustix::io::dup(rustix::stdio::stdin())
-                .map_err(|error| Failure::new(FAILED, format!("open standard input: {error}")))?,
-        )),
-        name => Box::new(File::open(name).map_err(|error| Failure::new(FAILED, format!("open {name}: {error}")))?),
-    };
-    Ok(Input::new(read, if name == "-" { "standard input" } else { name }).lying(place::of(Path::new(name))))
+/// Opens an image or a set of images; `-` is standard input.
+pub fn input(name: &str) -> Result<Input, Error> {
+    sets::input(Path::new(name), say)
+}
+
+/// Says a remark on an image.
+pub fn say(text: &str) {
+    eprintln!("ogbox image: {text}");
 }
 
 /// Parses `--progress`.

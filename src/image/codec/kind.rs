@@ -30,7 +30,7 @@ pub struct Codec {
     /// Appends the bytes before the first piece.
     pub begin: fn(&mut Vec<u8>),
     /// Writes one piece into the front of the buffer, which grows as needed; returns the number of bytes written.
-    /// `None` if pieces are stored plain.
+    /// `None` if pieces are stored plain, or the format is only read.
     pub encode: Option<Encode>,
     /// Appends the bytes after the last piece.
     pub end: fn(&Whole, &mut Vec<u8>),
@@ -42,6 +42,16 @@ pub struct Codec {
 }
 
 impl Codec {
+    /// Whether images can be made in this format.
+    pub fn is_written(&self) -> bool {
+        self.encode.is_some() || self.is_plain()
+    }
+
+    /// Whether it leaves bytes as they are.
+    pub fn is_plain(&self) -> bool {
+        self.expand.is_none()
+    }
+
     /// Returns the codec at the level that `word` spells.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod packed;
 mod plain;
 mod scratch;
 pub mod seek;
+mod xz;
 mod zstd;
 
 use input::u32_le;
@@ -42,12 +43,17 @@ pub const CODECS: &[Codec] = &[
     gzip::CODEC,
     zstd::CODEC,
     lz4::CODEC,
+    xz::CODEC,
     plain::CODEC,
 ];
 
-/// Returns the codec called `name`.
+/// Returns the codec called `name` that images can be made in.
 pub fn named(name: &str) -> Option<&'static Codec> {
-    CODECS.iter().find(|codec| codec.name == name)
+    written().find(|codec| codec.name == name)
+}
+
+fn written() -> impl Iterator<Item = &'static Codec> {
+    CODECS.iter().filter(|codec| codec.is_written())
 }
 
 /// Returns the codec that `word` names, at the level behind its name, if one is given (`zstd:9`).
@@ -57,7 +63,7 @@ pub fn named(name: &str) -> Option<&'static Codec> {
 pub fn asked(word: &str) -> Result<Codec, String> {
     let (name, level) = word.split_once(':').map_or((word, None), |(name, level)| (name, Some(level)));
     let codec = named(name).ok_or_else(|| {
-        let names: Vec<&str> = CODECS.iter().map(|codec| codec.name).collect();
+        let names: Vec<&str> = written().map(|codec| codec.name).collect();
         format!("compression {name} is none of {}", names.join(", "))
     })?;
     level.map_or(Ok(*codec), |level| codec.at(level))
