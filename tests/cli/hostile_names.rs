@@ -144,7 +144,9 @@ fn a_printed_command_line_has_each_name_as_one_word() {
             command.args(["-c", script, "bash"]).arg(binary()).args(words);
             stubs.equip(command.env("OGBOX_ROOT", &root));
             let output = run(&mut command);
-            let said = stubs.said(program);
+            let mut said = stubs.said(program);
+            // Printing the line of a receiver asks the program for what it can.
+            said.retain(|word| word != "--help");
             let (first, second) = said.split_at(said.len() / 2);
             assert_eq!(first, second, "{name:?}: {}", text(&output.stderr));
             assert!(first.contains(&argument.replace('N', &given(name))), "{name:?}: {first:?}");
