@@ -18,7 +18,7 @@ use super::source::Source;
 use super::table;
 use crate::base::whole::Whole;
 use crate::base::{leftover, links};
-use crate::sys::block;
+use crate::sys::block::{self, WholeBlocks};
 
 /// Treatment of blocks that the file system does not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Target {
     touched: bool,
     /// From the first write to the end.
     seal: Option<Seal>,
+    /// Between the first write and the end, on a device.
+    whole_blocks: Option<WholeBlocks>,
 }
 
 impl Target {
@@ -118,7 +120,8 @@ impl Target {
     fn of(file: File, name: String, length: u64) -> Target {
         let medium = Arc::new(Medium::new(file, name));
         let unwritten = Some(Unwritten::Zero);
-        Target { medium, device: false, sector: None, made: None, length, unwritten, touched: false, seal: None }
+        let (device, sector, made, touched, seal, whole_blocks) = (false, None, None, false, None, None);
+        Target { medium, device, sector, made, length, unwritten, touched, seal, whole_blocks }
     }
 
     fn device(path: &Path, header: &Header, least: u64, from: &[Place]) -> Result<Target, Error> {
@@ -275,6 +278,7 @@ impl Target {
         self.touched = true;
         self.seal = Some(Seal::begin(Arc::clone(&self.medium), size, self.length, unwritten)?);
         self.reread_partitions();
+        self.whole_blocks = self.device.then(|| WholeBlocks::of(self.file())).flatten();
         Ok(())
     }
 
@@ -385,6 +389,11 @@ impl Target {
     /// # Errors
     /// The disk failed, or the name cannot be taken: another file has got it meanwhile. Nothing is left then.
     pub fn finish(&mut self, verify: bool) -> Result<(), Error> {
+        if self.whole_blocks.is_some() {
+            // Before the seal, which has the device's end, so that no part of a block is ever written as a whole one.
+            self.sync()?;
+            self.whole_blocks = None;
+        }
         match &self.seal {
             None => self.sync()?,
             Some(seal) => {

@@ -20,6 +20,7 @@ mod metainfo;
 mod partclone_options;
 mod places;
 mod sealed;
+mod sectors;
 mod served;
 #[path = "../support/mod.rs"]
 mod support;
