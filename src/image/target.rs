@@ -11,6 +11,7 @@ use rustix::fs::{Advice, FallocateFlags, OFlags};
 use super::Error;
 use super::container::Header;
 use super::direct::{self, Direct};
+use super::fs;
 use super::medium::Medium;
 use super::place::{self, Place};
 use super::seal::{Seal, Unwritten};
@@ -134,10 +135,7 @@ impl Target {
         }
         large_enough(name, target.size().unwrap_or(0), least)?;
         if !header.block_size.is_multiple_of(sector) {
-            return Err(Error::Refused(format!(
-                "{name} has sectors of {sector} bytes, the file system blocks of {}: it could not be used there",
-                header.block_size
-            )));
+            return Err(too_coarse(name, sector, &format!("the file system blocks of {}", header.block_size)));
         }
         Ok(Target { length: header.target_size(), unwritten: Some(Unwritten::Zero), ..target })
     }
@@ -171,6 +169,19 @@ impl Target {
             medium.shift(offset);
         }
         Ok(())
+    }
+
+    /// Refuses a file system of these first bytes that the device's sectors are too large for.
+    ///
+    /// # Errors
+    /// They are.
+    pub fn suits(&self, head: &[u8]) -> Result<(), Error> {
+        match (self.sector, fs::sector::made_for(head)) {
+            (Some(has), Some((what, wants))) if wants < has => {
+                Err(too_coarse(self.name(), has, &format!("the image's {what} was made for {wants}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes from now on past the kernel's cache if `direct`; so that each write ends on the disk, and has its error, if
@@ -467,6 +478,13 @@ fn refuse_among_nodes(path: &Path, name: &str) -> Result<(), Error> {
     }
     let devices = block::names().join(", ");
     Err(Error::Refused(format!("there is no device {name}: nothing was written; there are {devices}")))
+}
+
+fn too_coarse(name: &str, sector: u32, but: &str) -> Error {
+    Error::Refused(format!(
+        "{name} has sectors of {sector} bytes, {but}: it could not be used there, and nothing was written; take a disk with \
+         smaller sectors, or make the file system anew there and copy its files"
+    ))
 }
 
 fn large_enough(name: &str, size: u64, least: u64) -> Result<(), Error> {

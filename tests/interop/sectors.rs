@@ -56,3 +56,50 @@ fn a_device_of_an_odd_size_is_written_in_whole_blocks_to_its_last_sector() {
         assert!(fs::read(at("disk")).unwrap() == content, "{extra} bytes more");
     }
 }
+
+#[test]
+fn a_file_system_of_smaller_sectors_than_the_disks_is_refused_before_the_first_byte() {
+    const MADE: [(&str, &str); 5] = [
+        ("mkfs.xfs -qf -s size=512 -b size=4096", "XFS was made for 512"),
+        ("mkfs.ntfs -qFf -s 512 -c 4096", "NTFS was made for 512"),
+        ("mkfs.exfat -c 4096", "blocks of 512"),
+        ("mkfs.fat -S 512", "blocks of 512"),
+        ("mkfs.ext4 -qF -b 1024", "blocks of 1024"),
+    ];
+    const LIVING: [&str; 5] =
+        ["mkfs.xfs -qf -s size=4096", "mkfs.btrfs -qf", "mkfs.f2fs -qf", "mkswap -q", "mkfs.ntfs -qFf -s 4096 -c 4096"];
+    if !tools(&["losetup", "mkfs.xfs", "mkfs.ntfs", "mkfs.exfat", "mkfs.fat", "mkfs.ext4", "mkfs.btrfs", "mkfs.f2fs"]) {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let make = |script: &str, save: &[&str]| {
+        sh(&format!("cd {}; rm -f fs; truncate -s 320M fs; {script} fs > said 2>&1", path(dir.path())));
+        works(&[&["save", path(&at("fs")), "-o", path(&at("image"))], save].concat());
+    };
+    File::create(at("disk")).unwrap().set_len(320 << 20).unwrap();
+    fs::write(at("head"), noise(2 * MIB, 4)).unwrap();
+    sh(&format!("dd if={} of={} conv=notrunc status=none", path(&at("head")), path(&at("disk"))));
+    sh(&format!("cp --sparse=always {} {}", path(&at("disk")), path(&at("before"))));
+    let device = Loop::over(&at("disk"), 4096);
+    for (script, why) in MADE {
+        for save in [&[][..], &["--raw"]] {
+            make(script, save);
+            // An ext of the same name in whole pages is told by its superblock.
+            let why = if save.is_empty() { why } else { "was made for" };
+            for options in [&[][..], &["--zero"], &["--discard"]] {
+                let said = fails(&[&["restore", path(&at("image")), &device.0], options].concat());
+                assert!(said.contains("has sectors of 4096 bytes") && said.contains(why), "{script}: {said}");
+                assert!(said.contains("nothing was written; take a disk with smaller sectors"), "{said}");
+                assert!(!said.contains("unusable"), "{said}");
+            }
+        }
+        sh(&format!("sync {}; cmp {} {}", device.0, path(&at("before")), path(&at("disk"))));
+    }
+    for script in LIVING {
+        make(script, &[]);
+        works(&["restore", "--zero", path(&at("image")), &device.0]);
+        let kind = |of: &str| text(&sh(&format!("blkid -p -o export {of} | grep -e ^TYPE= -e ^UUID=")).stdout);
+        assert_eq!(kind(&device.0), kind(path(&at("fs"))), "{script}");
+    }
+}

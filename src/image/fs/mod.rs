@@ -11,6 +11,7 @@ pub mod fat;
 mod kind;
 pub mod ntfs;
 pub mod raw;
+pub mod sector;
 mod steps;
 pub mod swap;
 pub mod xfs;
