@@ -10,7 +10,7 @@ use super::fs::{ntfs, raw};
 use super::place::Place;
 use super::target::{Target, Unused};
 use super::unpack::{self, Event};
-use super::{Error, Watch, rescue};
+use super::{Error, Watch, fix_boot, rescue};
 
 /// Options for restoring an image.
 #[derive(Clone, Copy, Default)]
@@ -31,6 +31,8 @@ pub struct Options {
     pub direct: bool,
     /// Go on over blocks that cannot be written.
     pub skip_errors: bool,
+    /// Fit the boot sector of NTFS to the partition that it is restored to.
+    pub fit_boot: bool,
 }
 
 /// Restores the image `input` to `path`.
@@ -88,10 +90,18 @@ impl Job<'_> {
 
     fn put(&mut self, header: &Header, first: u64, bytes: &[u8]) -> Result<(), Error> {
         let Some(target) = &mut self.target else { return Ok(()) };
+        let (mut fitted, mut bytes) = (Vec::new(), bytes);
         if first == 0 && header.disk_sector().is_none() {
             target.suits(bytes)?;
         }
         if first == 0 && header.fs == ntfs::NAME {
+            if self.options.fit_boot {
+                fitted.extend_from_slice(bytes);
+                if let Some(note) = fix_boot::fit(self.path, &mut fitted) {
+                    (self.watch.note)(&note);
+                    bytes = &fitted;
+                }
+            }
             self.boot = ntfs::boot_sector(bytes).to_vec();
         }
         if let Some((map, unused)) = self.uncleared.take() {

@@ -6,9 +6,9 @@ use std::fs::{self, File};
 
 use tempfile::TempDir;
 
-use crate::devices::Loop;
+use crate::devices::{Loop, Partitions};
 use crate::imaging::{fails, noise, path, sh, works};
-use crate::support::{text, tools};
+use crate::support::{applet, run, text, tools};
 
 const MIB: usize = 1 << 20;
 
@@ -102,4 +102,42 @@ fn a_file_system_of_smaller_sectors_than_the_disks_is_refused_before_the_first_b
         let kind = |of: &str| text(&sh(&format!("blkid -p -o export {of} | grep -e ^TYPE= -e ^UUID=")).stdout);
         assert_eq!(kind(&device.0), kind(path(&at("fs"))), "{script}");
     }
+}
+
+#[test]
+fn ntfs_restored_to_a_partition_says_where_that_lies() {
+    if !tools(&["mkfs.ntfs", "sfdisk", "losetup", "partx"]) {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    sh(&format!(
+        "cd {}; truncate -s 30M n; mkfs.ntfs -qFf -p 63 -H 16 -S 32 n > said; truncate -s 34M disk
+         printf 'start=4096,size=61440,type=7\n' | sfdisk -q disk",
+        path(dir.path())
+    ));
+    works(&["save", path(&at("n")), "-o", path(&at("image"))]);
+    let geometry = |volume: &[u8]| {
+        assert!(volume.ends_with(&volume[..512]), "the copy is the same");
+        volume[24..32].to_vec()
+    };
+    let old = geometry(&fs::read(at("n")).unwrap());
+    let new = [63, 0, 255, 0, 0, 16, 0, 0];
+    assert_eq!(old, [32, 0, 16, 0, 63, 0, 0, 0]);
+    let device = Loop::over(&at("disk"), 512);
+    let parts = Partitions::of(&device);
+    let read = || fs::read(parts.name(1)).unwrap();
+    // partclone's programs leave it to partclone.ntfsfixboot.
+    run(applet("partclone.restore").args(["-s", path(&at("image")), "-o", &parts.name(1)]));
+    assert_eq!(geometry(&read()), old);
+    let said = works(&["restore", "--verify", path(&at("image")), &parts.name(1)]);
+    assert!(said.contains("NTFS had itself at sector 63 of a disk of 16 heads and 32 sectors"), "{said}");
+    assert_eq!(geometry(&read()), new);
+    // What is right already is left, and a file is no partition.
+    works(&["save", &parts.name(1), "-o", path(&at("again"))]);
+    assert_eq!(works(&["restore", path(&at("again")), &parts.name(1)]), "");
+    assert_eq!(geometry(&read()), new);
+    assert_eq!(works(&["restore", path(&at("image")), path(&at("file"))]), "");
+    assert_eq!(geometry(&fs::read(at("file")).unwrap()), old);
+    drop(parts);
 }
