@@ -129,6 +129,28 @@ impl Boot {
     }
 }
 
+/// Fits the boot sector that `volume` begins with to the partition `path`, and returns a note of it. `None` if it is right
+/// already, has sectors of other than 512 bytes, or `path` is no partition of a disk.
+pub fn fit(path: &Path, volume: &mut [u8]) -> Option<String> {
+    let wanted = Geometry { heads: 255, sectors: 63, start: start(path).filter(|start| *start > 0)? };
+    let was = Geometry::of(volume);
+    if wanted == was || ntfs::boot_sector(volume).len() != SECTOR as usize {
+        return None;
+    }
+    wanted.put(volume);
+    Some(format!(
+        "NTFS had itself at sector {} of a disk of {} heads and {} sectors: its boot sector and the copy now say {}, {} and {}, \
+         as {} lies",
+        was.start,
+        was.heads,
+        was.sectors,
+        wanted.start,
+        wanted.heads,
+        wanted.sectors,
+        path.display()
+    ))
+}
+
 /// Returns the first sector of a partition, 0 for a whole disk; `None` for a file, and for what lies beyond 2 TiB, which the
 /// field has no room for.
 fn start(path: &Path) -> Option<u32> {

@@ -11,7 +11,7 @@ use super::place::Place;
 use super::stale::Stale;
 use super::target::{Target, Unused};
 use super::unpack::{self, Event};
-use super::{Error, Watch, rescue};
+use super::{Error, Watch, fix_boot, rescue};
 
 /// Options for restoring an image.
 #[derive(Clone, Copy, Default)]
@@ -32,6 +32,8 @@ pub struct Options {
     pub direct: bool,
     /// Go on over blocks that cannot be written.
     pub skip_errors: bool,
+    /// Fit the boot sector of NTFS to the partition that it is restored to.
+    pub fit_boot: bool,
 }
 
 /// Restores the image `input` to `path`.
@@ -41,64 +43,115 @@ pub struct Options {
 /// target was written to and is unusable.
 pub fn restore(input: Input, path: &Path, options: &Options, watch: &Watch) -> Result<Header, Error> {
     let from = input.places().to_vec();
-    let mut target = None;
-    let mut boot = Vec::new();
-    let mut written = Written::default();
-    let mut stale = (Stale::default(), Bitmap::default());
+    let mut job = Job {
+        path,
+        options,
+        watch,
+        target: None,
+        uncleared: None,
+        boot: Vec::new(),
+        written: Written::default(),
+        stale: None,
+    };
     let done = unpack::read(input, options.ignore_checksums, watch, &mut |header, event| match event {
-        Event::Begin(map) => {
-            let target = target.insert(open(path, header, map, options, &from)?);
-            if let Some(why) = target.tune(options.direct, options.skip_errors) {
-                (watch.note)(&why);
-            }
-            if options.verify {
-                written.map = map.clone();
-            }
-            stale = (Stale::find(target, header, map)?, map.clone());
-            // Blocks that such an image leaves out were zero and must be zero again, whatever the options say.
-            let unused = if raw::is_raw(&header.fs) { Unused::Zero } else { options.unused };
-            clear_unused(target, header, map, unused, watch)
-        }
-        Event::Blocks(first, bytes) => {
-            if first == 0 && header.fs == ntfs::NAME {
-                boot = ntfs::boot_sector(bytes).to_vec();
-            }
-            if options.verify {
-                written.add(bytes);
-            }
-            let Some(target) = &mut target else { return Ok(()) };
-            let at = first * u64::from(header.block_size);
-            match target.write_at(bytes, at) {
-                Err(error) if options.skip_errors && rescue::is_of_the_medium(&error) => {
-                    rescue::write(target, bytes, at, header.block_size, watch.note)
-                }
-                done => done,
-            }
-        }
+        Event::Begin(map) => job.begin(header, map, &from),
+        Event::Blocks(first, bytes) => job.put(header, first, bytes),
     });
-    let done = done.and_then(|header| {
-        if let Some(target) = &mut target {
-            let reaches = target.size().is_none_or(|size| header.device_size <= size);
-            if let Some(copy) = boot_copy(&header, &boot).filter(|_| reaches) {
-                target.write_at(&boot, copy)?;
-            }
-            let (stale, map) = stale;
-            stale.clear(target, &header, &map, watch)?;
-            if options.verify {
-                target.sync()?;
-                written.compare(target, &header, watch)?;
-            }
-            if header.disk_sector().is_some() {
-                fit(target, &header)?;
-            }
-            target.finish(options.verify)?;
-        }
-        Ok(header)
-    });
-    done.map_err(|error| match target {
+    let done = done.and_then(|header| job.end(&header).map(|()| header));
+    done.map_err(|error| match job.target {
         Some(target) => target.spoilt(error),
         None => error,
     })
+}
+
+/// A restore under way.
+struct Job<'a> {
+    path: &'a Path,
+    options: &'a Options,
+    watch: &'a Watch<'a>,
+    target: Option<Target>,
+    /// The map, and what becomes of blocks that it lacks, until the first block has come.
+    uncleared: Option<(Bitmap, Unused)>,
+    /// The boot sector of NTFS.
+    boot: Vec<u8>,
+    written: Written,
+    /// Signatures of an older content on the target, and the map.
+    stale: Option<(Stale, Bitmap)>,
+}
+
+impl Job<'_> {
+    fn begin(&mut self, header: &Header, map: &Bitmap, from: &[Place]) -> Result<(), Error> {
+        let (options, watch) = (self.options, self.watch);
+        let target = self.target.insert(open(self.path, header, map, options, from)?);
+        if let Some(why) = target.tune(options.direct, options.skip_errors) {
+            (watch.note)(&why);
+        }
+        if options.verify {
+            self.written.map = map.clone();
+        }
+        self.stale = Some((Stale::find(target, header, map)?, map.clone()));
+        // Blocks that such an image leaves out were zero and must be zero again, whatever the options say.
+        let unused = if raw::is_raw(&header.fs) { Unused::Zero } else { options.unused };
+        if unused != Unused::Keep && target.sector().is_some_and(|sector| sector > 512) {
+            // The first block may tell that the file system cannot be used there.
+            self.uncleared = Some((map.clone(), unused));
+            return Ok(());
+        }
+        clear_unused(target, header, map, unused, watch)
+    }
+
+    fn put(&mut self, header: &Header, first: u64, bytes: &[u8]) -> Result<(), Error> {
+        let Some(target) = &mut self.target else { return Ok(()) };
+        let (mut fitted, mut bytes) = (Vec::new(), bytes);
+        if first == 0 && header.disk_sector().is_none() {
+            target.suits(bytes)?;
+        }
+        if first == 0 && header.fs == ntfs::NAME {
+            if self.options.fit_boot {
+                fitted.extend_from_slice(bytes);
+                if let Some(note) = fix_boot::fit(self.path, &mut fitted) {
+                    (self.watch.note)(&note);
+                    bytes = &fitted;
+                }
+            }
+            self.boot = ntfs::boot_sector(bytes).to_vec();
+        }
+        if let Some((map, unused)) = self.uncleared.take() {
+            clear_unused(target, header, &map, unused, self.watch)?;
+        }
+        if self.options.verify {
+            self.written.add(bytes);
+        }
+        let at = first * u64::from(header.block_size);
+        match target.write_at(bytes, at) {
+            Err(error) if self.options.skip_errors && rescue::is_of_the_medium(&error) => {
+                rescue::write(target, bytes, at, header.block_size, self.watch.note)
+            }
+            done => done,
+        }
+    }
+
+    fn end(&mut self, header: &Header) -> Result<(), Error> {
+        let Some(target) = &mut self.target else { return Ok(()) };
+        if let Some((map, unused)) = self.uncleared.take() {
+            clear_unused(target, header, &map, unused, self.watch)?;
+        }
+        let reaches = target.size().is_none_or(|size| header.device_size <= size);
+        if let Some(copy) = boot_copy(header, &self.boot).filter(|_| reaches) {
+            target.write_at(&self.boot, copy)?;
+        }
+        if let Some((stale, map)) = self.stale.take() {
+            stale.clear(target, header, &map, self.watch)?;
+        }
+        if self.options.verify {
+            target.sync()?;
+            self.written.compare(target, header, self.watch)?;
+        }
+        if header.disk_sector().is_some() {
+            fit(target, header)?;
+        }
+        target.finish(self.options.verify)
+    }
 }
 
 /// Returns where the copy of NTFS's boot sector belongs: after its last cluster, where partclone's images do not reach.

@@ -11,6 +11,7 @@ use rustix::fs::{Advice, FallocateFlags, OFlags};
 use super::Error;
 use super::container::Header;
 use super::direct::{self, Direct};
+use super::fs;
 use super::medium::Medium;
 use super::place::{self, Place};
 use super::seal::{Seal, Unwritten};
@@ -18,7 +19,7 @@ use super::source::Source;
 use super::table;
 use crate::base::whole::Whole;
 use crate::base::{leftover, links};
-use crate::sys::block;
+use crate::sys::block::{self, WholeBlocks};
 
 /// Treatment of blocks that the file system does not use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Target {
     touched: bool,
     /// From the first write to the end.
     seal: Option<Arc<Seal>>,
+    /// Between the first write and the end, on a device.
+    whole_blocks: Option<WholeBlocks>,
 }
 
 impl Target {
@@ -118,7 +121,8 @@ impl Target {
     fn of(file: File, name: String, length: u64) -> Target {
         let medium = Arc::new(Medium::new(file, name));
         let unwritten = Some(Unwritten::Zero);
-        Target { medium, device: false, sector: None, made: None, length, unwritten, touched: false, seal: None }
+        let (device, sector, made, touched, seal, whole_blocks) = (false, None, None, false, None, None);
+        Target { medium, device, sector, made, length, unwritten, touched, seal, whole_blocks }
     }
 
     fn device(path: &Path, header: &Header, least: u64, from: &[Place]) -> Result<Target, Error> {
@@ -131,10 +135,7 @@ impl Target {
         }
         large_enough(name, target.size().unwrap_or(0), least)?;
         if !header.block_size.is_multiple_of(sector) {
-            return Err(Error::Refused(format!(
-                "{name} has sectors of {sector} bytes, the file system blocks of {}: it could not be used there",
-                header.block_size
-            )));
+            return Err(too_coarse(name, sector, &format!("the file system blocks of {}", header.block_size)));
         }
         Ok(Target { length: header.target_size(), unwritten: Some(Unwritten::Zero), ..target })
     }
@@ -168,6 +169,19 @@ impl Target {
             medium.shift(offset);
         }
         Ok(())
+    }
+
+    /// Refuses a file system of these first bytes that the device's sectors are too large for.
+    ///
+    /// # Errors
+    /// They are.
+    pub fn suits(&self, head: &[u8]) -> Result<(), Error> {
+        match (self.sector, fs::sector::made_for(head)) {
+            (Some(has), Some((what, wants))) if wants < has => {
+                Err(too_coarse(self.name(), has, &format!("the image's {what} was made for {wants}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes from now on past the kernel's cache if `direct`; so that each write ends on the disk, and has its error, if
@@ -279,6 +293,7 @@ impl Target {
         self.touched = true;
         self.seal = Some(Arc::new(Seal::begin(Arc::clone(&self.medium), size, self.length, unwritten)?));
         self.reread_partitions();
+        self.whole_blocks = self.device.then(|| WholeBlocks::of(self.file())).flatten();
         Ok(())
     }
 
@@ -389,6 +404,11 @@ impl Target {
     /// # Errors
     /// The disk failed, or the name cannot be taken: another file has got it meanwhile. Nothing is left then.
     pub fn finish(&mut self, verify: bool) -> Result<(), Error> {
+        if self.whole_blocks.is_some() {
+            // Before the seal, which has the device's end, so that no part of a block is ever written as a whole one.
+            self.sync()?;
+            self.whole_blocks = None;
+        }
         match &self.seal {
             None => self.sync()?,
             Some(seal) => {
@@ -462,6 +482,13 @@ fn refuse_among_nodes(path: &Path, name: &str) -> Result<(), Error> {
     }
     let devices = block::names().join(", ");
     Err(Error::Refused(format!("there is no device {name}: nothing was written; there are {devices}")))
+}
+
+fn too_coarse(name: &str, sector: u32, but: &str) -> Error {
+    Error::Refused(format!(
+        "{name} has sectors of {sector} bytes, {but}: it could not be used there, and nothing was written; take a disk with \
+         smaller sectors, or make the file system anew there and copy its files"
+    ))
 }
 
 fn large_enough(name: &str, size: u64, least: u64) -> Result<(), Error> {

@@ -23,6 +23,7 @@ pub use journal::{Failed, Journal, Vouched};
 
 use crate::base::stamp::Stamp;
 use crate::sys;
+use crate::sys::block::WholeBlocks;
 use crate::torrent::Metainfo;
 
 /// A stretch of one file, as [`Storage::segments`] gives it.
@@ -50,6 +51,8 @@ struct Target {
     length: u64,
     /// The state it must stay in once the storage is guarded.
     stamp: Option<Stamp>,
+    /// Of a device that is written to.
+    _whole_blocks: Option<WholeBlocks>,
 }
 
 /// The files of one torrent.
@@ -144,7 +147,7 @@ impl Storage {
             }
             opened(options.open(path))
         })?;
-        for target in &mut storage.targets {
+        for (number, target) in storage.targets.iter_mut().enumerate() {
             let Some(file) = &target.file else { continue };
             let has = length_of(file, &target.path)?;
             let device = is_device(file, &target.path)?;
@@ -154,6 +157,9 @@ impl Storage {
             } else if has < target.length || (has > target.length && !device) {
                 // Perhaps another image of the same name: not ours to truncate or extend.
                 return Err(Error::Length { path: target.path.clone(), has, wants: target.length });
+            }
+            if device && needed(number) {
+                target._whole_blocks = WholeBlocks::of(file);
             }
         }
         Ok((storage, found))
@@ -200,7 +206,16 @@ impl Storage {
             let file = if entry.pad { None } else { open(number, &path)? };
             // An empty file lacks nothing.
             let absent = file.is_none() && !entry.pad && entry.length > 0;
-            targets.push(Target { file, absent, fresh: false, path, start, length: entry.length, stamp: None });
+            targets.push(Target {
+                file,
+                absent,
+                fresh: false,
+                path,
+                start,
+                length: entry.length,
+                stamp: None,
+                _whole_blocks: None,
+            });
             start += entry.length;
         }
         Ok(Storage { targets, guarded: false })

@@ -19,6 +19,13 @@ const BLKFLSBUF: Opcode = opcode::none(0x12, 97);
 const BLKDISCARD: Opcode = opcode::none(0x12, 119);
 const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
 
+/// BLKBSZGET and BLKBSZSET of <linux/fs.h>: defined with the size of a pointer-sized word, although they take an int.
+const BLKBSZGET: Opcode = opcode::read::<usize>(0x12, 112);
+const BLKBSZSET: Opcode = opcode::write::<usize>(0x12, 113);
+
+/// Bytes of a block that is as large as a page of the kernel's cache.
+const WHOLE: i32 = 4096;
+
 /// Size of a block device, bytes.
 pub fn size(device: impl AsFd) -> io::Result<u64> {
     // SAFETY: BLKGETSIZE64 writes one u64 to the address it is given, which is what this getter provides.
@@ -90,4 +97,43 @@ pub fn zero(device: impl AsFd, start: u64, len: u64) -> io::Result<()> {
 pub fn flush(device: impl AsFd) -> io::Result<()> {
     // SAFETY: BLKFLSBUF takes no argument and touches no memory of ours.
     Ok(unsafe { ioctl::ioctl(device, NoArg::<BLKFLSBUF>::new()) }?)
+}
+
+/// A block device that the kernel's cache has in blocks of 4096 bytes, until this is dropped. A device of an odd size it has
+/// by default in blocks as small as 512 bytes, and then cuts what is written into that many requests.
+///
+/// What lies behind the last whole block is written and read as well: the kernel cuts that request at the device's end.
+#[derive(Debug)]
+pub struct WholeBlocks {
+    device: File,
+    before: i32,
+}
+
+impl WholeBlocks {
+    /// Has the cache take whole blocks of a device that was opened exclusively, which brings what was written to it so far to
+    /// the disk. `None` if it does already, or the kernel does not let us: only time is lost then.
+    pub fn of(device: &File) -> Option<WholeBlocks> {
+        let device = device.try_clone().ok()?;
+        let before = soft_block_size(&device).ok().filter(|size| *size < WHOLE)?;
+        set_soft_block_size(&device, WHOLE).ok()?;
+        Some(WholeBlocks { device, before })
+    }
+}
+
+impl Drop for WholeBlocks {
+    fn drop(&mut self) {
+        // If the kernel refuses, it goes back to it by itself once nobody has the device open.
+        let _ = set_soft_block_size(&self.device, self.before);
+    }
+}
+
+/// Size of the blocks in which the kernel's cache has a block device, bytes.
+fn soft_block_size(device: impl AsFd) -> io::Result<i32> {
+    // SAFETY: BLKBSZGET writes one int to the address it is given, which is what this getter provides.
+    Ok(unsafe { ioctl::ioctl(device, Getter::<BLKBSZGET, i32>::new()) }?)
+}
+
+fn set_soft_block_size(device: impl AsFd, size: i32) -> io::Result<()> {
+    // SAFETY: BLKBSZSET reads one int from the address it is given, which is what this setter provides.
+    Ok(unsafe { ioctl::ioctl(device, Setter::<BLKBSZSET, i32>::new(size)) }?)
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::scene::{PATIENCE, PIECE, PIECES, Peer, Scene};
+use crate::scene::{MIB, PATIENCE, PIECE, PIECES, Peer, Scene};
 use crate::support::{Lab, applet, assert_same_file, binary, eventually, run, text, tools, write_payload};
 
 /// The two numbers of `Found journal; K of 60 pieces are vouched for, H to be hashed.`
@@ -315,6 +315,13 @@ impl Loop {
     fn over(backing: &Path) -> Loop {
         Loop(text(&run(Command::new("losetup").args(["-f", "--show"]).arg(backing)).stdout).trim().to_owned())
     }
+
+    /// Requests to write that the kernel has given to it so far.
+    fn writes(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/sys/block/{}/stat", self.0.trim_start_matches("/dev/")));
+        let count = stat.expect("read its statistics").split_whitespace().nth(4).map(str::parse);
+        count.expect("a fifth field").expect("a number")
+    }
 }
 
 impl Drop for Loop {
@@ -387,6 +394,36 @@ fn a_block_device_is_filled_unless_it_is_in_use_or_too_small() {
     let mut written = vec![0; scene.whole.metadata().expect("the payload").len() as usize];
     File::open(&device.0).and_then(|mut disk| disk.read_exact(&mut written)).expect("read the device");
     assert!(written == fs::read(&scene.whole).expect("read the payload"), "the device has the payload");
+}
+
+#[test]
+fn a_device_of_an_odd_size_is_filled_in_whole_blocks_to_its_last_sector() {
+    if !tools(&["losetup", "blockdev"]) {
+        return;
+    }
+    let mut counts = Vec::new();
+    for (more, soft) in [(0, "4096"), (512, "512"), (1024, "1024")] {
+        let scene = Scene::odd(33, MIB, more);
+        let _seeder = scene.seeder();
+        let backing = scene.lab.path("disk");
+        File::create(&backing).and_then(|disk| disk.set_len((MIB << 20) as u64 + more as u64)).expect("make a disk");
+        let device = Loop::over(&backing);
+        let before = device.writes();
+        // While somebody has it open, the kernel does not go back to the default by itself.
+        let _held = File::open(&device.0).expect("open the device");
+        let mut fetched = scene.start_with(3, device.0.as_ref(), applet("ctorrent"), &["-e", "0"]);
+        assert!(fetched.program.wait(PATIENCE).success(), "{}", fetched.program.said());
+        let size = text(&run(Command::new("blockdev").args(["--getbsz", &device.0])).stdout);
+        assert_eq!(size.trim(), soft);
+        run(Command::new("sync").arg(&device.0));
+        counts.push(device.writes() - before);
+        let whole = fs::read(&scene.whole).expect("read the payload");
+        assert!(fs::read(&device.0).expect("read the device") == whole, "{more} bytes more");
+        drop(device);
+        assert!(fs::read(&backing).expect("read the disk") == whole, "{more} bytes more");
+    }
+    // How much is written at once depends on when it comes.
+    assert!(counts.iter().all(|count| *count <= counts[0] * 2 + 20), "{counts:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A payload, its torrent, a tracker that knows it, and our own `ctorrent`s that share it.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,10 +42,17 @@ impl Scene {
 
     /// Makes a scene with a payload of `mib` MiB in pieces of [`PIECE`] bytes.
     pub fn of(seed: u64, mib: usize) -> Scene {
+        Scene::odd(seed, mib, 0)
+    }
+
+    /// Makes a scene with a payload of `more` bytes more.
+    pub fn odd(seed: u64, mib: usize, more: usize) -> Scene {
         let lab = Lab::new();
         let images = lab.make_dir("images");
         let (whole, torrent) = (images.join("x.img"), images.join("x.torrent"));
         write_payload(&whole, mib, seed);
+        let mut payload = OpenOptions::new().append(true).open(&whole).expect("open the payload");
+        payload.write_all(&vec![seed as u8; more]).expect("lengthen the payload");
         let tracker = SocketAddrV4::new(lab.host(1), lab.free_port(1));
         let url = format!("http://{tracker}/announce");
         run(applet("ctorrent").arg("-t").arg(&whole).args(["-u", &url, "-s"]).arg(&torrent));

@@ -21,6 +21,7 @@ mod metainfo;
 mod partclone_options;
 mod places;
 mod sealed;
+mod sectors;
 mod served;
 mod sets;
 mod stale;

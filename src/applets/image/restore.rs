@@ -75,7 +75,7 @@ pub fn run(args: &[String], io: &mut Io) -> Outcome {
         _ => Unused::Keep,
     };
     let (ignore_checksums, verify, force) = (args.ignore_checksums, args.verify, args.force);
-    let options = Options { ignore_checksums, unused, verify, force, ..Options::default() };
+    let options = Options { ignore_checksums, unused, verify, force, fit_boot: true, ..Options::default() };
     let put = |input| -> Result<(), Failure> {
         let (passes, target) = (1 + u64::from(verify), Path::new(&args.target));
         watched("restore", passes, style, |watch| restore(input, target, &options, watch)).map(drop)

@@ -12,6 +12,7 @@ pub mod fat;
 mod kind;
 pub mod ntfs;
 pub mod raw;
+pub mod sector;
 mod steps;
 pub mod swap;
 pub mod xfs;
