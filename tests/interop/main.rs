@@ -14,6 +14,7 @@ mod discovery;
 mod disks;
 mod drop_in;
 mod failing;
+mod frozen;
 mod imaging;
 mod linux_fs;
 mod metainfo;
