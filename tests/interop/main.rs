@@ -16,6 +16,7 @@ mod drop_in;
 mod failing;
 mod frozen;
 mod imaging;
+mod judges;
 mod linux_fs;
 mod metainfo;
 mod partclone_options;
