@@ -23,7 +23,7 @@ const MIB: u64 = 1 << 20;
 /// Offset from which nothing can be read or written, bytes.
 const BAD: u64 = 20 * MIB;
 
-/// A file of a directory as FUSE shows it, bad in a range of bytes.
+/// A file of a directory as FUSE shows it, made by nbdkit; gone at the end.
 pub struct Failing {
     dir: PathBuf,
     child: std::process::Child,
@@ -31,18 +31,29 @@ pub struct Failing {
 
 impl Failing {
     pub fn over(file: &Path, dir: &Path, bad: Range<u64>) -> Failing {
-        fs::create_dir(dir).unwrap();
         let Range { start, end } = bad;
         let bad =
             format!("[ $(( $4 + $3 )) -le {start} ] || [ $4 -ge {end} ] || {{ echo EIO bad sector >&2; exit 1; }}");
         let file = path(file);
+        let dd = "bs=64k status=none";
+        Failing::by(
+            dir,
+            &[
+                "eval",
+                &format!("get_size=stat -c %s {file}"),
+                &format!("pread={bad}; dd if={file} iflag=skip_bytes,count_bytes skip=$4 count=$3 {dd}"),
+                &format!("pwrite={bad}; dd of={file} oflag=seek_bytes seek=$4 conv=notrunc {dd}"),
+                "can_write=exit 0",
+            ],
+        )
+    }
+
+    /// The file that nbdkit serves with these arguments.
+    pub fn by(dir: &Path, nbdkit: &[&str]) -> Failing {
+        fs::create_dir(dir).unwrap();
         let mut command = Command::new("nbdfuse");
-        command.arg(dir).args(["--command", "nbdkit", "-s", "eval"]);
-        command.arg(format!("get_size=stat -c %s {file}"));
-        command
-            .arg(format!("pread={bad}; dd if={file} iflag=skip_bytes,count_bytes skip=$4 count=$3 bs=64k status=none"));
-        command.arg(format!("pwrite={bad}; dd of={file} oflag=seek_bytes seek=$4 bs=64k conv=notrunc status=none"));
-        let child = command.arg("can_write=exit 0").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        command.arg(dir).args(["--command", "nbdkit", "-s"]).args(nbdkit);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let failing = Failing { dir: dir.to_owned(), child };
         eventually("nbdfuse shows its file", 20, || failing.file().exists());
         failing
