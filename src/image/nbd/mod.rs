@@ -2,10 +2,10 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`wire`] | numbers of the protocol, and reading them from a connection |
-//! | [`haggling`] | the options at the beginning of a connection, until an export is chosen |
-//! | [`transmission`] | requests and replies |
-//! | [`listener`] | the socket and a thread for each connection |
+//! | `wire` | numbers of the protocol, and reading them from a connection |
+//! | `haggling` | the options at the beginning of a connection, until an export is chosen |
+//! | `transmission` | requests and replies |
+//! | `listener` | the socket and a thread for each connection |
 //!
 //! Source: `doc/proto.md` of the NBD project: fixed newstyle negotiation, simple replies, no TLS. What a client writes is
 //! refused, and lengths that it names are bounded before they are believed.

@@ -3,12 +3,12 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | [`split`] | files that split(1) cut |
-//! | [`clonezilla`], [`fog`], [`opengnsys`] | how those programs lay out their files |
-//! | [`set`] | what they have in common: a table, and the content of each partition |
-//! | [`layout`], [`write`](mod@write), [`swap`] | the table as the set describes it, and its bytes; an empty swap |
-//! | [`mod@find`] | images and sets below a directory |
-//! | [`stream`] | the image of the device that all this makes |
+//! | `split` | files that split(1) cut |
+//! | `clonezilla`, `fog`, `opengnsys` | how those programs lay out their files |
+//! | `set` | what they have in common: a table, and the content of each partition |
+//! | `layout`, `write`, `swap` | the table as the set describes it, and its bytes; an empty swap |
+//! | `find` | images and sets below a directory |
+//! | `stream` | the image of the device that all this makes |
 //!
 //! All of it is hostile: names cannot leave the directory, sizes are checked before they are believed, and what lacks is
 //! found before the first byte is written.
