@@ -87,7 +87,7 @@ fn an_image_of_any_kind_is_read_anywhere() {
         Format { checksum: Mode::None, ..usual },
         Format { version: Version::One, ..usual },
     ];
-    for codec in CODECS {
+    for codec in CODECS.iter().filter(|codec| codec.is_written()) {
         for format in formats {
             device.save(codec.name, format);
             assert_eq!(device.compare(quiet), Ok(true), "{}", codec.name);
